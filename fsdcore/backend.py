@@ -1,0 +1,111 @@
+"""What a backend is: a name, settings, and the three parts the core needs of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from fsdcore.capabilities import ChannelCapabilities
+from fsdcore.channel import Address, Channel
+from fsdcore.compute import Compute
+from fsdcore.errors import ConfigError
+from fsdcore.events import SILENT, Observer
+from fsdcore.store import Store
+
+__all__ = ["Backend", "DeploymentStatus", "NoSettings", "Provisioner"]
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a backend that has none."""
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """Whether a deployment is there: `ready` for runs of up to `workers`, and its `resources`, one line each."""
+
+    name: str
+    ready: bool
+    workers: int
+    resources: tuple[str, ...] = ()
+
+
+class Provisioner(ABC):
+    """Makes and removes the resources that runs need: function, topics, queues, bucket.
+
+    They belong to a deployment, never to a run. All three calls may be repeated: `deploy` makes what is missing
+    and leaves the rest, `destroy` removes what is there and is content if nothing is.
+    """
+
+    @abstractmethod
+    def deploy(self, workers: int) -> DeploymentStatus:
+        """Make everything for runs of up to `workers`; returns when it can be used."""
+
+    @abstractmethod
+    def status(self) -> DeploymentStatus:
+        """What is there now; changes nothing."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Remove everything the deployment made, and nothing else."""
+
+
+class Backend(ABC):
+    """Gives the core a store, a compute and channels.
+
+    A backend is made from its frozen settings, here for the client and again inside each worker, where the
+    constructor must not need credentials or packages beyond what the worker has. Parts are made on first use.
+
+    `name` is the name of its entry point. `summary` is one line for the table of backends. `channels` are the kinds
+    it offers, the usual ones being ``queue`` and ``object``. `settings_type` is a frozen dataclass whose fields
+    all have defaults; configuration fills it from the table of the backend's name.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    channels: ClassVar[tuple[str, ...]] = ("queue", "object")
+    settings_type: ClassVar[type[Any]] = NoSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings = self.settings_type() if settings is None else settings
+        self.observer: Observer = SILENT
+
+    @property
+    @abstractmethod
+    def store(self) -> Store:
+        """The store of the deployment; the same object each time."""
+
+    @property
+    @abstractmethod
+    def compute(self) -> Compute:
+        """What starts workers; the same object each time."""
+
+    @abstractmethod
+    def open_channel(self, kind: str, address: Address) -> Channel:
+        """An endpoint of `kind` for the rank at `address`; `ConfigError` for a kind it does not have."""
+
+    @abstractmethod
+    def channel_capabilities(self, kind: str) -> ChannelCapabilities:
+        """The limits of the channels of `kind`, without opening one."""
+
+    def provisioner(self) -> Provisioner | None:
+        """What makes the backend's resources; None if it needs none."""
+        return None
+
+    def credentials(self) -> str:
+        """One line for `fsd doctor`: what credentials were found, or that none are needed."""
+        return "none needed"
+
+    def check_channel(self, kind: str) -> str:
+        """Return `kind` if the backend has it."""
+        if kind not in self.channels:
+            raise ConfigError(
+                f"backend {self.name!r} has no channel {kind!r}; it has: {', '.join(self.channels)}"
+            )
+        return kind
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Give back everything. May be called twice; workers that run are stopped where the service can."""
+
+

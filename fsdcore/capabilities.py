@@ -1,0 +1,76 @@
+"""What a backend's parts can do, as data: the core holds no limit of any provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ChannelCapabilities", "ComputeCapabilities", "StoreCapabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelCapabilities:
+    """The limits of a channel.
+
+    `max_frame_bytes`: largest single frame, header included, before any text encoding.
+    `max_publish_frames`, `max_publish_bytes`: the most that one call carries; the bytes counted are each
+    frame's size as `publish_size` gives it.
+    `frame_overhead_bytes`: what the service counts on top of each frame (attributes, envelope).
+    `binary`: the service carries bytes; if not, the channel turns frames into base64 text and the sizes
+    above must already allow for it.
+    `multi_target`: one publish may hold frames for several ranks. If not, the core packs per target.
+    `max_receive_frames`: the most frames one receive returns.
+    `publishes_in_flight`: how many sends are worth running at once; 1 means one after the other.
+    `background_receive`: receiving in a thread of its own while multiplying pays.
+    `lanes`: how many runs the deployment can carry at once; None if there is no limit.
+    `redelivers`: a frame received and not acknowledged comes again.
+    """
+
+    max_frame_bytes: int
+    max_publish_frames: int
+    max_publish_bytes: int
+    frame_overhead_bytes: int = 0
+    max_receive_frames: int = 10
+    binary: bool = True
+    multi_target: bool = True
+    publishes_in_flight: int = 1
+    background_receive: bool = False
+    lanes: int | None = None
+    redelivers: bool = True
+
+    def publish_size(self, frame_bytes: int) -> int:
+        """Bytes that a frame of `frame_bytes` takes of `max_publish_bytes`."""
+        return frame_bytes + self.frame_overhead_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreCapabilities:
+    """What a store does.
+
+    `conditional_put`: `put(..., if_absent=True)` is atomic among writers.
+    `durable`: objects outlive this process.
+    `shared`: a worker in another process sees the same objects.
+    `max_object_bytes`: the largest object, None if there is no limit worth naming.
+    `requests_in_flight`: how many requests are worth running at once.
+    """
+
+    conditional_put: bool = True
+    durable: bool = False
+    shared: bool = False
+    max_object_bytes: int | None = None
+    requests_in_flight: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeCapabilities:
+    """The limits of the service that runs workers.
+
+    `max_payload_bytes`: largest invocation. `max_seconds`: longest life of a worker, None if not limited.
+    `max_workers`: the most that may run at once. `memory_bytes`: what one worker has, None if not limited.
+    `reports_exit`: `Compute.exits` tells which workers have ended, and how.
+    """
+
+    max_payload_bytes: int = 256 * 1024
+    max_seconds: float | None = None
+    max_workers: int | None = None
+    memory_bytes: int | None = None
+    reports_exit: bool = False

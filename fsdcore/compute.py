@@ -1,0 +1,92 @@
+"""The contract of the service that runs workers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from fsdcore.capabilities import ComputeCapabilities
+from fsdcore.errors import WireError
+
+__all__ = ["Compute", "Exit", "Invocation"]
+
+
+class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a worker is told when it starts; everything else it reads from the store.
+
+    `channel` names the kind of channel; `plan` is the prefix of the plan's objects in the store;
+    `batches` is the number of samples in each batch, in order. `branching` is the fan-out of the launch tree.
+    `deadline_seconds` is the longest one wait may take, `started` the wall-clock second the run began, from
+    which `run_seconds` gives its end.
+    """
+
+    run: str
+    rank: int
+    workers: int
+    channel: str
+    lane: int
+    plan: str
+    batches: tuple[int, ...]
+    branching: int
+    deadline_seconds: float
+    run_seconds: float
+    started: float
+    options: dict[str, bool | int | float | str] = {}
+
+    def for_rank(self, rank: int) -> Invocation:
+        """The same run for another rank."""
+        return msgspec.structs.replace(self, rank=rank)
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Invocation:
+        """Read what `to_json` wrote; `WireError` for anything else."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"not an invocation: {error}") from error
+
+
+class Exit(NamedTuple):
+    """How a worker ended: `error` is None if it finished."""
+
+    rank: int
+    error: str | None
+
+
+class Compute(ABC):
+    """Starts workers.
+
+    `invoke` starts one worker asynchronously and returns once the service has accepted the request; it does not
+    wait for the worker, which may start late, or twice (services repeat), or die without a word. Starting the
+    same (run, rank) twice does no harm: the second finds the first one's claim in the store and ends.
+
+    The worker runs `fsdcore.worker.run_worker` with this backend. `invoke` is called by the client for rank 0
+    and by workers for the others, so every worker must be allowed to invoke.
+
+    **Errors.** `ComputeError` if the service refuses; repeating is safe.
+    """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> ComputeCapabilities:
+        """The limits of this service; does not change."""
+
+    @abstractmethod
+    def invoke(self, invocation: Invocation) -> None:
+        """Start one worker."""
+
+    def exits(self, run: str) -> Sequence[Exit]:
+        """Workers of the run known to have ended so far. Only if `capabilities.reports_exit`."""
+        return ()
+
+    def cancel(self, run: str) -> None:  # noqa: B027 - not every service can
+        """Stop what can be stopped of the run; the abort frames stop the rest."""
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Give back what the client of the service holds; workers that run are left alone."""
