@@ -1,0 +1,37 @@
+"""Zstandard with a bound on what comes out."""
+
+from __future__ import annotations
+
+import sys
+
+from fsdcore.errors import WireError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["compress", "decompress"]
+
+
+def compress(data: bytes, level: int = 1) -> bytes:
+    """`data` as one Zstandard frame."""
+    return zstd.compress(data, level)
+
+
+def decompress(data: bytes | memoryview, limit: int) -> bytes:
+    """What `compress` was given, at most `limit` bytes.
+
+    `WireError` if the data are damaged, cut short, followed by more, or expand to more than `limit`; no more than
+    `limit + 1` bytes are ever made.
+    """
+    decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27})
+    try:
+        plain = decompressor.decompress(data, max_length=limit + 1)
+    except zstd.ZstdError as error:
+        raise WireError(f"damaged compressed data: {error}") from error
+    if len(plain) > limit:
+        raise WireError(f"compressed data expand to more than the {limit} bytes allowed")
+    if not decompressor.eof or decompressor.unused_data:
+        raise WireError("compressed data are cut short or followed by other bytes")
+    return plain

@@ -1,0 +1,185 @@
+"""Inputs, outputs and categories as files."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from fsdcore.errors import FormatError, InputError
+from fsdcore.formats.files import MOST_NEURONS, PathLike, check_csr, first_line, replacing
+from fsdcore.formats.tsv import Axis, read_indices, read_triples
+from fsdcore.network import as_inputs
+
+__all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
+
+# What numpy and zipfile raise on bytes that are not what they should be.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
+    """Inputs as CSR float32 `(samples, neurons)`, by the ending of the name:
+
+    - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as the Graph Challenge writes them;
+      `neurons` must be given, and `samples` if the last ones are all zero (they have no line)
+    - ``.npz``: a matrix saved by `scipy.sparse.save_npz` as CSR or CSC; without ``data`` every value is 1
+    - ``.npy``: a dense array
+
+    `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV; pickles are
+    never read.
+    """
+    file = os.fspath(path)
+    reader = _reader(file)
+    try:
+        inputs = reader(file, neurons, samples)
+        matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
+    except FormatError:
+        raise
+    except InputError as error:
+        raise FormatError(error.message, file=file) from error
+    if samples is not None and matrix.shape[0] != samples:
+        raise FormatError(f"there are {matrix.shape[0]} samples, {samples} were asked for", file=file)
+    return matrix
+
+
+def save_outputs(path: PathLike, outputs: Any) -> None:
+    """Write outputs `(samples, neurons)`, sparse or dense, as float32: ``.npz`` sparse, ``.npy`` dense."""
+    file = os.fspath(path)
+    ending = Path(file).suffix
+    if ending not in (".npz", ".npy"):
+        raise FormatError(f"outputs are written as .npz (sparse) or .npy (dense), not {ending!r}", file=file)
+    with replacing(file) as temporary, open(temporary, "xb") as stream:
+        if ending == ".npz":
+            sp.save_npz(stream, sp.csr_array(outputs, dtype=np.float32))
+        else:
+            dense = outputs.toarray() if sp.issparse(outputs) else outputs
+            np.save(stream, np.asarray(dense, dtype=np.float32), allow_pickle=False)
+
+
+def load_categories(path: PathLike) -> npt.NDArray[np.int64]:
+    """The samples a categories file names (from 1, one a line), 0-based, int64, in the order of the file."""
+    return read_indices(path, Axis("sample"))
+
+
+def save_categories(path: PathLike, categories: npt.ArrayLike) -> None:
+    """Write 0-based sample numbers in the official form: one a line, from 1."""
+    numbers = np.asarray(categories)
+    numbers = numbers.astype(np.int64) if numbers.size == 0 else numbers
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers.size and numbers.min() < 0):
+        raise InputError("categories must be one row of sample numbers, 0 or more")
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{number + 1}\n" for number in numbers.tolist()))
+
+
+def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
+    if neurons is None:
+        raise InputError("a TSV does not say how many neurons a sample has: give `neurons`")
+    most = MOST_NEURONS if samples is None else samples
+    lines = read_triples(file, Axis("sample", most), Axis("neuron", neurons))
+    count = int(lines.first.max()) + 1 if samples is None else samples
+    if samples is None and count > 1_000_000 + 100 * lines.first.size:
+        # One stray number must not make gigabytes of empty samples.
+        raise InputError(
+            f"sample {count} in a file of {lines.first.size} lines: give `samples` if it is meant"
+        )
+    places = (lines.first.astype(np.int32), lines.second.astype(np.int32))
+    return sp.csr_array((lines.values, places), shape=(count, neurons))
+
+
+def _npy(file: str, neurons: int | None, samples: int | None) -> npt.NDArray[np.float32]:
+    del neurons, samples
+    loaded = _load(file)
+    if not isinstance(loaded, np.ndarray):
+        raise InputError("is an archive of arrays, not one array: its name should end in .npz")
+    if loaded.ndim != 2:
+        raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {loaded.ndim}")
+    return _floats(loaded)
+
+
+def _npz(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
+    del neurons, samples
+    arrays = _load(file)
+    if isinstance(arrays, np.ndarray):
+        raise InputError("is one array, not an archive of arrays: its name should end in .npy")
+    kind = _kind(arrays)
+    missing = [name for name in ("indptr", "indices", "shape") if name not in arrays]
+    if missing:
+        raise InputError(f"has no array {missing[0]!r}: write it with scipy.sparse.save_npz")
+    shape, indptr, indices = _shape(arrays["shape"]), arrays["indptr"], arrays["indices"]
+    check_csr(indptr, indices, shape if kind == "csr" else shape[::-1])
+    data = _floats(arrays["data"]) if "data" in arrays else np.ones(indices.size, dtype=np.float32)
+    if data.shape != indices.shape:
+        raise InputError(f"data has shape {data.shape}, indices has {indices.shape}")
+    build = sp.csr_array if kind == "csr" else sp.csc_array
+    parts = (data, indices.astype(np.int32, copy=False), indptr.astype(np.int64, copy=False))
+    return sp.csr_array(build(parts, shape=shape))
+
+
+_READERS: dict[str, Callable[[str, int | None, int | None], Any]] = {
+    ".tsv": _tsv,
+    ".tsv.gz": _tsv,
+    ".npz": _npz,
+    ".npy": _npy,
+}
+
+
+def _reader(file: str) -> Callable[[str, int | None, int | None], Any]:
+    for ending, reader in _READERS.items():
+        if file.endswith(ending):
+            return reader
+    raise FormatError(f"inputs are read from {', '.join(_READERS)}; the name ends in none of them", file=file)
+
+
+def _load(file: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
+    """The array of an ``.npy``, or the arrays of an ``.npz``."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: np.asarray(loaded[name]) for name in loaded.files}
+    except _UNREADABLE as error:
+        raise InputError(f"cannot be read by numpy: {first_line(error)}") from error
+
+
+def _kind(arrays: dict[str, npt.NDArray[Any]]) -> str:
+    """Which sparse format the archive holds; CSR if it does not say."""
+    tag = arrays["format"].tolist() if "format" in arrays else "csr"
+    kind = tag.decode("ascii", "replace") if isinstance(tag, bytes) else str(tag)
+    if kind not in ("csr", "csc"):
+        raise InputError(f"the sparse format is {kind[:20]!r}: save the matrix as csr or csc")
+    return kind
+
+
+def _shape(array: npt.NDArray[Any]) -> tuple[int, int]:
+    if array.shape != (2,) or array.dtype.kind not in "iu":
+        raise InputError(f"shape must be 2 whole numbers, not {array.dtype} of shape {array.shape}")
+    return int(array[0]), int(array[1])
+
+
+def _floats(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"values must be real numbers, not {array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)

@@ -1,0 +1,155 @@
+"""Frames in, whole messages out, each once, whatever the order and however often they come."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from fsdcore.channel import Slot
+from fsdcore.clock import Deadline
+from fsdcore.errors import AbortedError, WireError
+from fsdcore.wire import ABORT, CLIENT, Body, Frame, open_body, parse_frame
+
+__all__ = ["AbortNotice", "Mailbox", "abort_body_limit"]
+
+abort_body_limit = 64 * 1024
+
+
+class AbortNotice(msgspec.Struct, frozen=True, kw_only=True):
+    """What an abort frame says: who failed, where, and how."""
+
+    rank: int | None = None
+    layer: int | None = None
+    batch: int | None = None
+    error: str = ""
+    message: str = ""
+
+
+class _Partial:
+    """A message of which some pieces are there."""
+
+    __slots__ = ("encoding", "parts", "pieces")
+
+    def __init__(self, frame: Frame) -> None:
+        self.pieces, self.encoding = frame.pieces, frame.encoding
+        self.parts: dict[int, bytes] = {}
+
+    def add(self, frame: Frame) -> bool:
+        if (frame.pieces, frame.encoding) != (self.pieces, self.encoding):
+            raise WireError("pieces of one message that contradict each other", peer=frame.source)
+        self.parts.setdefault(frame.piece, bytes(frame.data))
+        return len(self.parts) == self.pieces
+
+    def join(self) -> Body:
+        return Body(self.encoding, b"".join(self.parts[piece] for piece in range(self.pieces)))
+
+
+class Mailbox:
+    """Holds messages for one rank of one run. All methods may be called from several threads.
+
+    Frames of other runs are dropped. A frame for another rank, from a rank that is not in the run, or with a batch
+    or layer out of range is refused with `WireError`, so what is held is bounded by the run's own messages.
+    """
+
+    def __init__(self, run: str, rank: int, workers: int, batches: int, layers: int) -> None:
+        self._run, self._rank = run, rank
+        self._workers, self._batches, self._layers = workers, batches, layers
+        self._changed = threading.Condition()
+        self._partial: dict[tuple[Slot, int], _Partial] = {}
+        self._whole: dict[tuple[Slot, int], Body] = {}
+        self._taken: defaultdict[int, set[tuple[Slot, int]]] = defaultdict(set)
+        self._finished: set[int] = set()
+        self._stopped: Exception | None = None
+        self.dropped = 0
+
+    def add(self, frames: Iterable[bytes | memoryview]) -> None:
+        """Take in frames as they came from the channel; `WireError` for one that is not sound."""
+        parsed = [parse_frame(data) for data in frames]
+        with self._changed:
+            for frame in parsed:
+                self._add(frame)
+            self._changed.notify_all()
+
+    def _add(self, frame: Frame) -> None:
+        if frame.run != self._run:
+            self.dropped += 1
+            return
+        self._check(frame)
+        if frame.slot.kind == ABORT:
+            self._stopped = self._stopped or self._aborted(frame)
+            return
+        key = (frame.slot, frame.source)
+        if frame.slot.batch in self._finished or key in self._taken[frame.slot.batch] or key in self._whole:
+            self.dropped += 1
+            return
+        partial = self._partial.setdefault(key, _Partial(frame))
+        if partial.add(frame):
+            self._whole[key] = self._partial.pop(key).join()
+
+    def _check(self, frame: Frame) -> None:
+        known_source = frame.source < self._workers or (frame.source == CLIENT and frame.slot.kind == ABORT)
+        if frame.target != self._rank or not known_source:
+            raise WireError(f"a frame from rank {frame.source} to rank {frame.target} came to rank {self._rank}")
+        if frame.slot.kind != ABORT and (frame.slot.batch >= self._batches or frame.slot.layer > self._layers):
+            raise WireError(
+                f"a frame of batch {frame.slot.batch}, layer {frame.slot.layer}; the run has {self._batches} "
+                f"batches of {self._layers} layers",
+                peer=frame.source,
+            )
+
+    def _aborted(self, frame: Frame) -> AbortedError:
+        plain = open_body(Body(frame.encoding, bytes(frame.data)), abort_body_limit)
+        try:
+            notice = msgspec.json.decode(plain, type=AbortNotice)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"an abort frame that cannot be read: {error}", peer=frame.source) from error
+        return AbortedError(f"{notice.error}: {notice.message}", run=self._run, peer=notice.rank, layer=notice.layer)
+
+    def stop(self, cause: Exception) -> None:
+        """Make every wait, now and later, raise `cause`; the first cause stays."""
+        with self._changed:
+            self._stopped = self._stopped or cause
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what stopped the mailbox, if anything has: `AbortedError` if a peer failed."""
+        if self._stopped is not None:
+            raise self._stopped
+
+    def ready(self, slot: Slot, source: int) -> bool:
+        """Whether the message is there whole; raises like `check`."""
+        with self._changed:
+            self.check()
+            return (slot, source) in self._whole
+
+    def missing(self, slot: Slot, sources: Iterable[int]) -> list[int]:
+        """Those of `sources` whose message of `slot` is not there yet."""
+        with self._changed:
+            return [source for source in sources if (slot, source) not in self._whole]
+
+    def wait(self, slot: Slot, source: int, deadline: Deadline) -> bool:
+        """Wait until the message is there; False if the deadline passed first. Another thread must `add`."""
+        with self._changed:
+            while (slot, source) not in self._whole:
+                self.check()
+                remaining = deadline.remaining()
+                if remaining == 0.0:
+                    return False
+                self._changed.wait(remaining)
+            return True
+
+    def take(self, slot: Slot, source: int) -> Body:
+        """The message, which must be `ready`; doubles that come later are dropped."""
+        with self._changed:
+            self.check()
+            self._taken[slot.batch].add((slot, source))
+            return self._whole.pop((slot, source))
+
+    def finish(self, batch: int) -> None:
+        """Forget the batch: whatever still comes for its data is a double."""
+        with self._changed:
+            self._finished.add(batch)
+            self._taken.pop(batch, None)
