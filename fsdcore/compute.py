@@ -34,7 +34,6 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     deadline_seconds: float
     run_seconds: float
     started: float
-    options: dict[str, bool | int | float | str] = {}
 
     def for_rank(self, rank: int) -> Invocation:
         """The same run for another rank."""

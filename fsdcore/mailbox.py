@@ -11,11 +11,12 @@ import msgspec
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.errors import AbortedError, WireError
-from fsdcore.wire import ABORT, CLIENT, Body, Frame, open_body, parse_frame
+from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, open_body, parse_frame
 
-__all__ = ["AbortNotice", "Mailbox", "abort_body_limit"]
+__all__ = ["AbortNotice", "Mailbox"]
 
-abort_body_limit = 64 * 1024
+_LARGEST_NOTICE = 64 * 1024
+_MOST_COLLECTIVES = 1 << 16
 
 
 class AbortNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +61,8 @@ class Mailbox:
         self._changed = threading.Condition()
         self._partial: dict[tuple[Slot, int], _Partial] = {}
         self._whole: dict[tuple[Slot, int], Body] = {}
-        self._taken: defaultdict[int, set[tuple[Slot, int]]] = defaultdict(set)
-        self._finished: set[int] = set()
+        self._taken: defaultdict[tuple[int, int], set[tuple[Slot, int]]] = defaultdict(set)
+        self._finished: set[tuple[int, int]] = set()
         self._stopped: Exception | None = None
         self.dropped = 0
 
@@ -81,8 +82,8 @@ class Mailbox:
         if frame.slot.kind == ABORT:
             self._stopped = self._stopped or self._aborted(frame)
             return
-        key = (frame.slot, frame.source)
-        if frame.slot.batch in self._finished or key in self._taken[frame.slot.batch] or key in self._whole:
+        key, group = (frame.slot, frame.source), frame.slot[:2]
+        if group in self._finished or key in self._taken[group] or key in self._whole:
             self.dropped += 1
             return
         partial = self._partial.setdefault(key, _Partial(frame))
@@ -93,15 +94,20 @@ class Mailbox:
         known_source = frame.source < self._workers or (frame.source == CLIENT and frame.slot.kind == ABORT)
         if frame.target != self._rank or not known_source:
             raise WireError(f"a frame from rank {frame.source} to rank {frame.target} came to rank {self._rank}")
-        if frame.slot.kind != ABORT and (frame.slot.batch >= self._batches or frame.slot.layer > self._layers):
+        if not self._in_range(frame.slot):
             raise WireError(
                 f"a frame of batch {frame.slot.batch}, layer {frame.slot.layer}; the run has {self._batches} "
                 f"batches of {self._layers} layers",
                 peer=frame.source,
             )
 
+    def _in_range(self, slot: Slot) -> bool:
+        if slot.kind == DATA:
+            return slot.batch < self._batches and slot.layer <= self._layers
+        return slot.kind != COLLECTIVE or (slot.batch < _MOST_COLLECTIVES and slot.layer == 0)
+
     def _aborted(self, frame: Frame) -> AbortedError:
-        plain = open_body(Body(frame.encoding, bytes(frame.data)), abort_body_limit)
+        plain = open_body(Body(frame.encoding, bytes(frame.data)), _LARGEST_NOTICE)
         try:
             notice = msgspec.json.decode(plain, type=AbortNotice)
         except msgspec.MsgspecError as error:
@@ -145,11 +151,11 @@ class Mailbox:
         """The message, which must be `ready`; doubles that come later are dropped."""
         with self._changed:
             self.check()
-            self._taken[slot.batch].add((slot, source))
+            self._taken[slot[:2]].add((slot, source))
             return self._whole.pop((slot, source))
 
     def finish(self, batch: int) -> None:
         """Forget the batch: whatever still comes for its data is a double."""
         with self._changed:
-            self._finished.add(batch)
-            self._taken.pop(batch, None)
+            self._finished.add((DATA, batch))
+            self._taken.pop((DATA, batch), None)

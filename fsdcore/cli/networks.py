@@ -1,0 +1,111 @@
+"""``fsd import``, ``fsd info``, ``fsd partition``: networks and how they are split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fsdcore.cli.output import check_output, say, size, table
+from fsdcore.cli.progress import watching
+
+if TYPE_CHECKING:
+    from fsdcore.activations import FloatArray
+    from fsdcore.network import Network
+
+__all__ = ["imports", "info", "partition"]
+
+imports = typer.Typer(help="Read networks from other formats.", no_args_is_help=True)
+
+NetworkFile = Annotated[Path, typer.Argument(metavar="NETWORK", help="A network file (.safetensors).")]
+
+
+@imports.callback()
+def _imports() -> None:
+    """Read networks from other formats."""
+
+
+@imports.command("graph-challenge")
+def graph_challenge(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the layers are (.tsv or .tsv.gz).")],
+    neurons: Annotated[int, typer.Option(help="Neurons per layer.")],
+    layers: Annotated[int, typer.Option(help="Number of layers.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it (.safetensors).")],
+) -> None:
+    """Read a network of the Sparse DNN Graph Challenge."""
+    check_output(output)
+    from fsdcore.formats import load_graph_challenge, save_network
+
+    with watching() as observer:
+        network = load_graph_challenge(folder, neurons, layers, observer=observer)
+        save_network(network, output)
+    say(f"{output}: {len(network)} layers of {neurons} neurons, {network.nonzeros:,} weights")
+
+
+def info(file: NetworkFile) -> None:
+    """Show what a network file holds."""
+    from fsdcore.formats import load_network
+
+    with watching() as observer:
+        network = load_network(file, observer)
+    table(("network", str(file)), _facts(network))
+
+
+def _facts(network: Network) -> Iterator[tuple[str, str]]:
+    places = sum(layer.inputs * layer.outputs for layer in network.layers)
+    weights = [layer.weights for layer in network.layers]
+    memory = sum(w.data.nbytes + w.indices.nbytes + w.indptr.nbytes for w in weights)
+    yield "name", network.name
+    yield "layers", str(len(network))
+    yield "neurons", _runs([f"{width:,}" for width in network.widths])
+    yield "weights", f"{network.nonzeros:,}"
+    yield "density", f"{network.nonzeros / places:.3%}" if places else "-"
+    yield "memory", size(memory)
+    yield "activations", _runs([str(layer.activation) for layer in network.layers])
+    yield "bias", _span([float(end) for layer in network.layers for end in _ends(layer.bias)])
+    yield "fingerprint", network.fingerprint
+
+
+def _ends(bias: FloatArray) -> Iterator[float]:
+    if bias.size:
+        yield from (bias.min(), bias.max())
+
+
+def _span(values: list[float]) -> str:
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+
+
+def _runs(words: list[str]) -> str:
+    """The words with how often each comes, the most frequent first; a handful at most."""
+    counted = Counter(words).most_common()
+    shown = [word if count == 1 else f"{word} (x{count})" for word, count in counted[:5]]
+    return ", ".join(shown) + (f" and {len(counted) - 5} more" if len(counted) > 5 else "")
+
+
+def partition(
+    file: NetworkFile,
+    workers: Annotated[int, typer.Option(help="Parts to split it into.", min=1)] = 8,
+    method: Annotated[str, typer.Option(help="hypergraph, block or random.")] = "hypergraph",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same partition.", min=0)] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it (.npz); `fsd run` can use it.")
+    ] = None,
+) -> None:
+    """Split a network over workers, and show how good the split is."""
+    check_output(output)
+    from fsdcore.config import RunSettings
+    from fsdcore.formats import load_network
+    from fsdcore.partition import make_partition, quality, save_partition
+
+    RunSettings(workers=workers, method=method, seed=seed)
+    with watching() as observer:
+        network = load_network(file, observer)
+        made = make_partition(network, workers, method, seed, observer)
+    say(str(quality(network, made)))
+    if output is not None:
+        save_partition(output, made)
+        say(f"{output}: {workers} workers, {method}, seed {seed}")

@@ -1,0 +1,150 @@
+"""``fsd run``: a network, inputs, outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fsdcore.cli.output import check_output, say
+from fsdcore.cli.progress import watching
+from fsdcore.cli.report import check_categories, check_outputs, show_record
+from fsdcore.config import Config, load_config
+from fsdcore.errors import InputError, PlanError
+
+if TYPE_CHECKING:
+    from fsdcore.network import Network
+    from fsdcore.partition import Partition
+    from fsdcore.session import Result
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is read and what is written."""
+
+    network: Path
+    inputs: Path
+    partition: Path | None
+    truth: Path | None
+    output: Path | None
+    categories: Path | None
+    record: Path | None
+
+    def check(self) -> None:
+        """Refuse, before the work, what could not be written after it."""
+        check_output(self.output, (".npz", ".npy"))
+        check_output(self.categories)
+        check_output(self.record)
+        written = [path.resolve() for path in (self.output, self.categories, self.record) if path]
+        if len(set(written)) < len(written):
+            raise InputError("--output, --categories and --record must be different files")
+
+
+def run(
+    network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
+    inputs: Annotated[Path, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write the outputs (.npz or .npy).")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Where workers run; see `fsd backends`.")] = None,
+    channel: Annotated[str | None, typer.Option(help="How rows travel: queue or object.")] = None,
+    workers: Annotated[int | None, typer.Option(help="How many take part; 1 is the serial variant.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
+    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
+    partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare with plain scipy in this process.")] = False,
+    truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
+    categories: Annotated[
+        Path | None, typer.Option(help="Where to write the samples with a nonzero output.")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Where to write the run's record (JSON).")] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+) -> None:
+    """Run a network on inputs, and write the outputs.
+
+    Options left out come from the environment, the configuration file, or the defaults: see `fsd config show`.
+    Nothing is written if --verify or --truth finds the outputs wrong, but the record.
+    """
+    files = _Files(network, inputs, partition, truth, output, categories, record)
+    arguments = {"backend": backend, "channel": channel, "workers": workers}
+    arguments |= {"batch_size": batch_size, "method": method, "seed": seed}
+    settings = load_config(config, **arguments)
+    files.check()
+    _run(files, settings, verify, {"file": config, **arguments})
+
+
+def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any]) -> None:
+    from fsdcore.formats import load_categories, load_inputs, load_network
+
+    truth = load_categories(files.truth) if files.truth is not None else None
+    with watching() as observer:
+        network = load_network(files.network, observer)
+        x = load_inputs(files.inputs, network.inputs)
+        split = _split(files.partition, network)
+        if split is not None:
+            settings = _for_workers(split, settings, arguments)
+        result = _result(settings, network, split, x, observer)
+    _write_record(files.record, result)
+    show_record(result.record)
+    if verify:
+        check_outputs(result.outputs, network.infer(x))
+    if truth is not None:
+        check_categories(result.categories(), truth, str(files.truth))
+    _write(files, result, verify)
+
+
+def _split(file: Path | None, network: Network) -> Partition | None:
+    """The partition in `file`, checked against the network."""
+    if file is None:
+        return None
+    from fsdcore.partition import load_partition
+
+    split = load_partition(file)
+    split.check(network)
+    return split
+
+
+def _for_workers(split: Partition, settings: Config, arguments: dict[str, Any]) -> Config:
+    """The settings with as many workers as the partition has, unless the user asked for another number."""
+    asked = settings.run.workers
+    if asked == split.workers:
+        return settings
+    if settings.origins["workers"] != "default":
+        raise PlanError(
+            f"the partition is for {split.workers} workers, {asked} were asked for "
+            f"({settings.origins['workers']})"
+        )
+    return load_config(**{**arguments, "workers": split.workers})
+
+
+def _result(settings: Config, network: Network, split: Partition | None, x: Any, observer: Any) -> Result:
+    from fsdcore.session import connect_config
+
+    with connect_config(settings, observer) as session:
+        return session.load(network, split).run(x)
+
+
+def _write_record(file: Path | None, result: Result) -> None:
+    if file is None:
+        return
+    from fsdcore.formats.files import replacing
+
+    with replacing(file) as temporary:
+        temporary.write_text(result.record.to_json() + "\n")
+
+
+def _write(files: _Files, result: Result, verified: bool) -> None:
+    from fsdcore.formats import save_categories, save_outputs
+
+    found = result.categories()
+    if files.output is not None:
+        save_outputs(files.output, result.outputs)
+    if files.categories is not None:
+        save_categories(files.categories, found)
+    agrees = "; all agree with the oracle" if verified else ""
+    say(f"{found.size:,} of {result.record.samples:,} samples have a nonzero output{agrees}")

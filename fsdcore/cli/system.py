@@ -1,0 +1,142 @@
+"""``fsd backends``, ``fsd config show``, ``fsd doctor``: what is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fsdcore import registry
+from fsdcore.cli.output import say, size, table, version
+from fsdcore.errors import BackendNotFoundError, FsdError, MissingExtraError
+
+if TYPE_CHECKING:
+    from fsdcore.backend import Backend
+    from fsdcore.config import Config
+
+__all__ = ["backends", "config_app", "doctor"]
+
+config_app = typer.Typer(help="The configuration.", no_args_is_help=True)
+
+ConfigFile = Annotated[Path | None, typer.Option(help="A configuration file (TOML).")]
+
+# Each distribution and the extra that brings it; None for what every worker needs.
+_DISTRIBUTIONS = {
+    "numpy": None,
+    "scipy": None,
+    "msgspec": None,
+    "safetensors": None,
+    "mtkahypar": "client",
+    "typer": "client",
+    "rich": "client",
+    "scikit-learn": "demo",
+    "boto3": "aws",
+    "google-cloud-functions": "gcp",
+    "google-cloud-pubsub": "gcp",
+    "google-cloud-storage": "gcp",
+}
+
+
+def backends() -> None:
+    """Show the backends, their channels and limits, and what is missing."""
+    rows = [row for name in registry.backend_names() for row in _backend_rows(name)]
+    if not rows:
+        raise BackendNotFoundError(f"no backend is registered under {registry.GROUP!r}: {_REINSTALL}")
+    table(("backend", "state", "channel", "frame", "frames/publish", "publish", "about"), rows)
+
+
+_REINSTALL = "install the project (pip install fsd-inference)"
+
+
+def _backend_rows(name: str) -> Iterator[tuple[str, ...]]:
+    """A row for each channel, or one that says why there is none."""
+    try:
+        kind = registry.backend_class(name)
+        backend = kind(_settings(name))
+    except FsdError as error:
+        yield name, _missing(error), "-", "-", "-", "-", ""
+        return
+    for channel in kind.channels:
+        yield (name, "installed", channel, *_limits(backend, channel), kind.summary)
+    backend.close()
+
+
+def _missing(error: FsdError) -> str:
+    _, run, command = error.message.partition("run: ")
+    return f"missing, {run}{command}" if isinstance(error, MissingExtraError) and run else error.message
+
+
+def _settings(name: str) -> Any:
+    from fsdcore.config import load_config
+
+    return load_config(backend=name, channel=registry.backend_class(name).channels[0]).backend_settings
+
+
+def _limits(backend: Backend, channel: str) -> tuple[str, str, str]:
+    limits = backend.channel_capabilities(channel)
+    return size(limits.max_frame_bytes), str(limits.max_publish_frames), size(limits.max_publish_bytes)
+
+
+@config_app.callback()
+def _config() -> None:
+    """The configuration."""
+
+
+@config_app.command("show")
+def show(config: ConfigFile = None) -> None:
+    """Show each value and where it came from."""
+    from fsdcore.config import load_config
+
+    table(("key", "value", "from"), _config_rows(load_config(config)))
+
+
+def _config_rows(settings: Config) -> Iterator[tuple[str, str, str]]:
+    for prefix, values in (("", settings.run), (f"{settings.run.backend}.", settings.backend_settings)):
+        for field in dataclasses.fields(values):
+            key = prefix + field.name
+            if field.init:
+                yield key, _shown(getattr(values, field.name), field.repr), settings.origins[key]
+
+
+def _shown(value: Any, open_to_all: bool) -> str:
+    """The value; of a field kept out of the dataclass's repr (a secret) only whether it is set."""
+    if open_to_all or not value:
+        return "(not set)" if value is None else str(value)
+    return "(set, hidden)"
+
+
+def doctor() -> None:
+    """Show versions, kernel, backends and credentials; exit code 1 if no backend can be used."""
+    table(("part", "version"), _versions())
+    states = {name: _state(name) for name in registry.backend_names()}
+    table(("backend", "channels", "credentials"), [(name, *state[1:]) for name, state in states.items()])
+    if not any(usable for usable, *_ in states.values()):
+        say(f"no backend can be used: {_REINSTALL}")
+        raise typer.Exit(1)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    from fsdcore import kernels
+
+    yield "python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"
+    yield "fsd-inference", version("fsd-inference") or "not installed"
+    for distribution, extra in _DISTRIBUTIONS.items():
+        hint = f"not installed; pip install 'fsd-inference[{extra}]'" if extra else "not installed"
+        yield distribution, version(distribution) or hint
+    yield "kernel", kernels.name()
+
+
+def _state(name: str) -> tuple[bool, str, str]:
+    """Whether a backend can be used, its channels, and what credentials it finds."""
+    try:
+        kind = registry.backend_class(name)
+        backend = kind(_settings(name))
+        found = backend.credentials()
+        backend.close()
+    except FsdError as error:
+        return False, "-", _missing(error)
+    return True, ", ".join(kind.channels), found

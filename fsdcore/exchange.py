@@ -1,0 +1,158 @@
+"""What client and workers hand each other through the store: inputs, outputs, and how a run ended.
+
+Keys, all under ``runs/{run}/``: ``inputs/{batch}``, ``outputs/{batch}/{rank}``, ``claims/{rank}``, ``end/done`` or
+``end/failed-{rank}``.
+
+The inputs of a batch are one object, written once whatever the number of workers, in segments of consecutive neurons;
+a worker reads those segments that hold rows it needs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import scipy.sparse as sp
+
+from fsdcore.channel import Slot
+from fsdcore.codec import Rows, decode_rows
+from fsdcore.errors import FsdError, PreconditionError, WireError
+from fsdcore.plan import Index
+from fsdcore.record import WorkerRecord
+from fsdcore.segments import Arrays, SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
+from fsdcore.store import Store
+from fsdcore.wire import DATA, Body, build_frames, parse_frame
+
+__all__ = [
+    "Failure",
+    "claim",
+    "read_done",
+    "read_failure",
+    "read_inputs",
+    "read_outputs",
+    "write_done",
+    "write_failure",
+    "write_inputs",
+    "write_outputs",
+]
+
+_SEGMENT_NONZEROS = 1 << 20
+_WHOLE = 1 << 40
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker failed. `at` is in wall-clock seconds; `trace` is a traceback for errors that are bugs."""
+
+    rank: int
+    error: str
+    message: str
+    at: float
+    layer: int | None = None
+    batch: int | None = None
+    peer: int | None = None
+    trace: str = ""
+
+
+def claim(store: Store, run: str, rank: int) -> bool:
+    """Take (run, rank) for this worker; False if another has it."""
+    try:
+        store.put(f"runs/{run}/claims/{rank}", b"", if_absent=True)
+    except PreconditionError:
+        return False
+    return True
+
+
+def _bounds(rows: sp.csr_array) -> list[int]:
+    """Where to cut the rows into segments of about a million nonzeros."""
+    marks = np.arange(_SEGMENT_NONZEROS, rows.nnz, _SEGMENT_NONZEROS)
+    inner = np.unique(np.searchsorted(rows.indptr, marks))
+    return [0, *(int(b) for b in inner if 0 < b < rows.shape[0]), int(rows.shape[0])]
+
+
+def _segment(rows: sp.csr_array) -> Arrays:
+    same = rows.nnz > 0 and bool((rows.data == rows.data[0]).all())
+    data = rows.data[:1] if same else rows.data
+    counts = np.diff(rows.indptr).astype(np.int32)
+    return {"counts": counts, "samples": rows.indices.astype(np.int32, copy=False), "data": data}
+
+
+def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> None:
+    """Write the inputs of a batch, CSR `(samples, neurons)`."""
+    rows = sp.csr_array(inputs.T.tocsr())
+    rows.sort_indices()
+    bounds = _bounds(rows)
+    cuts = zip(bounds, bounds[1:], strict=False)
+    segments = [compress_segment(pack_arrays(_segment(rows[start:stop]))) for start, stop in cuts]
+    store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]}))
+
+
+def _pick(arrays: Arrays, rows: Index) -> sp.csr_array:
+    counts, columns, data = arrays["counts"], arrays["samples"], arrays["data"]
+    data = np.full(columns.size, data[0], np.float32) if data.size == 1 != columns.size else data
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return sp.csr_array((data, columns, indptr), shape=(counts.size, int(columns.max(initial=-1)) + 1))[rows]
+
+
+def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> sp.csr_array:
+    """The given input neurons of a batch, CSR `(len(rows), samples)`; `WireError` if the object is damaged."""
+    reader = SegmentReader(store, f"runs/{run}/inputs/{batch}")
+    bounds = np.array(reader.about["bounds"])
+    if reader.about["samples"] != samples:
+        raise WireError(f"the inputs of batch {batch} have {reader.about['samples']} samples, not {samples}")
+    home = np.searchsorted(bounds, rows, side="right") - 1
+    needed = np.unique(home)
+    parts = []
+    for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
+        part = _pick(unpack_arrays(segment), rows[home == number] - bounds[number])
+        part.resize(part.shape[0], samples)
+        parts.append(part)
+    return sp.csr_array(sp.vstack(parts, format="csr")) if parts else sp.csr_array((0, samples), dtype=np.float32)
+
+
+def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:
+    """Write one rank's rows of the last activations, encoded by `encode_rows`."""
+    (frame,) = build_frames(run, Slot(DATA, batch, 0), rank, rank, body, _WHOLE)
+    store.put(f"runs/{run}/outputs/{batch}/{rank}", frame)
+
+
+def read_outputs(store: Store, run: str, batch: int, rank: int, rows: int, samples: int) -> Rows:
+    """What `write_outputs` wrote; `WireError` if it is damaged."""
+    frame = parse_frame(store.get(f"runs/{run}/outputs/{batch}/{rank}"))
+    if (frame.run, frame.slot.batch, frame.source) != (run, batch, rank):
+        raise WireError(f"the outputs of batch {batch} of rank {rank} are those of another")
+    return decode_rows(Body(frame.encoding, bytes(frame.data)), rows, samples)
+
+
+def write_done(store: Store, run: str, records: list[WorkerRecord]) -> None:
+    """Say that the run is done."""
+    store.put(f"runs/{run}/end/done", msgspec.json.encode(records))
+
+
+def read_done(store: Store, run: str) -> list[WorkerRecord]:
+    """What every worker did."""
+    return msgspec.json.decode(store.get(f"runs/{run}/end/done"), type=list[WorkerRecord])
+
+
+def write_failure(store: Store, run: str, failure: Failure) -> None:
+    """Say that a worker failed."""
+    store.put(f"runs/{run}/end/failed-{failure.rank}", msgspec.json.encode(failure))
+
+
+def read_failure(store: Store, key: str) -> Failure:
+    """What `write_failure` wrote at `key`."""
+    return msgspec.json.decode(store.get(key), type=Failure)
+
+
+def failure_of(error: BaseException, rank: int, at: float, trace: str = "") -> Failure:
+    """The failure that tells of `error`."""
+    where = error if isinstance(error, FsdError) else FsdError("")
+    message = error.message if isinstance(error, FsdError) else str(error)
+    return Failure(
+        rank=rank,
+        error=type(error).__name__,
+        message=message,
+        at=at,
+        layer=where.layer,
+        batch=where.batch,
+        peer=where.peer,
+        trace=trace,
+    )

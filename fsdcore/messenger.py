@@ -1,0 +1,175 @@
+"""Messages over a channel: cut, packed, published; received, acknowledged, put together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import msgspec
+
+from fsdcore.channel import Address, Channel, Outgoing, Slot
+from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.errors import DeadlineError, FsdError
+from fsdcore.mailbox import AbortNotice, Mailbox
+from fsdcore.packing import pack
+from fsdcore.record import Recorder
+from fsdcore.wire import ABORT, COLLECTIVE, Body, build_frames, make_body
+
+__all__ = ["Messenger", "Patience", "abort_frames"]
+
+# One receive of a background thread lasts this long at most, so that it notices `close`.
+_BACKGROUND_SECONDS = 0.5
+
+
+class Patience(NamedTuple):
+    """How long waits may last: `seconds` each, and none beyond `end` (monotonic seconds of `clock`)."""
+
+    seconds: float
+    end: float
+    clock: Clock = SYSTEM_CLOCK
+
+    def deadline(self) -> Deadline:
+        """For a wait that begins now."""
+        return Deadline(min(self.clock.now() + self.seconds, self.end), self.clock)
+
+
+def abort_frames(run: str, source: int, workers: int, notice: AbortNotice, max_frame_bytes: int) -> list[Outgoing]:
+    """One abort frame for every rank but `source`."""
+    short = msgspec.structs.replace(notice, message=notice.message[:500])
+    body, slot = make_body(msgspec.json.encode(short)), Slot(ABORT, 0, 0)
+    return [
+        Outgoing(target, data)
+        for target in range(workers)
+        if target != source
+        for data in build_frames(run, slot, source, target, body, max_frame_bytes)
+    ]
+
+
+class Messenger:
+    """One rank's messages in one run.
+
+    Sends are made by this thread, or by a pool if the channel wants several publishes in flight. Frames are received by
+    whoever waits, or by a thread of their own if the channel wants it.
+    """
+
+    def __init__(self, channel: Channel, address: Address, mailbox: Mailbox, recorder: Recorder, patience: Patience) -> None:
+        self._channel, self._address, self._mailbox = channel, address, mailbox
+        self._recorder, self._patience = recorder, patience
+        limits = channel.capabilities
+        self._pool = ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
+        self._in_flight: list[Future[None]] = []
+        self._closing = threading.Event()
+        self._receiver: threading.Thread | None = None
+        if limits.background_receive:
+            self._receiver = threading.Thread(target=self._receive_in_background, daemon=True)
+            self._receiver.start()
+
+    def send(self, slot: Slot, parts: Iterable[tuple[int, Body]]) -> None:
+        """Send one message to each target; with several publishes in flight, returns before they are all taken."""
+        limits, run, rank = self._channel.capabilities, self._address.run, self._address.rank
+        frames: list[Outgoing] = []
+        messages = 0
+        for target, body in parts:
+            messages += 1
+            cut = build_frames(run, slot, rank, target, body, limits.max_frame_bytes)
+            frames += (Outgoing(target, data) for data in cut)
+        with self._recorder.timed("send"):
+            for publish in pack(frames, limits):
+                self._publish(publish)
+        if slot.kind != COLLECTIVE:
+            self._recorder.add("messages", messages)
+
+    def _publish(self, frames: Sequence[Outgoing]) -> None:
+        self._recorder.add("publishes")
+        self._recorder.add("frames", len(frames))
+        self._recorder.add("bytes_sent", sum(len(frame.data) for frame in frames))
+        if self._pool is None:
+            self._channel.send(frames)
+            return
+        waiting = [future for future in self._in_flight if not future.done()]
+        self._settle([future for future in self._in_flight if future.done()])
+        self._in_flight = [*waiting, self._pool.submit(self._channel.send, frames)]
+
+    def _settle(self, futures: Iterable[Future[None]]) -> None:
+        for future in futures:
+            future.result()
+
+    def flush(self) -> None:
+        """Wait until every message has been taken by the channel; raises what a publish raised."""
+        with self._recorder.timed("send"):
+            self._settle(self._in_flight)
+        self._in_flight = []
+
+    def expect(self, slot: Slot, sources: Sequence[int]) -> None:
+        """Tell the channel what will be waited for."""
+        self._channel.expect(slot, sources)
+
+    def receive(self, slot: Slot, source: int) -> Body:
+        """The message of `slot` from `source`.
+
+        `DeadlineError` if it does not come in time, `AbortedError` if a peer failed first.
+        """
+        if not self._mailbox.ready(slot, source):
+            with self._recorder.timed("wait"):
+                self._wait(slot, source)
+        return self._mailbox.take(slot, source)
+
+    def _wait(self, slot: Slot, source: int) -> None:
+        deadline = self._patience.deadline()
+        while not self._mailbox.ready(slot, source):
+            if self._receiver is not None:
+                self._mailbox.wait(slot, source, deadline)
+            elif not deadline.passed():
+                self._pump(deadline)
+            if deadline.passed() and not self._mailbox.ready(slot, source):
+                raise self._late(slot, source)
+
+    def _late(self, slot: Slot, source: int) -> DeadlineError:
+        seconds = self._patience.seconds
+        return DeadlineError(
+            f"nothing came from rank {source} within {seconds:g} s", peer=source, layer=slot.layer, batch=slot.batch
+        )
+
+    def _pump(self, deadline: Deadline) -> None:
+        """Receive once and put what came into the mailbox."""
+        received = self._channel.receive(deadline)
+        self._recorder.add("receives")
+        if received:
+            self._mailbox.add(item.data for item in received)
+            self._channel.acknowledge(received)
+            self._recorder.add("acknowledges")
+
+    def _receive_in_background(self) -> None:
+        clock = self._patience.clock
+        try:
+            while not self._closing.is_set():
+                self._pump(Deadline.after(_BACKGROUND_SECONDS, clock))
+        except FsdError as error:
+            self._mailbox.stop(error)
+
+    def check(self) -> None:
+        """Raise `AbortedError` if a peer is known to have failed."""
+        self._mailbox.check()
+
+    def abort(self, notice: AbortNotice) -> None:
+        """Tell every other rank to stop."""
+        limits = self._channel.capabilities
+        address = self._address
+        frames = abort_frames(address.run, address.rank, address.workers, notice, limits.max_frame_bytes)
+        for publish in pack(frames, limits):
+            self._channel.send(publish)
+
+    def finish(self, batch: int) -> None:
+        """The batch is done: its messages need no longer be remembered."""
+        self._mailbox.finish(batch)
+
+    def close(self) -> None:
+        """Stop the threads and close the channel."""
+        self._closing.set()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        if self._receiver is not None:
+            self._receiver.join()
+        self._channel.close()

@@ -1,0 +1,255 @@
+"""A partition made executable: what each rank holds, sends and expects (paper, section III-A).
+
+For layer k, rank r holds the rows of ``W_k`` for the neurons of ``x^k`` it owns, cut into one block per rank that owns
+the ``x^(k-1)`` they read. Columns of a block are compact: the block of another rank has one column for each row that
+rank sends, in ascending neuron order; the local block has one column for each row this rank owns.
+
+Layer 1 reads the network's input, which every worker gets from the store. It has a local block only, whose columns
+are `RankPart.input_rows`; so no message is sent for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from fsdcore.activations import Activation, FloatArray
+from fsdcore.errors import PlanError, WireError
+from fsdcore.network import Layer, Network
+from fsdcore.partition.base import Owners, Partition
+from fsdcore.segments import Arrays
+
+__all__ = ["LayerPart", "RankPart", "Send", "Source", "from_arrays", "layer_arrays"]
+
+Index = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What comes from `rank`: the block of weights for the rows it sends, CSR `(own rows, rows it sends)`."""
+
+    rank: int
+    block: sp.csr_array
+
+
+@dataclass(frozen=True)
+class Send:
+    """What goes to `rank`: positions of the rows among those this rank owns, ascending."""
+
+    rank: int
+    rows: Index
+
+
+@dataclass(frozen=True)
+class LayerPart:
+    """One layer, for one rank. `local` is CSR `(own rows of x^k, own rows of x^(k-1))`; both tuples are by rank."""
+
+    local: sp.csr_array
+    sources: tuple[Source, ...]
+    sends: tuple[Send, ...]
+    bias: FloatArray
+    activation: Activation
+    keeps_zero: bool
+
+    @property
+    def rows(self) -> int:
+        """Neurons this rank computes."""
+        return int(self.bias.size)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights take, indices included."""
+        blocks = [self.local, *(source.block for source in self.sources)]
+        return sum(b.data.nbytes + b.indices.nbytes + b.indptr.nbytes for b in blocks) + self.bias.nbytes
+
+
+@dataclass(frozen=True)
+class RankPart:
+    """All that one rank needs of a plan. `input_rows`: the input neurons that its layer 1 reads, ascending."""
+
+    rank: int
+    workers: int
+    input_rows: Index
+    layers: tuple[LayerPart, ...]
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights of all layers take."""
+        return sum(layer.memory_bytes for layer in self.layers)
+
+
+def _positions(owners: Owners, workers: int) -> Index:
+    """For each neuron, its position among those of its owner."""
+    order = np.argsort(owners, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=workers))[:-1]])
+    positions = np.empty(owners.size, np.int32)
+    positions[order] = np.arange(owners.size) - starts[owners[order]]
+    return positions
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The weights of one rank's rows, cut by the owner of the column."""
+
+    groups: Index
+    indptr: npt.NDArray[np.int32]
+    indices: Index
+    data: FloatArray
+    columns: tuple[Index, ...]
+
+    def arrays(self, prefix: str, numbers: list[int], widths: list[int]) -> Arrays:
+        bounds = np.concatenate([[0], np.cumsum(self.indptr[:, -1])])
+        taken = [np.arange(bounds[n], bounds[n + 1]) for n in numbers]
+        picked = np.concatenate([np.empty(0, np.int64), *taken])
+        return {
+            f"{prefix}.ranks": self.groups[numbers],
+            f"{prefix}.widths": np.array(widths, np.int32),
+            f"{prefix}.indptr": self.indptr[numbers],
+            f"{prefix}.indices": self.indices[picked],
+            f"{prefix}.data": self.data[picked],
+        }
+
+
+def _cut(weights: sp.csr_array, owners: Owners) -> _Cut:
+    """Split `weights` by the owner of each column, columns made compact in ascending order within each owner."""
+    rows = weights.shape[0]
+    columns = np.unique(weights.indices)
+    groups, group_of_column = np.unique(owners[columns], return_inverse=True)
+    compact = np.empty(owners.size, np.int32)
+    compact[columns] = _positions(group_of_column.astype(np.int32), max(groups.size, 1))
+    group = np.empty(owners.size, np.int32)
+    group[columns] = group_of_column
+    row = np.repeat(np.arange(rows), np.diff(weights.indptr))
+    cell = group[weights.indices].astype(np.int64) * rows + row
+    order = np.argsort(cell, kind="stable")
+    counts = np.bincount(cell, minlength=groups.size * rows).reshape(groups.size, rows)
+    indptr = np.zeros((groups.size, rows + 1), np.int32)
+    np.cumsum(counts, axis=1, out=indptr[:, 1:])
+    chosen = weights.indices[order]
+    split = tuple(columns[group_of_column == number].astype(np.int32) for number in range(groups.size))
+    return _Cut(groups.astype(np.int32), indptr, compact[chosen], weights.data[order], split)
+
+
+def _rank_arrays(layer: Layer, rows: Index, rank: int, before: Owners, positions: Index) -> tuple[Arrays, dict[int, Index]]:
+    """One rank's arrays of a layer without its sends, and the neurons it needs from each other rank."""
+    cut = _cut(sp.csr_array(layer.weights[rows]), before)
+    own = [n for n, group in enumerate(cut.groups) if group == rank]
+    others = [n for n, group in enumerate(cut.groups) if group != rank]
+    arrays = cut.arrays("remote", others, [cut.columns[n].size for n in others])
+    local = cut.arrays("local", own, [])
+    indices = local["local.indices"]
+    if own:
+        # The local block reads this rank's own rows where they lie.
+        indices = positions[cut.columns[own[0]]][indices]
+    indptr = local["local.indptr"][0] if own else np.zeros(rows.size + 1, np.int32)
+    width = np.count_nonzero(before == rank)
+    arrays |= {"local.indptr": indptr, "local.indices": indices, "local.data": local["local.data"]}
+    arrays |= {"local.width": np.array([width], np.int32), "bias": layer.bias[rows]}
+    return arrays, {int(cut.groups[n]): cut.columns[n] for n in others}
+
+
+def _send_arrays(sends: dict[int, Index]) -> Arrays:
+    rows = [np.empty(0, np.int32), *(sends[target] for target in sorted(sends))]
+    return {
+        "send.ranks": np.array(sorted(sends), np.int32),
+        "send.counts": np.array([sends[target].size for target in sorted(sends)], np.int32),
+        "send.rows": np.concatenate(rows).astype(np.int32),
+    }
+
+
+def _first_layer(network: Network, partition: Partition) -> list[Arrays]:
+    """Layer 1: each rank's rows over the input neurons they read."""
+    layer, owners = network.layers[0], partition.owners[1]
+    result = []
+    for rank in range(partition.workers):
+        rows = np.flatnonzero(owners == rank).astype(np.int32)
+        weights = sp.csr_array(layer.weights[rows])
+        cut = _cut(weights, np.zeros(network.inputs, np.int32))
+        needed = cut.columns[0] if cut.columns else np.empty(0, np.int32)
+        indptr = cut.indptr[0] if cut.columns else np.zeros(rows.size + 1, np.int32)
+        arrays = cut.arrays("remote", [], [])
+        arrays |= {"local.indptr": indptr, "local.indices": cut.indices, "local.data": cut.data}
+        arrays |= {"local.width": np.array([needed.size], np.int32), "bias": layer.bias[rows], "input_rows": needed}
+        result.append(arrays | _send_arrays({}))
+    return result
+
+
+def _later_layer(layer: Layer, before: Owners, after: Owners, workers: int) -> list[Arrays]:
+    positions = _positions(before, workers)
+    sends: list[dict[int, Index]] = [{} for _ in range(workers)]
+    result = []
+    for rank in range(workers):
+        rows = np.flatnonzero(after == rank).astype(np.int32)
+        arrays, needs = _rank_arrays(layer, rows, rank, before, positions)
+        for source, columns in needs.items():
+            sends[source][rank] = positions[columns]
+        result.append(arrays)
+    return [arrays | _send_arrays(sends[rank]) for rank, arrays in enumerate(result)]
+
+
+def layer_arrays(network: Network, partition: Partition) -> Iterator[list[Arrays]]:
+    """For each layer in order, the arrays of every rank's `LayerPart`."""
+    partition.check(network)
+    yield _first_layer(network, partition)
+    for number, layer in enumerate(network.layers[1:], start=1):
+        yield _later_layer(layer, partition.owners[number], partition.owners[number + 1], partition.workers)
+
+
+def _csr(data: FloatArray, indices: Index, indptr: Index, width: int) -> sp.csr_array:
+    """A CSR block, checked: scipy reads out of bounds where indices lie."""
+    sound = (
+        indptr.size >= 1
+        and indptr[0] == 0
+        and indptr[-1] == indices.size == data.size
+        and bool((np.diff(indptr) >= 0).all())
+        and (indices.size == 0 or 0 <= indices.min() <= indices.max() < width)
+    )
+    if not sound:
+        raise WireError("a plan whose blocks are damaged")
+    return sp.csr_array((data, indices, indptr), shape=(indptr.size - 1, width))
+
+
+def _sources(arrays: Arrays) -> Iterator[Source]:
+    start = 0
+    ranks, widths, indptrs = (arrays[f"remote.{name}"] for name in ("ranks", "widths", "indptr"))
+    for rank, width, indptr in zip(ranks.tolist(), widths.tolist(), indptrs, strict=True):
+        stop = start + int(indptr[-1])
+        data, indices = arrays["remote.data"][start:stop], arrays["remote.indices"][start:stop]
+        yield Source(rank, _csr(data, indices, indptr, width))
+        start = stop
+
+
+def _sends(arrays: Arrays, owned: int) -> Iterator[Send]:
+    bounds = np.concatenate([[0], np.cumsum(arrays["send.counts"])])
+    rows = arrays["send.rows"]
+    if rows.size and not 0 <= rows.min() <= rows.max() < owned:
+        raise WireError("a plan whose send lists are damaged")
+    for number, rank in enumerate(arrays["send.ranks"].tolist()):
+        yield Send(rank, rows[bounds[number] : bounds[number + 1]])
+
+
+def from_arrays(arrays: Arrays, activation: Activation) -> LayerPart:
+    """One layer's part from what `layer_arrays` gave; `WireError` if it is damaged."""
+    try:
+        width = int(arrays["local.width"][0])
+        bias = arrays["bias"]
+        return LayerPart(
+            local=_csr(arrays["local.data"], arrays["local.indices"], arrays["local.indptr"], width),
+            sources=tuple(_sources(arrays)),
+            sends=tuple(_sends(arrays, width)),
+            bias=bias,
+            activation=activation,
+            keeps_zero=activation.keeps_zero(bias),
+        )
+    except (KeyError, IndexError) as error:
+        raise WireError(f"a plan whose arrays are incomplete: {error}") from error
+
+
+def check_workers(workers: int, limit: int | None) -> None:
+    """`PlanError` if a deployment for `limit` workers cannot run `workers`."""
+    if limit is not None and workers > limit:
+        raise PlanError(f"{workers} workers are more than the {limit} this backend can run at once")

@@ -1,0 +1,134 @@
+"""Plans in a store: one object per rank, and a manifest written last, so that a plan is there whole or not at all.
+
+Keys: ``plans/{id}/{rank}``, ``plans/{id}/owners``, ``plans/{id}/manifest``; the id tells network, workers, method and
+seed apart, so a plan is made once. An object per rank has one segment per layer; reading it needs no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fsdcore.activations import Activation
+from fsdcore.errors import KeyMissingError, PlanError, WireError
+from fsdcore.events import SILENT, Observer
+from fsdcore.network import Network
+from fsdcore.partition.base import Owners, Partition
+from fsdcore.plan import RankPart, from_arrays, layer_arrays
+from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
+from fsdcore.store import Store
+
+__all__ = ["Manifest", "find_plan", "plan_id", "read_owners", "read_rank", "write_plan"]
+
+_VERSION = 1
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stored plan is of. `memory_bytes` has each rank's weights, indices included."""
+
+    version: int
+    fingerprint: str
+    workers: int
+    method: str
+    seed: int
+    widths: tuple[int, ...]
+    memory_bytes: tuple[int, ...]
+    largest_rows: int
+
+
+def plan_id(fingerprint: str, workers: int, method: str, seed: int) -> str:
+    """The id of a plan, a part of its objects' keys."""
+    return f"{fingerprint[:32]}-p{workers}-{method}-s{seed}-v{_VERSION}"
+
+
+def custom_method(partition: Partition) -> str:
+    """A method name for a partition that the user brought: told apart by content."""
+    digest = hashlib.sha256()
+    for owners in partition.owners:
+        digest.update(owners.astype("<i4").tobytes())
+    return f"custom{digest.hexdigest()[:16]}"
+
+
+def find_plan(store: Store, plan: str) -> Manifest | None:
+    """The manifest of the plan, None if it is not in the store."""
+    try:
+        data = store.get(f"plans/{plan}/manifest")
+    except KeyMissingError:
+        return None
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"the manifest of plan {plan} is damaged: {error}; delete plans/{plan}/") from error
+    return manifest if manifest.version == _VERSION else None
+
+
+def write_plan(store: Store, plan: str, network: Network, partition: Partition, observer: Observer = SILENT) -> Manifest:
+    """Make the plan of `partition` and write it. `PlanError` if it does not fit the network."""
+    ranks: list[list[tuple[bytes, int]]] = [[] for _ in range(partition.workers)]
+    memory = np.zeros(partition.workers, np.int64)
+    for number, parts in enumerate(layer_arrays(network, partition), start=1):
+        for rank, arrays in enumerate(parts):
+            memory[rank] += sum(array.nbytes for name, array in arrays.items() if not name.startswith("send."))
+            ranks[rank].append(compress_segment(pack_arrays(arrays)))
+        observer.progress("plan", number, len(network))
+    activations = [[layer.activation.name, layer.activation.parameter] for layer in network.layers]
+    for rank, segments in enumerate(ranks):
+        about = {"rank": rank, "workers": partition.workers, "activations": activations}
+        store.put(f"plans/{plan}/{rank}", pack_segments(segments, about))
+    _write_owners(store, plan, partition)
+    manifest = _manifest(network, partition, memory.tolist())
+    store.put(f"plans/{plan}/manifest", msgspec.json.encode(manifest))
+    return manifest
+
+
+def _write_owners(store: Store, plan: str, partition: Partition) -> None:
+    """One segment per boundary, so that the last can be read alone."""
+    segments = [compress_segment(pack_arrays({"owners": owners})) for owners in partition.owners]
+    store.put(f"plans/{plan}/owners", pack_segments(segments, {"workers": partition.workers}))
+
+
+def _manifest(network: Network, partition: Partition, memory: list[int]) -> Manifest:
+    largest = max(int(np.bincount(o, minlength=1).max(initial=0)) for o in partition.owners[1:])
+    return Manifest(
+        version=_VERSION,
+        fingerprint=network.fingerprint,
+        workers=partition.workers,
+        method=partition.method,
+        seed=partition.seed,
+        widths=network.widths,
+        memory_bytes=tuple(memory),
+        largest_rows=largest,
+    )
+
+
+def read_owners(store: Store, plan: str, boundaries: list[int] | None = None) -> list[Owners]:
+    """The owners at the given boundaries, or at all, from a stored plan."""
+    reader = SegmentReader(store, f"plans/{plan}/owners")
+    numbers = range(len(reader)) if boundaries is None else boundaries
+    return [unpack_arrays(segment)["owners"].astype(np.int32) for segment in reader.read(numbers)]
+
+
+def read_partition(store: Store, plan: str, manifest: Manifest) -> Partition:
+    """The partition that a stored plan was made of."""
+    owners = tuple(read_owners(store, plan))
+    return Partition(manifest.workers, owners, manifest.method, manifest.seed, manifest.fingerprint)
+
+
+def _activations(about: dict[str, Any]) -> list[Activation]:
+    return [Activation(str(name), float(parameter)) for name, parameter in about["activations"]]
+
+
+def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
+    """One rank's part, which is all that is read; `PlanError` if the plan is for other workers."""
+    reader = SegmentReader(store, f"plans/{plan}/{rank}")
+    if (reader.about.get("rank"), reader.about.get("workers")) != (rank, workers):
+        raise PlanError(f"plan {plan} is not a plan for rank {rank} of {workers}")
+    layers, input_rows = [], np.empty(0, np.int32)
+    for activation, segment in zip(_activations(reader.about), reader.read(range(len(reader))), strict=True):
+        arrays = unpack_arrays(segment)
+        input_rows = arrays.pop("input_rows", input_rows)
+        layers.append(from_arrays(arrays, activation))
+    return RankPart(rank, workers, input_rows, tuple(layers))

@@ -1,0 +1,130 @@
+"""Objects made of segments that can be read one at a time.
+
+Layout: 4 bytes magic ``FSDS``, 4 bytes length of the index (little endian), the index as JSON, then the segments one after
+another, each compressed. A reader asks for the front of the object, which usually holds the index and, for a small
+object, everything; then for the ranges it needs.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from fsdcore.compression import compress, decompress
+from fsdcore.errors import WireError
+from fsdcore.store import Store
+
+__all__ = ["Arrays", "SegmentReader", "pack_arrays", "pack_segments", "unpack_arrays"]
+
+Arrays = dict[str, npt.NDArray[Any]]
+_MAGIC = b"FSDS"
+_FRONT = 256 * 1024
+_LARGEST_INDEX = 64 * 1024 * 1024
+_READ = 16 * 1024 * 1024
+
+
+class Index(msgspec.Struct, frozen=True):
+    """Where the segments lie: their sizes as stored and as unpacked, and what the writer says about them."""
+
+    stored: list[int]
+    plain: list[int]
+    about: dict[str, Any]
+
+
+def pack_arrays(arrays: Arrays) -> bytes:
+    """Arrays as bytes (safetensors)."""
+    return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def unpack_arrays(data: bytes) -> Arrays:
+    """What `pack_arrays` was given; `WireError` if it is not that."""
+    try:
+        return safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise WireError(f"damaged arrays: {error}") from error
+
+
+def compress_segment(plain: bytes) -> tuple[bytes, int]:
+    """A segment as `pack_segments` takes it: compressed, and its size before."""
+    return compress(plain), len(plain)
+
+
+def pack_segments(segments: Sequence[tuple[bytes, int]], about: dict[str, Any]) -> bytes:
+    """One object of `segments`, each from `compress_segment`; `about` is whatever JSON can hold."""
+    index = Index([len(stored) for stored, _ in segments], [plain for _, plain in segments], about)
+    encoded = msgspec.json.encode(index)
+    return b"".join([_MAGIC, struct.pack("<I", len(encoded)), encoded, *(stored for stored, _ in segments)])
+
+
+class SegmentReader:
+    """Reads an object made by `pack_segments`; each request is a range of the object, of 16 MiB at most.
+
+    `KeyMissingError` if there is no such object, `WireError` if it is damaged.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._front = store.get_range(key, 0, _FRONT)
+        if len(self._front) < 8 or self._front[:4] != _MAGIC:
+            raise WireError(f"object {key} is not made of segments")
+        (length,) = struct.unpack_from("<I", self._front, 4)
+        if length > _LARGEST_INDEX:
+            raise WireError(f"object {key} is damaged: an index of {length} bytes")
+        self._base = 8 + length
+        self.index = self._read_index()
+        self._offsets = np.cumsum([self._base, *self.index.stored]).tolist()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the writer said about the object."""
+        return self.index.about
+
+    def __len__(self) -> int:
+        return len(self.index.stored)
+
+    def _read_index(self) -> Index:
+        try:
+            index = msgspec.json.decode(self._range(8, self._base), type=Index)
+        except msgspec.MsgspecError as error:
+            raise WireError(f"object {self._key} is damaged: {error}") from error
+        if len(index.stored) != len(index.plain) or min([*index.stored, *index.plain], default=0) < 0:
+            raise WireError(f"object {self._key} is damaged: its index contradicts itself")
+        return index
+
+    def _range(self, start: int, stop: int) -> bytes:
+        if stop <= len(self._front):
+            return self._front[start:stop]
+        data = self._store.get_range(self._key, start, stop - start)
+        if len(data) != stop - start:
+            raise WireError(f"object {self._key} is cut short")
+        return data
+
+    def read(self, numbers: Iterable[int]) -> Iterator[bytes]:
+        """The segments of the given ascending numbers, unpacked, one at a time.
+
+        Neighbours are fetched together, so that many small segments cost few requests.
+        """
+        for group in self._groups(list(numbers)):
+            start = self._offsets[group[0]]
+            data = memoryview(self._range(start, self._offsets[group[-1] + 1]))
+            for number in group:
+                part = data[self._offsets[number] - start : self._offsets[number + 1] - start]
+                yield decompress(part, self.index.plain[number])
+
+    def _groups(self, numbers: list[int]) -> Iterator[list[int]]:
+        group: list[int] = []
+        for number in numbers:
+            adjacent = bool(group) and number == group[-1] + 1
+            if group and not (adjacent and self._offsets[number + 1] - self._offsets[group[0]] <= _READ):
+                yield group
+                group = []
+            group.append(number)
+        if group:
+            yield group
