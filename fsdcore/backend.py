@@ -107,5 +107,3 @@ class Backend(ABC):
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back everything. May be called twice; workers that run are stopped where the service can."""
-
-

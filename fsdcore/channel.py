@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,6 +91,9 @@ class Channel(ABC):
 
         A channel that must ask for frames by name uses it; others need not care. Saying it again is harmless.
         """
+
+    def observe(self, count: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to tell
+        """Have `count` told of each ``puts``, ``gets`` and ``lists`` that the channel makes of a store behind it."""
 
     def purge(self) -> int:
         """Throw away frames waiting for this rank, of whatever run, and return how many (0 if not known).

@@ -97,8 +97,8 @@ class Config:
     """A whole configuration.
 
     `backend_settings` is an instance of the backend's `settings_type`. `origins` says of each key where its
-    value came from: ``default``, ``file fsd.toml``, ``environment FSD_WORKERS`` or ``argument``; the keys of the
-    backend's settings are written ``local.path``.
+    value came from: ``default``, ``file fsd.toml``, ``environment FSD_WORKERS`` or ``argument``; the keys of
+    the backend's settings are written ``local.path``.
     """
 
     run: RunSettings

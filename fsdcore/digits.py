@@ -23,9 +23,9 @@ _AT_ONCE = 64
 def digits(samples: int, neurons: int, seed: int = 0) -> sp.csr_array:
     """`samples` pictures of handwritten digits, binary CSR float32 `(samples, neurons)`.
 
-    `neurons` is the square of a side of 8 or more (1,024: 32 x 32 pixels). There are 1,797 digits, in an order given by
-    `seed`; further samples are the same again, each shifted a little. `InputError` if a number does not fit,
-    `MissingExtraError` without scikit-learn.
+    `neurons` is the square of a side of 8 or more (1,024: 32 x 32 pixels). There are 1,797 digits, in an order
+    given by `seed`; further samples are the same again, each shifted a little. `InputError` if a number does not
+    fit, `MissingExtraError` without scikit-learn.
     """
     side = math.isqrt(max(neurons, 0))
     if side * side != neurons or side < _SMALLEST_SIDE:
@@ -56,7 +56,7 @@ def _pictures() -> npt.NDArray[np.float64]:
 def _choose(
     samples: int, pictures: int, most: int, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which picture each sample shows, and how far it is shifted (rows, columns): not at all in the first round."""
+    """Which picture each sample shows, and its shift (rows, columns): none in the first round."""
     random = np.random.default_rng(seed)
     rounds = -(-samples // pictures)
     orders = [random.permutation(pictures)]
@@ -68,7 +68,7 @@ def _choose(
 
 
 def _binary(pictures: npt.NDArray[np.float64], side: int) -> sp.csr_array:
-    """The pictures enlarged into the middle of `side` x `side` pixels, the margin wide enough for every shift."""
+    """The pictures enlarged into the middle of `side` x `side` pixels, the margin wider than every shift."""
     inner = side * 3 // 4
     margin = (side - inner) // 2
     parts = []

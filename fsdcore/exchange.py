@@ -18,7 +18,14 @@ from fsdcore.codec import Rows, decode_rows
 from fsdcore.errors import FsdError, PreconditionError, WireError
 from fsdcore.plan import Index
 from fsdcore.record import WorkerRecord
-from fsdcore.segments import Arrays, SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
+from fsdcore.segments import (
+    Arrays,
+    SegmentReader,
+    compress_segment,
+    pack_arrays,
+    pack_segments,
+    unpack_arrays,
+)
 from fsdcore.store import Store
 from fsdcore.wire import DATA, Body, build_frames, parse_frame
 
@@ -82,7 +89,9 @@ def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> No
     bounds = _bounds(rows)
     cuts = zip(bounds, bounds[1:], strict=False)
     segments = [compress_segment(pack_arrays(_segment(rows[start:stop]))) for start, stop in cuts]
-    store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]}))
+    store.put(
+        f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]})
+    )
 
 
 def _pick(arrays: Arrays, rows: Index) -> sp.csr_array:
@@ -105,7 +114,11 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
         part = _pick(unpack_arrays(segment), rows[home == number] - bounds[number])
         part.resize(part.shape[0], samples)
         parts.append(part)
-    return sp.csr_array(sp.vstack(parts, format="csr")) if parts else sp.csr_array((0, samples), dtype=np.float32)
+    return (
+        sp.csr_array(sp.vstack(parts, format="csr"))
+        if parts
+        else sp.csr_array((0, samples), dtype=np.float32)
+    )
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

@@ -35,7 +35,9 @@ class Patience(NamedTuple):
         return Deadline(min(self.clock.now() + self.seconds, self.end), self.clock)
 
 
-def abort_frames(run: str, source: int, workers: int, notice: AbortNotice, max_frame_bytes: int) -> list[Outgoing]:
+def abort_frames(
+    run: str, source: int, workers: int, notice: AbortNotice, max_frame_bytes: int
+) -> list[Outgoing]:
     """One abort frame for every rank but `source`."""
     short = msgspec.structs.replace(notice, message=notice.message[:500])
     body, slot = make_body(msgspec.json.encode(short)), Slot(ABORT, 0, 0)
@@ -54,11 +56,15 @@ class Messenger:
     whoever waits, or by a thread of their own if the channel wants it.
     """
 
-    def __init__(self, channel: Channel, address: Address, mailbox: Mailbox, recorder: Recorder, patience: Patience) -> None:
+    def __init__(
+        self, channel: Channel, address: Address, mailbox: Mailbox, recorder: Recorder, patience: Patience
+    ) -> None:
         self._channel, self._address, self._mailbox = channel, address, mailbox
         self._recorder, self._patience = recorder, patience
         limits = channel.capabilities
-        self._pool = ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
+        self._pool = (
+            ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
+        )
         self._in_flight: list[Future[None]] = []
         self._closing = threading.Event()
         self._receiver: threading.Thread | None = None
@@ -129,7 +135,10 @@ class Messenger:
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds
         return DeadlineError(
-            f"nothing came from rank {source} within {seconds:g} s", peer=source, layer=slot.layer, batch=slot.batch
+            f"nothing came from rank {source} within {seconds:g} s",
+            peer=source,
+            layer=slot.layer,
+            batch=slot.batch,
         )
 
     def _pump(self, deadline: Deadline) -> None:

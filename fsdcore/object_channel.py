@@ -8,11 +8,12 @@ not there yet is asked for again, with back-off. Nothing is listed, and empty me
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import Deadline
+from fsdcore.counting import CountingStore
 from fsdcore.errors import FrameTooLargeError, KeyMissingError, WireError
 from fsdcore.packing import check_publish
 from fsdcore.store import Store
@@ -92,6 +93,9 @@ class ObjectChannel(Channel):
     @property
     def capabilities(self) -> ChannelCapabilities:
         return self._limits
+
+    def observe(self, count: Callable[[str], None]) -> None:
+        self._store = CountingStore(self._store, count)
 
     def _key(self, slot: Slot, source: int) -> str:
         prefix = f"runs/{self._address.run}"

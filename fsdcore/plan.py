@@ -134,7 +134,9 @@ def _cut(weights: sp.csr_array, owners: Owners) -> _Cut:
     return _Cut(groups.astype(np.int32), indptr, compact[chosen], weights.data[order], split)
 
 
-def _rank_arrays(layer: Layer, rows: Index, rank: int, before: Owners, positions: Index) -> tuple[Arrays, dict[int, Index]]:
+def _rank_arrays(
+    layer: Layer, rows: Index, rank: int, before: Owners, positions: Index
+) -> tuple[Arrays, dict[int, Index]]:
     """One rank's arrays of a layer without its sends, and the neurons it needs from each other rank."""
     cut = _cut(sp.csr_array(layer.weights[rows]), before)
     own = [n for n, group in enumerate(cut.groups) if group == rank]
@@ -173,7 +175,11 @@ def _first_layer(network: Network, partition: Partition) -> list[Arrays]:
         indptr = cut.indptr[0] if cut.columns else np.zeros(rows.size + 1, np.int32)
         arrays = cut.arrays("remote", [], [])
         arrays |= {"local.indptr": indptr, "local.indices": cut.indices, "local.data": cut.data}
-        arrays |= {"local.width": np.array([needed.size], np.int32), "bias": layer.bias[rows], "input_rows": needed}
+        arrays |= {
+            "local.width": np.array([needed.size], np.int32),
+            "bias": layer.bias[rows],
+            "input_rows": needed,
+        }
         result.append(arrays | _send_arrays({}))
     return result
 

@@ -65,13 +65,17 @@ def find_plan(store: Store, plan: str) -> Manifest | None:
     return manifest if manifest.version == _VERSION else None
 
 
-def write_plan(store: Store, plan: str, network: Network, partition: Partition, observer: Observer = SILENT) -> Manifest:
+def write_plan(
+    store: Store, plan: str, network: Network, partition: Partition, observer: Observer = SILENT
+) -> Manifest:
     """Make the plan of `partition` and write it. `PlanError` if it does not fit the network."""
     ranks: list[list[tuple[bytes, int]]] = [[] for _ in range(partition.workers)]
     memory = np.zeros(partition.workers, np.int64)
     for number, parts in enumerate(layer_arrays(network, partition), start=1):
         for rank, arrays in enumerate(parts):
-            memory[rank] += sum(array.nbytes for name, array in arrays.items() if not name.startswith("send."))
+            memory[rank] += sum(
+                array.nbytes for name, array in arrays.items() if not name.startswith("send.")
+            )
             ranks[rank].append(compress_segment(pack_arrays(arrays)))
         observer.progress("plan", number, len(network))
     activations = [[layer.activation.name, layer.activation.parameter] for layer in network.layers]

@@ -1,8 +1,8 @@
 """Networks with the structure of the Graph Challenge (RadiX-Net), of any depth and many sizes.
 
 With N neurons there are B = log2(N / 16) base layers. Base layer j joins input i to the outputs
-``(i + {0, -2^j} + (N / 16) m) mod N`` for m = 0..15: 32 a neuron. The first B layers are these; every later block
-of B layers is these again, their inputs renumbered by one random permutation per block.
+``(i + {0, -2^j} + (N / 16) m) mod N`` for m = 0..15: 32 a neuron. The first B layers are these; every later
+block of B layers is these again, their inputs renumbered by one random permutation per block.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def radixnet(
     bias: float | None = None,
     observer: Observer = SILENT,
 ) -> Network:
-    """A network of `layers` layers of `neurons` neurons: 32 connections each, all of weight 1/16, ReLU clipped at 32.
+    """A network of `layers` layers of `neurons` neurons: 32 connections each of weight 1/16, ReLU clipped at 32.
 
-    `neurons` is a power of two, 64 to 65536. `bias` is the official one of that size (-0.3 below 1,024) unless given.
-    The same `seed` gives the same network. The first log2(neurons / 16) layers do not depend on it; for 1,024 neurons
-    they equal the official ones. `InputError` if a number does not fit.
+    `neurons` is a power of two, 64 to 65536. `bias` is the official one of that size (-0.3 below 1,024) unless
+    given; sizes between the official ones need it. The same `seed` gives the same network. The first
+    log2(neurons / 16) layers do not depend on it; for 1,024 neurons they equal the official ones. `InputError` if
+    a number does not fit.
     """
     if neurons not in {2**power for power in range(6, 17)}:
         raise InputError(f"neurons must be a power of two from {_FEWEST} to {_MOST}, not {neurons}")

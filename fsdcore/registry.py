@@ -44,7 +44,9 @@ def _load(point: EntryPoint) -> type[Backend]:
             f"run: pip install '{_requirement(point)}'"
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
-        raise BackendNotFoundError(f"backend {point.name!r} ({point.value}) is not a subclass of fsdcore.backend.Backend")
+        raise BackendNotFoundError(
+            f"backend {point.name!r} ({point.value}) is not a subclass of fsdcore.backend.Backend"
+        )
     return loaded
 
 

@@ -147,7 +147,9 @@ def parse_frame(data: bytes | memoryview) -> Frame:
     if zlib.crc32(view[HEADER_BYTES:], zlib.crc32(bytes(view[:_CRC_AT]) + b"\0\0\0\0")) != crc:
         raise WireError("a frame with a wrong checksum")
     if kind not in _KINDS or encoding > ZSTD or reserved or piece >= pieces:
-        raise WireError(f"a frame with impossible fields: kind {kind}, encoding {encoding}, piece {piece}/{pieces}")
+        raise WireError(
+            f"a frame with impossible fields: kind {kind}, encoding {encoding}, piece {piece}/{pieces}"
+        )
     if encoding == EMPTY and (length or pieces != 1):
         raise WireError("an empty message that carries bytes")
     return Frame(

@@ -24,7 +24,9 @@ _PIPE_WIDTH = 1000
 def console() -> Console:
     """Where results go: stdout. Nothing in them is read as markup."""
     plain = Console(markup=False, highlight=False, emoji=False)
-    return plain if plain.is_terminal else Console(markup=False, emoji=False, no_color=True, width=_PIPE_WIDTH)
+    return (
+        plain if plain.is_terminal else Console(markup=False, emoji=False, no_color=True, width=_PIPE_WIDTH)
+    )
 
 
 def say(line: str) -> None:
@@ -66,7 +68,10 @@ def version(distribution: str) -> str | None:
 
 
 def check_output(path: Path | None, endings: Sequence[str] = ()) -> None:
-    """`InputError` if `path` cannot be written: found before the work, not after it. An old file may be there."""
+    """`InputError` if `path` cannot be written: found before the work, not after it.
+
+    A file that is there already is no problem: it will be replaced.
+    """
     if path is None:
         return
     folder = path.parent

@@ -45,6 +45,11 @@ def watching() -> Iterator[Observer]:
     if not console.is_terminal:
         yield SILENT
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as drawn:
         yield Bars(drawn)

@@ -66,5 +66,6 @@ def check_categories(found: Any, truth: Any, file: str) -> None:
     if wrong:
         where = "missing" if wrong[0] not in found else "not in the file"
         raise RunError(
-            f"the categories differ from {file} in {len(wrong)} samples; the first is sample {wrong[0]}, {where}"
+            f"the categories differ from {file} in {len(wrong)} samples; "
+            f"the first is sample {wrong[0]}, {where}"
         )

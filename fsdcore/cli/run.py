@@ -57,7 +57,9 @@ def run(
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare with plain scipy in this process.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with plain scipy in this process.")
+    ] = False,
     truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
     categories: Annotated[
         Path | None, typer.Option(help="Where to write the samples with a nonzero output.")
@@ -67,11 +69,12 @@ def run(
 ) -> None:
     """Run a network on inputs, and write the outputs.
 
-    Options left out come from the environment, the configuration file, or the defaults: see `fsd config show`.
+    Options left out come from the environment, the configuration file, or the defaults: see
+    `fsd config show`.
     Nothing is written if --verify or --truth finds the outputs wrong, but the record.
     """
     files = _Files(network, inputs, partition, truth, output, categories, record)
-    arguments = {"backend": backend, "channel": channel, "workers": workers}
+    arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers}
     arguments |= {"batch_size": batch_size, "method": method, "seed": seed}
     settings = load_config(config, **arguments)
     files.check()

@@ -55,7 +55,7 @@ _REINSTALL = "install the project (pip install fsd-inference)"
 def _backend_rows(name: str) -> Iterator[tuple[str, ...]]:
     """A row for each channel, or one that says why there is none."""
     try:
-        kind = registry.backend_class(name)
+        kind = _loaded(name)
         backend = kind(_settings(name))
     except FsdError as error:
         yield name, _missing(error), "-", "-", "-", "-", ""
@@ -63,6 +63,14 @@ def _backend_rows(name: str) -> Iterator[tuple[str, ...]]:
     for channel in kind.channels:
         yield (name, "installed", channel, *_limits(backend, channel), kind.summary)
     backend.close()
+
+
+def _loaded(name: str) -> type[Backend]:
+    """The backend's class; a package that registers what it does not hold must not hide the others."""
+    try:
+        return registry.backend_class(name)
+    except (ImportError, AttributeError) as error:
+        raise BackendNotFoundError(f"broken: {error}") from error
 
 
 def _missing(error: FsdError) -> str:
@@ -133,7 +141,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _state(name: str) -> tuple[bool, str, str]:
     """Whether a backend can be used, its channels, and what credentials it finds."""
     try:
-        kind = registry.backend_class(name)
+        kind = _loaded(name)
         backend = kind(_settings(name))
         found = backend.credentials()
         backend.close()

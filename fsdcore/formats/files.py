@@ -44,8 +44,8 @@ def read_bytes(path: PathLike) -> bytes:
 def replacing(path: PathLike) -> Iterator[Path]:
     """A new name beside `path` to write to; it takes the place of `path` when the block ends well.
 
-    A reader sees the old file or the whole new one. If the block fails nothing is left behind; what the operating
-    system refused becomes a `FormatError`.
+    A reader sees the old file or the whole new one. If the block fails nothing is left behind; what the
+    operating system refused becomes a `FormatError`.
     """
     target = Path(path)
     temporary = target.parent / f".{uuid.uuid4().hex}.tmp"

@@ -26,9 +26,7 @@ def official_bias(neurons: int) -> float:
     """The bias of every neuron in the official network of that size; `InputError` if there is none."""
     if neurons not in _BIAS:
         sizes = ", ".join(map(str, _BIAS))
-        raise InputError(
-            f"there is no official bias for {neurons} neurons, only for {sizes}: give one as `bias`"
-        )
+        raise InputError(f"there is no official bias for {neurons} neurons, only for {sizes}: give `bias`")
     return _BIAS[neurons]
 
 
@@ -41,8 +39,8 @@ def load_graph_challenge(
 ) -> Network:
     """The network in ``neuron{N}/n{N}-l{k}.tsv`` below `folder`, or directly in it, for k = 1 to `layers`.
 
-    A line is ``input<TAB>output<TAB>weight``, neurons from 1; the files may be packed (``.tsv.gz``). Every neuron has
-    `bias`, the official one of that size unless given; the activation is a ReLU clipped at 32.
+    A line is ``input<TAB>output<TAB>weight``, neurons from 1; the files may be packed (``.tsv.gz``). Every neuron
+    has `bias`, the official one of that size unless given; the activation is a ReLU clipped at 32.
     `InputError` for numbers that do not fit, `FormatError` with file and line for files that do not.
     """
     if neurons < 1 or layers < 1:
@@ -73,7 +71,7 @@ def _candidates(folder: Path, neurons: int, number: int) -> Iterator[Path]:
 
 
 def _weights(path: Path, neurons: int, constants: dict[tuple[float, int], FloatArray]) -> sp.csr_array:
-    """One layer as CSR `(outputs, inputs)`. Layers of one equal weight share their values through `constants`."""
+    """One layer as CSR `(outputs, inputs)`; layers of one equal weight share their values in `constants`."""
     lines = read_triples(path, Axis("input neuron", neurons), Axis("output neuron", neurons))
     inputs, outputs = lines.first.astype(np.int32), lines.second.astype(np.int32)
     weights = sp.csr_array((lines.values, (outputs, inputs)), shape=(neurons, neurons))

@@ -41,13 +41,13 @@ _UNREADABLE = (
 def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
     """Inputs as CSR float32 `(samples, neurons)`, by the ending of the name:
 
-    - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as the Graph Challenge writes them;
-      `neurons` must be given, and `samples` if the last ones are all zero (they have no line)
+    - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as in the Graph Challenge; `neurons`
+      must be given, and `samples` if the last ones are all zero (they have no line)
     - ``.npz``: a matrix saved by `scipy.sparse.save_npz` as CSR or CSC; without ``data`` every value is 1
     - ``.npy``: a dense array
 
-    `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV; pickles are
-    never read.
+    `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV; pickles
+    are never read.
     """
     file = os.fspath(path)
     reader = _reader(file)
@@ -73,7 +73,7 @@ def save_outputs(path: PathLike, outputs: Any) -> None:
         if ending == ".npz":
             sp.save_npz(stream, sp.csr_array(outputs, dtype=np.float32))
         else:
-            dense = outputs.toarray() if sp.issparse(outputs) else outputs
+            dense = sp.csr_array(outputs).toarray() if sp.issparse(outputs) else outputs
             np.save(stream, np.asarray(dense, dtype=np.float32), allow_pickle=False)
 
 
@@ -100,9 +100,7 @@ def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
     count = int(lines.first.max()) + 1 if samples is None else samples
     if samples is None and count > 1_000_000 + 100 * lines.first.size:
         # One stray number must not make gigabytes of empty samples.
-        raise InputError(
-            f"sample {count} in a file of {lines.first.size} lines: give `samples` if it is meant"
-        )
+        raise InputError(f"sample {count} in a file of {lines.first.size} lines: give `samples` if meant")
     places = (lines.first.astype(np.int32), lines.second.astype(np.int32))
     return sp.csr_array((lines.values, places), shape=(count, neurons))
 

@@ -1,8 +1,8 @@
 """A network as one safetensors file.
 
-Layer k (from 1) is four tensors, ``layer{k}.indptr``, ``.indices``, ``.data`` and ``.bias``: CSR `(outputs, inputs)`.
+Layer k (from 1) is four tensors, ``layer{k}.indptr``, ``.indices``, ``.data``, ``.bias``: CSR `(outputs, inputs)`.
 ``data`` and ``bias`` hold one value where all are equal; indices are uint16 where they fit. The metadata hold
-``format``, ``version``, ``name``, ``fingerprint``, and ``layers``: JSON with sizes and activation of each layer.
+``format``, ``version``, ``name``, ``fingerprint``, and ``layers``: JSON with sizes and activation of each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _LayerHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save_network(network: Network, path: PathLike) -> None:
-    """Write `network` to one file at `path`, which is replaced as a whole; `FormatError` if it cannot be written."""
+    """Write `network` to one file at `path`, which is replaced as a whole; `FormatError` if it cannot."""
     tensors: dict[str, npt.NDArray[Any]] = {}
     for number, layer in enumerate(network.layers, start=1):
         for part, array in _parts(layer).items():
@@ -131,9 +131,7 @@ def _read(archive: Any, observer: Observer) -> Network:
 
 def _headers(metadata: dict[str, str]) -> list[_LayerHeader]:
     if metadata.get("format") != _FORMAT:
-        raise InputError(
-            "is a safetensors file but holds no network: its metadata lack `format: fsd-network`"
-        )
+        raise InputError("is a safetensors file but holds no network (metadata `format: fsd-network`)")
     version = metadata.get("version", "")
     if version != _VERSION:
         raise InputError(f"has format version {version[:20]!r}, this program reads version {_VERSION!r}")

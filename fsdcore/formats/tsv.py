@@ -1,7 +1,7 @@
 """Lines of ``index<TAB>index<TAB>value``, indices from 1, as the Graph Challenge writes them.
 
-Millions of lines are read at once by numpy and checked as whole arrays. Only where something is not as it should
-be are the lines looked at one by one, to name the first that is wrong.
+Millions of lines are read at once by numpy and checked as whole arrays. Only where something is not as it
+should be are the lines looked at one by one, to name the first that is wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NUMBER = re.compile(rb"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf(
 
 
 class Triples(NamedTuple):
-    """The lines as arrays: 0-based `first` and `second` (int64) and `values` (float32), in the order of the file."""
+    """The lines as arrays: 0-based `first` and `second` (int64), `values` (float32), in the order of the file."""
 
     first: IndexArray
     second: IndexArray
@@ -54,7 +54,7 @@ class Axis:
 
 
 def read_triples(path: PathLike, first: Axis, second: Axis) -> Triples:
-    """The triples of a file, all in range, finite and different; `FormatError` with file and line otherwise."""
+    """The triples of a file, in range, finite and different; `FormatError` with file and line otherwise."""
     file = os.fspath(path)
     data = read_bytes(file)
     if b"\r" in data:
@@ -120,20 +120,18 @@ def _careful(file: str, data: bytes, first: Axis, second: Axis) -> Iterator[tupl
 
 
 def _lines(file: str, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and text of each line; the last must have an end, or the file may have been cut inside a number."""
+    """Number and text of each line; the last must have an end, or the file may be cut inside a number."""
     *whole, rest = data.split(b"\n")
     yield from enumerate(whole, start=1)
     if rest:
-        cut = (
-            f"the line {_shown(rest)} has no end: a whole file ends with a newline, this one may be truncated"
-        )
+        cut = f"the line {_shown(rest)} has no newline at its end: is the file truncated?"
         raise FormatError(cut, file=file, line=len(whole) + 1)
 
 
 def _fault(fields: list[bytes], first: Axis, second: Axis) -> str | None:
     if len(fields) != 3:
         found = len(fields) if any(fields) else 0
-        return f"a line has 3 fields with tabs between ({first.name}, {second.name}, value), this one has {found}"
+        return f"a line has 3 fields between tabs ({first.name}, {second.name}, value), here {found}"
     return first.fault(fields[0]) or second.fault(fields[1]) or _value_fault(fields[2])
 
 

@@ -1,0 +1,239 @@
+"""One run, from the client's side: hand in the inputs, start rank 0, wait, bring in the outputs, clean up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+import fsdcore.errors
+from fsdcore.backend import Backend
+from fsdcore.channel import Address
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.compute import Exit, Invocation
+from fsdcore.config import RunSettings
+from fsdcore.counting import CountingStore
+from fsdcore.errors import ChannelError, DeadlineError, FsdError, StoreError, WorkerFailedError
+from fsdcore.exchange import Failure, read_done, read_failure, read_outputs, write_inputs
+from fsdcore.lanes import Lease, lease_lane
+from fsdcore.mailbox import AbortNotice
+from fsdcore.messenger import abort_frames
+from fsdcore.packing import pack
+from fsdcore.partition.base import Owners
+from fsdcore.record import WorkerRecord
+from fsdcore.wire import CLIENT, new_run_id
+
+__all__ = ["Done", "execute"]
+
+_SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
+# How long the client waits, after a failure, for the workers to end before it removes the run's objects.
+_GRACE_SECONDS = 5.0
+# What a lease outlasts its run by: workers end by themselves when the run's time is over.
+_LEASE_MARGIN_SECONDS = 30.0
+
+
+class Done(NamedTuple):
+    """What a run gave: outputs CSR `(samples, outputs)` before a softmax, and what each worker did."""
+
+    run: str
+    outputs: sp.csr_array
+    workers: list[WorkerRecord]
+    client: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch."""
+
+    plan: str
+    owners: Owners
+    batches: Sequence[sp.csr_array]
+    settings: RunSettings
+
+
+def execute(backend: Backend, request: Request) -> Done:
+    """Run to the end.
+
+    Raises the first cause if a worker fails, naming rank and layer; `DeadlineError` if the run takes longer than
+    `run_seconds`. However it ends, the workers are stopped and the run's objects are removed.
+    """
+    run = _Run(backend, request)
+    try:
+        return run.execute()
+    except BaseException as error:
+        run.stop(error)
+        raise
+    finally:
+        run.clean()
+
+
+class _Run:
+    def __init__(self, backend: Backend, request: Request) -> None:
+        self._backend, self._request = backend, request
+        self._settings = request.settings
+        self.id = new_run_id()
+        self._counts: dict[str, int] = {}
+        self._store = CountingStore(backend.store, self._count)
+        self._lease: Lease | None = None
+        self._started = False
+
+    def _count(self, counter: str) -> None:
+        self._counts[counter] = self._counts.get(counter, 0) + 1
+
+    def execute(self) -> Done:
+        begin = time.perf_counter()
+        deadline = Deadline.after(self._settings.run_seconds)
+        lane = self._take_lane(deadline)
+        for batch, inputs in enumerate(self._request.batches):
+            write_inputs(self._store, self.id, batch, inputs)
+        self._started = True
+        self._count("invocations")
+        self._backend.compute.invoke(self._invocation(lane, deadline))
+        records = self._wait(deadline)
+        outputs = [self._outputs(batch) for batch in range(len(self._request.batches))]
+        joined = sp.csr_array(sp.vstack(outputs, format="csr"))
+        return Done(self.id, joined, records, self._counts, time.perf_counter() - begin)
+
+    def _take_lane(self, deadline: Deadline) -> int:
+        if self._settings.workers == 1:
+            return 0
+        channel = self._settings.channel
+        lanes = self._backend.channel_capabilities(channel).lanes
+        if lanes is None:
+            return 0
+        seconds = self._settings.run_seconds + _LEASE_MARGIN_SECONDS
+        self._lease = lease_lane(
+            self._backend.store, channel, lanes, self.id, seconds, deadline, SYSTEM_CLOCK
+        )
+        return self._lease.lane
+
+    def _invocation(self, lane: int, deadline: Deadline) -> Invocation:
+        settings = self._settings
+        return Invocation(
+            run=self.id,
+            rank=0,
+            workers=settings.workers,
+            channel=settings.channel,
+            lane=lane,
+            plan=self._request.plan,
+            batches=tuple(int(inputs.shape[0]) for inputs in self._request.batches),
+            branching=settings.branching,
+            deadline_seconds=settings.deadline_seconds,
+            run_seconds=deadline.remaining(),
+            started=SYSTEM_CLOCK.wall(),
+        )
+
+    def _wait(self, deadline: Deadline) -> list[WorkerRecord]:
+        """Until the run is done; raises the first cause if it fails."""
+        pause = _SHORTEST_POLL
+        while True:
+            lost = self._lost()
+            ended = self._store.list(f"runs/{self.id}/end/")
+            if f"runs/{self.id}/end/done" in ended:
+                return read_done(self._store, self.id)
+            if ended:
+                raise self._first_cause(ended)
+            if lost:
+                raise WorkerFailedError(
+                    f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank
+                )
+            if deadline.passed():
+                raise DeadlineError(
+                    f"the run did not end within {self._settings.run_seconds:g} s", run=self.id
+                )
+            SYSTEM_CLOCK.sleep(min(pause, deadline.remaining()))
+            pause = min(pause * 1.5, _LONGEST_POLL)
+
+    def _lost(self) -> Exit | None:
+        """A worker that is known to have ended with an error. Asked before the store, which may explain it."""
+        if not self._backend.compute.capabilities.reports_exit:
+            return None
+        return next((end for end in self._backend.compute.exits(self.id) if end.error is not None), None)
+
+    def _first_cause(self, keys: list[str]) -> FsdError:
+        failures = [read_failure(self._store, key) for key in keys]
+        return _as_error(min(failures, key=_blame), self.id)
+
+    def _outputs(self, batch: int) -> sp.csr_array:
+        """The last activations of a batch, brought together from all ranks."""
+        samples, owners = int(self._request.batches[batch].shape[0]), self._request.owners
+        parts = []
+        for rank in np.unique(owners).tolist():
+            neurons = np.flatnonzero(owners == rank)
+            rows = read_outputs(self._store, self.id, batch, rank, neurons.size, samples)
+            neuron, column = np.nonzero(rows.values)
+            parts.append((rows.values[neuron, column], rows.columns[column], neurons[neuron]))
+        values, sample, neuron = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return sp.csr_array(sp.coo_array((values, (sample, neuron)), shape=(samples, owners.size)))
+
+    def stop(self, error: BaseException) -> None:
+        """Tell all workers to stop. What cannot be told is left to their deadlines."""
+        if not self._started:
+            return
+        steps: list[Callable[[], None]] = [lambda: self._backend.compute.cancel(self.id)]
+        if self._settings.workers > 1:
+            steps.insert(0, lambda: self._send_abort(error))
+        for step in steps:
+            try:
+                step()
+            except FsdError as second:
+                error.add_note(f"and the workers could not be told to stop: {second}")
+        self._await_exits()
+
+    def _send_abort(self, error: BaseException) -> None:
+        workers, channel_kind = self._settings.workers, self._settings.channel
+        lane = self._lease.lane if self._lease else 0
+        notice = AbortNotice(error=type(error).__name__, message=str(error) or "the run was stopped")
+        channel = self._backend.open_channel(channel_kind, Address(self.id, 0, workers, lane))
+        try:
+            frames = abort_frames(self.id, CLIENT, workers, notice, channel.capabilities.max_frame_bytes)
+            for publish in pack(frames, channel.capabilities):
+                channel.send(publish)
+        finally:
+            channel.close()
+
+    def _await_exits(self) -> None:
+        """Where the service tells, wait a little for the workers to end."""
+        if not self._backend.compute.capabilities.reports_exit:
+            return
+        deadline = Deadline.after(_GRACE_SECONDS)
+        while len(self._backend.compute.exits(self.id)) < self._claimed() and not deadline.passed():
+            SYSTEM_CLOCK.sleep(_SHORTEST_POLL)
+
+    def _claimed(self) -> int:
+        return len(self._store.list(f"runs/{self.id}/claims/"))
+
+    def clean(self) -> None:
+        """Remove the run's objects and give the lane back; a store that refuses is no reason to lose a result."""
+        try:
+            self._backend.store.delete(self._backend.store.list(f"runs/{self.id}/"))
+            if self._lease is not None:
+                self._lease.release()
+        except (StoreError, ChannelError):
+            return
+
+
+def _blame(failure: Failure) -> tuple[int, float]:
+    """What to blame first: a cause before a wait in vain, and either before a stop on request; then the earliest."""
+    order = {"AbortedError": 2, "DeadlineError": 1}
+    return order.get(failure.error, 0), failure.at
+
+
+def _as_error(failure: Failure, run: str) -> FsdError:
+    """The failure as an exception, of its own class if it is one of the framework's."""
+    kind = getattr(fsdcore.errors, failure.error, None)
+    known = (
+        isinstance(kind, type)
+        and issubclass(kind, FsdError)
+        and not issubclass(kind, fsdcore.errors.FormatError)
+    )
+    message = failure.message if known else f"{failure.error}: {failure.message}"
+    error: FsdError = kind(message) if known and kind is not None else WorkerFailedError(message)
+    if failure.trace:
+        error.add_note(failure.trace)
+    return error.at(run=run, rank=failure.rank, layer=failure.layer, batch=failure.batch, peer=failure.peer)

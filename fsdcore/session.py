@@ -1,0 +1,203 @@
+"""What a user calls: connect, load, run.
+
+with fsd.connect("local", channel="queue", workers=8) as session:
+    model = session.load(network)
+    result = model.run(x)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from fsdcore.activations import SOFTMAX
+from fsdcore.backend import Backend
+from fsdcore.config import Config, RunSettings, load_config
+from fsdcore.errors import InputError, PlanError
+from fsdcore.events import SILENT, Observer
+from fsdcore.network import Network, as_inputs
+from fsdcore.partition import QualityReport, make_partition, quality
+from fsdcore.partition.base import Partition
+from fsdcore.plan import check_workers
+from fsdcore.plan_store import (
+    Manifest,
+    custom_method,
+    find_plan,
+    plan_id,
+    read_owners,
+    read_partition,
+    write_plan,
+)
+from fsdcore.record import Record, by_layer, total_counters, total_seconds
+from fsdcore.registry import backend_class
+from fsdcore.run import Done, Request, execute
+
+__all__ = ["Model", "Result", "Session", "connect", "connect_config"]
+
+# What one worker's activations of one batch may take when the batch size is left to the run.
+_BATCH_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gave.
+
+    `outputs`: float32 `(samples, outputs)`, a `csr_array` if the inputs were sparse, a numpy array if not.
+    """
+
+    outputs: Any
+    record: Record
+
+    def categories(self) -> npt.NDArray[np.int64]:
+        """The samples, from 0, that have any nonzero output, ascending (the Graph Challenge's answer)."""
+        outputs = sp.csr_array(self.outputs)
+        return np.unique(outputs.nonzero()[0]).astype(np.int64)
+
+
+class Model:
+    """A network whose plan is in the session's store; runs of it need not make the plan again."""
+
+    def __init__(self, session: Session, network: Network, plan: str, manifest: Manifest) -> None:
+        self._session, self._manifest = session, manifest
+        self.network, self.plan = network, plan
+
+    @cached_property
+    def partition(self) -> Partition:
+        """The partition that the plan was made of."""
+        return read_partition(self._session.backend.store, self.plan, self._manifest)
+
+    @cached_property
+    def quality(self) -> QualityReport:
+        """How good the partition is: rows sent, pairs that talk, balance, memory."""
+        return quality(self.network, self.partition)
+
+    @cached_property
+    def _owners(self) -> npt.NDArray[np.int32]:
+        return read_owners(self._session.backend.store, self.plan, [len(self.network)])[0]
+
+    def run(self, x: Any, batch_size: int | None = None) -> Result:
+        """The network's outputs for `x`, `(samples, inputs)`, sparse or dense.
+
+        The samples are run in batches of `batch_size`; by default of as many as keep a worker's activations below
+        64 MiB. `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
+        """
+        inputs = as_inputs(x, self.network.inputs)
+        size = self._batch_size(batch_size)
+        starts = range(0, max(1, inputs.shape[0]), size)
+        batches = [inputs[start : start + size] for start in starts]
+        settings = self._session.settings
+        done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings))
+        outputs = done.outputs if sp.issparse(x) else done.outputs.toarray()
+        if self.network.layers[-1].activation == SOFTMAX:
+            outputs = _finish_softmax(done.outputs, sp.issparse(x))
+        return Result(outputs, self._record(done, int(inputs.shape[0]), len(batches)))
+
+    def _batch_size(self, given: int | None) -> int:
+        size = self._session.settings.batch_size if given is None else given
+        if size < 0 or (given is not None and given < 1):
+            raise InputError(f"batch_size must be at least 1, not {size}")
+        return size or max(1, _BATCH_BYTES // (4 * max(1, self._manifest.largest_rows)))
+
+    def _record(self, done: Done, samples: int, batches: int) -> Record:
+        settings, layers = self._session.settings, len(self.network)
+        counters = total_counters(done.workers)
+        for name, count in done.client.items():
+            counters[name] += count
+        return Record(
+            run_id=done.run,
+            backend=settings.backend,
+            channel=settings.channel if settings.workers > 1 else "serial",
+            workers=settings.workers,
+            layers=layers,
+            samples=samples,
+            batches=batches,
+            wall_seconds=round(done.seconds, 6),
+            counters=counters,
+            seconds=total_seconds(done.workers),
+            per_layer=by_layer(done.workers, layers),
+            per_worker=done.workers,
+        )
+
+
+def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:
+    """The reduction over neurons that no worker can do alone."""
+    dense = SOFTMAX.of(logits.toarray().T).T
+    return sp.csr_array(dense) if sparse else np.ascontiguousarray(dense)
+
+
+class Session:
+    """A backend in use, with the settings of its runs. Made by `connect`; a context manager."""
+
+    def __init__(self, backend: Backend, settings: RunSettings, observer: Observer = SILENT) -> None:
+        self.backend, self.settings = backend, settings
+        self._observer = observer
+        backend.observer = observer
+        backend.check_channel(settings.channel)
+        check_workers(settings.workers, backend.compute.capabilities.max_workers)
+
+    def load(self, network: Network, partition: Partition | None = None) -> Model:
+        """Make the network's plan and put it into the store, unless it is there already.
+
+        With `partition`, the plan is made of that one; `PlanError` if it fits neither the network nor the workers.
+        """
+        settings = self.settings
+        method, seed = settings.method, settings.seed
+        if partition is not None:
+            partition.check(network)
+            _check_partition(partition, settings.workers)
+            method, seed = custom_method(partition), partition.seed
+        plan = plan_id(network.fingerprint, settings.workers, method, seed)
+        manifest = find_plan(self.backend.store, plan)
+        if manifest is None:
+            made = partition or make_partition(network, settings.workers, method, seed, self._observer)
+            manifest = write_plan(self.backend.store, plan, network, made, self._observer)
+        return Model(self, network, plan, manifest)
+
+    def close(self) -> None:
+        """Close the backend. May be called twice."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_partition(partition: Partition, workers: int) -> None:
+    if partition.workers != workers:
+        raise PlanError(f"the partition is for {partition.workers} workers, the session has {workers}")
+
+
+def connect(
+    backend: str | None = None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    observer: Observer = SILENT,
+    settings: Mapping[str, Any] | None = None,
+    **run_settings: Any,
+) -> Session:
+    """Connect to a backend.
+
+    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `branching`, `deadline_seconds`
+    and `run_seconds` (see `RunSettings`), win over the environment (``FSD_*``), which wins over the file `config`.
+    `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
+    """
+    given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}
+    return connect_config(load_config(config, settings=settings, **given), observer)
+
+
+def connect_config(config: Config, observer: Observer = SILENT) -> Session:
+    """Connect as a configuration says."""
+    made = backend_class(config.run.backend)(config.backend_settings)
+    return Session(made, config.run, observer)

@@ -1,0 +1,166 @@
+"""A worker: what runs inside one function, from its invocation to its end."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import traceback
+
+import msgspec
+
+from fsdcore.backend import Backend
+from fsdcore.channel import Address
+from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.codec import Rows
+from fsdcore.collectives import Collectives
+from fsdcore.compute import Invocation
+from fsdcore.counting import CountingStore
+from fsdcore.errors import AbortedError, ChannelError, FsdError, StoreError
+from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
+from fsdcore.launch import start_children
+from fsdcore.loop import BatchLoop
+from fsdcore.mailbox import AbortNotice, Mailbox
+from fsdcore.messenger import Messenger, Patience
+from fsdcore.plan import RankPart
+from fsdcore.plan_store import read_rank
+from fsdcore.record import Recorder, WorkerRecord
+
+__all__ = ["peak_memory_bytes", "run_worker"]
+
+
+def run_worker(backend: Backend, invocation: Invocation) -> None:
+    """Run one rank to its end.
+
+    A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store) and to
+    all peers (abort frames) before it is raised.
+    """
+    worker = _Worker(backend, invocation)
+    if claim(worker.store, invocation.run, invocation.rank):
+        worker.run()
+
+
+def peak_memory_bytes() -> int:
+    """The largest size this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class _Worker:
+    def __init__(self, backend: Backend, invocation: Invocation) -> None:
+        self._backend, self._invocation = backend, invocation
+        self._recorder = Recorder(invocation.rank)
+        self.store = CountingStore(backend.store, self._recorder.add)
+        self._messenger: Messenger | None = None
+        self._batch: int | None = None
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:
+            self._report(error)
+            raise
+        finally:
+            if self._messenger is not None:
+                self._messenger.close()
+
+    def _work(self) -> None:
+        invocation = self._invocation
+        start_children(self._backend.compute, invocation, self._recorder.add)
+        with self._recorder.timed("load"):
+            part = read_rank(self.store, invocation.plan, invocation.rank, invocation.workers)
+        self._recorder.set_layers(len(part.layers))
+        if invocation.workers > 1:
+            self._messenger = self._connect(len(part.layers))
+        for batch, samples in enumerate(invocation.batches):
+            self._batch = batch
+            self._run_batch(part, batch, samples)
+        self._batch, self._recorder.layer = None, 0
+        self._finish()
+
+    def _connect(self, layers: int) -> Messenger:
+        invocation = self._invocation
+        address = self._address()
+        channel = self._backend.open_channel(invocation.channel, address)
+        channel.observe(self._recorder.add)
+        left = invocation.started + invocation.run_seconds - SYSTEM_CLOCK.wall()
+        patience = Patience(invocation.deadline_seconds, SYSTEM_CLOCK.now() + left)
+        mailbox = Mailbox(
+            invocation.run, invocation.rank, invocation.workers, len(invocation.batches), layers
+        )
+        return Messenger(channel, address, mailbox, self._recorder, patience)
+
+    def _address(self) -> Address:
+        invocation = self._invocation
+        return Address(invocation.run, invocation.rank, invocation.workers, invocation.lane)
+
+    def _run_batch(self, part: RankPart, batch: int, samples: int) -> None:
+        invocation, recorder = self._invocation, self._recorder
+        loop = BatchLoop(self._messenger, recorder, batch, samples)
+        recorder.layer = 1
+        with recorder.timed("load"):
+            inputs = read_inputs(self.store, invocation.run, batch, part.input_rows, samples)
+        x = loop.first(part.layers[0], inputs)
+        del inputs
+        for number, layer in enumerate(part.layers[1:], start=2):
+            recorder.layer = number
+            self._step(batch, number - 1, len(part.layers))
+            x = loop.later(number, layer, x)
+        self._store_outputs(loop, batch, x)
+        self._step(batch, len(part.layers), len(part.layers))
+
+    def _step(self, batch: int, done: int, layers: int) -> None:
+        """Between layers: stop if a peer has failed, and tell of progress."""
+        if self._messenger is not None:
+            self._messenger.check()
+        if self._invocation.rank == 0:
+            total = layers * len(self._invocation.batches)
+            self._backend.observer.progress("layers", batch * layers + done, total)
+
+    def _store_outputs(self, loop: BatchLoop, batch: int, x: Rows) -> None:
+        if x.values.shape[0]:
+            body = loop.encode(x)
+            with self._recorder.timed("send"):
+                write_outputs(self.store, self._invocation.run, batch, self._invocation.rank, body)
+        if self._messenger is not None:
+            self._messenger.flush()
+            self._messenger.finish(batch)
+
+    def _finish(self) -> None:
+        """Bring all records together at rank 0, which is also the barrier at the end of the run."""
+        run = self._invocation.run
+        if self._messenger is None:
+            write_done(self.store, run, [self._recorder.finish(peak_memory_bytes())])
+            return
+        mine = msgspec.json.encode(self._recorder.finish(peak_memory_bytes()))
+        gathered = Collectives(self._messenger, self._address()).gather(mine)
+        if gathered is not None:
+            write_done(self.store, run, [msgspec.json.decode(part, type=WorkerRecord) for part in gathered])
+
+    def _report(self, error: Exception) -> None:
+        """Tell client and peers. What fails here as well is left to their deadlines."""
+        invocation, known = self._invocation, isinstance(error, FsdError)
+        if isinstance(error, FsdError):
+            layer = self._recorder.layer or None
+            error.at(run=invocation.run, rank=invocation.rank, layer=layer, batch=self._batch)
+        trace = "" if known else "".join(traceback.format_exception(error))
+        failure = failure_of(error, invocation.rank, SYSTEM_CLOCK.wall(), trace)
+        failure = msgspec.structs.replace(failure, layer=failure.layer or self._recorder.layer or None)
+        for tell in (
+            lambda: self._abort(error, failure.layer),
+            lambda: write_failure(self.store, invocation.run, failure),
+        ):
+            try:
+                tell()
+            except (ChannelError, StoreError) as second:
+                error.add_note(f"and it could not be told to all: {second}")
+
+    def _abort(self, error: Exception, layer: int | None) -> None:
+        invocation = self._invocation
+        if isinstance(error, AbortedError) or invocation.workers == 1:
+            return
+        if self._messenger is None:
+            self._messenger = self._connect(0)
+        message = error.message if isinstance(error, FsdError) else str(error)
+        name = type(error).__name__
+        self._messenger.abort(
+            AbortNotice(rank=invocation.rank, layer=layer, batch=self._batch, error=name, message=message)
+        )
