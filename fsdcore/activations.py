@@ -1,8 +1,8 @@
 """Activation functions, as values: a name and at most one parameter.
 
-All work element by element on float32, but `softmax`, which needs a sum over all neurons of the layer. A worker
-holds only some of them, so softmax is allowed on the last layer alone: the workers leave the values before it
-(logits), and the client, which assembles the outputs, applies it.
+All work element by element on float32, but `softmax`, which needs a sum over all neurons of the layer. A
+worker holds only some of them, so softmax is allowed on the last layer alone: the workers leave the values
+before it (logits), and the client, which assembles the outputs, applies it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fsdcore.errors import InputError
 __all__ = ["IDENTITY", "RELU", "SIGMOID", "SOFTMAX", "TANH", "Activation", "clipped_relu", "leaky_relu"]
 
 FloatArray = npt.NDArray[np.float32]
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _identity(z: FloatArray, _: float) -> None:
@@ -76,7 +78,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function; `parameter` is the bound of `clipped_relu` (> 0) or the slope of `leaky_relu`."""
+    """An activation function; `parameter` is the bound of `clipped_relu` (> 0) or slope of `leaky_relu`."""
 
     name: str
     parameter: float = 0.0
@@ -87,9 +89,10 @@ class Activation:
             raise InputError(f"unknown activation {self.name!r}; known: {', '.join(_KINDS)}")
         if kind.parameter is None and self.parameter != 0.0:
             raise InputError(f"activation {self.name} takes no parameter")
-        if not np.isfinite(self.parameter):
+        # All is computed in float32: a bound that is infinite or zero there would be another function.
+        if not abs(self.parameter) <= _LARGEST:
             raise InputError(f"the {kind.parameter} of {self.name} must be a finite number")
-        if self.name == "clipped_relu" and self.parameter <= 0:
+        if self.name == "clipped_relu" and np.float32(self.parameter) <= 0:
             raise InputError("the bound of clipped_relu must be above 0")
 
     @property

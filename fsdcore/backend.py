@@ -100,9 +100,7 @@ class Backend(ABC):
     def check_channel(self, kind: str) -> str:
         """Return `kind` if the backend has it."""
         if kind not in self.channels:
-            raise ConfigError(
-                f"backend {self.name!r} has no channel {kind!r}; it has: {', '.join(self.channels)}"
-            )
+            raise ConfigError(f"backend {self.name!r} has no channel {kind!r}; it has: {', '.join(self.channels)}")
         return kind
 
     def close(self) -> None:  # noqa: B027 - most hold nothing

@@ -144,9 +144,7 @@ def load_config(
     name = run_settings.backend
     named = [source.backends.get(name, {}) for source in sources]
     values = _merged([*named, _as_arguments(settings or {})])
-    return Config(
-        run_settings, _backend_settings(backend, name, values), _origins(run, name, backend, values)
-    )
+    return Config(run_settings, _backend_settings(backend, name, values), _origins(run, name, backend, values))
 
 
 # From each source ------------------------------------------------------------------------------------------
@@ -170,9 +168,7 @@ def _from_file(path: str | os.PathLike[str]) -> _Source:
             source.backends[key] = {field: _Value(item, origin) for field, item in _table(name, key, value)}
         else:
             what = "table" if isinstance(value, dict) else "key"
-            raise ConfigError(
-                f"{name}: unknown {what} {key!r}{registry.suggestion(key, [*_RUN_TYPES, *backends])}"
-            )
+            raise ConfigError(f"{name}: unknown {what} {key!r}{registry.suggestion(key, [*_RUN_TYPES, *backends])}")
     return source
 
 

@@ -9,6 +9,8 @@ a worker reads those segments that hold rows it needs.
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import numpy as np
 import scipy.sparse as sp
@@ -87,18 +89,22 @@ def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> No
     rows = sp.csr_array(inputs.T.tocsr())
     rows.sort_indices()
     bounds = _bounds(rows)
-    cuts = zip(bounds, bounds[1:], strict=False)
+    cuts = itertools.pairwise(bounds)
     segments = [compress_segment(pack_arrays(_segment(rows[start:stop]))) for start, stop in cuts]
-    store.put(
-        f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]})
-    )
+    store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]}))
 
 
-def _pick(arrays: Arrays, rows: Index) -> sp.csr_array:
+def _pick(arrays: Arrays, rows: Index, samples: int) -> sp.csr_array:
     counts, columns, data = arrays["counts"], arrays["samples"], arrays["data"]
     data = np.full(columns.size, data[0], np.float32) if data.size == 1 != columns.size else data
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    return sp.csr_array((data, columns, indptr), shape=(counts.size, int(columns.max(initial=-1)) + 1))[rows]
+    if counts.min(initial=0) < 0 or indptr[-1] != columns.size or not _within(columns, samples):
+        raise WireError("inputs that are damaged")
+    return sp.csr_array(sp.csr_array((data, columns, indptr), shape=(counts.size, samples))[rows])
+
+
+def _within(columns: Index, samples: int) -> bool:
+    return columns.size == 0 or 0 <= int(columns.min()) <= int(columns.max()) < samples
 
 
 def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> sp.csr_array:
@@ -111,14 +117,10 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
     needed = np.unique(home)
     parts = []
     for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
-        part = _pick(unpack_arrays(segment), rows[home == number] - bounds[number])
-        part.resize(part.shape[0], samples)
-        parts.append(part)
-    return (
-        sp.csr_array(sp.vstack(parts, format="csr"))
-        if parts
-        else sp.csr_array((0, samples), dtype=np.float32)
-    )
+        parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
+    if not parts:
+        return sp.csr_array((0, samples), dtype=np.float32)
+    return sp.csr_array(sp.vstack(parts, format="csr"), shape=(rows.size, samples))
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

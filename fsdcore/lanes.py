@@ -1,7 +1,7 @@
 """Lanes: runs that share the queues of one deployment each hold one alone.
 
-A lease is an object ``lanes/{channel}/{lane}/{generation}``, written only if absent, so that one of several that try gets
-it. It ends by being given back or at its expiry; the next generation is then free to take.
+A lease is an object ``lanes/{channel}/{lane}/{generation}``, written only if absent, so that one of several that
+try gets it. It ends by being given back or at its expiry; the next generation is then free to take.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def _free(store: Store, key: str, now: float) -> bool:
         return False
 
 
-def _try_lane(
-    store: Store, prefix: str, lane: int, known: list[int], terms: bytes, now: float
-) -> Lease | None:
+def _try_lane(store: Store, prefix: str, lane: int, known: list[int], terms: bytes, now: float) -> Lease | None:
     latest = max(known, default=0)
     if known and not _free(store, _key(prefix, lane, latest), now):
         return None
@@ -99,7 +97,5 @@ def lease_lane(
             if lease is not None:
                 return lease
         if deadline.passed():
-            raise DeadlineError(
-                f"all {lanes} lanes of the {channel} channel are taken by other runs", run=run
-            )
+            raise DeadlineError(f"all {lanes} lanes of the {channel} channel are taken by other runs", run=run)
         clock.sleep(min(_POLL_SECONDS, deadline.remaining()))

@@ -93,9 +93,7 @@ class Mailbox:
     def _check(self, frame: Frame) -> None:
         known_source = frame.source < self._workers or (frame.source == CLIENT and frame.slot.kind == ABORT)
         if frame.target != self._rank or not known_source:
-            raise WireError(
-                f"a frame from rank {frame.source} to rank {frame.target} came to rank {self._rank}"
-            )
+            raise WireError(f"a frame from rank {frame.source} to rank {frame.target} came to rank {self._rank}")
         if not self._in_range(frame.slot):
             raise WireError(
                 f"a frame of batch {frame.slot.batch}, layer {frame.slot.layer}; the run has {self._batches} "
@@ -114,9 +112,7 @@ class Mailbox:
             notice = msgspec.json.decode(plain, type=AbortNotice)
         except msgspec.MsgspecError as error:
             raise WireError(f"an abort frame that cannot be read: {error}", peer=frame.source) from error
-        return AbortedError(
-            f"{notice.error}: {notice.message}", run=self._run, peer=notice.rank, layer=notice.layer
-        )
+        return AbortedError(f"{notice.error}: {notice.message}", run=self._run, peer=notice.rank, layer=notice.layer)
 
     def stop(self, cause: Exception) -> None:
         """Make every wait, now and later, raise `cause`; the first cause stays."""

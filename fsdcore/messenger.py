@@ -35,9 +35,7 @@ class Patience(NamedTuple):
         return Deadline(min(self.clock.now() + self.seconds, self.end), self.clock)
 
 
-def abort_frames(
-    run: str, source: int, workers: int, notice: AbortNotice, max_frame_bytes: int
-) -> list[Outgoing]:
+def abort_frames(run: str, source: int, workers: int, notice: AbortNotice, max_frame_bytes: int) -> list[Outgoing]:
     """One abort frame for every rank but `source`."""
     short = msgspec.structs.replace(notice, message=notice.message[:500])
     body, slot = make_body(msgspec.json.encode(short)), Slot(ABORT, 0, 0)
@@ -62,9 +60,7 @@ class Messenger:
         self._channel, self._address, self._mailbox = channel, address, mailbox
         self._recorder, self._patience = recorder, patience
         limits = channel.capabilities
-        self._pool = (
-            ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
-        )
+        self._pool = ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
         self._in_flight: list[Future[None]] = []
         self._closing = threading.Event()
         self._receiver: threading.Thread | None = None

@@ -17,21 +17,42 @@ from fsdcore.errors import InputError
 __all__ = ["Layer", "Network", "as_inputs"]
 
 
-def _canonical(matrix: Any, what: str) -> sp.csr_array:
+def _canonical(matrix: Any, what: str, axes: str) -> sp.csr_array:
     """`matrix` as CSR float32 with int32 indices, sorted, no duplicates, no stored zeros."""
-    weights = sp.csr_array(matrix, dtype=np.float32, copy=False)
+    try:
+        if np.iscomplexobj(matrix):
+            raise TypeError("complex numbers are not supported")
+        # What is too large for float32 becomes an infinity, which is refused below.
+        with np.errstate(over="ignore"):
+            weights = sp.csr_array(matrix, dtype=np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be a matrix of numbers {axes}: {error}") from error
     if weights.ndim != 2:
-        raise InputError(f"{what} must have 2 dimensions (outputs, inputs), not {weights.ndim}")
+        raise InputError(f"{what} must have 2 dimensions {axes}, not {weights.ndim}")
     if not weights.has_canonical_format or np.count_nonzero(weights.data) != weights.nnz:
         weights = weights.copy()
         weights.sum_duplicates()
         weights.eliminate_zeros()
     if not np.isfinite(weights.data).all():
         raise InputError(f"{what} must be finite: there is a NaN or an infinity")
-    if weights.indices.dtype != np.int32 or weights.indptr.dtype != np.int64:
-        weights.indices = weights.indices.astype(np.int32, copy=False)
-        weights.indptr = weights.indptr.astype(np.int32 if weights.nnz < 2**31 else np.int64, copy=False)
+    weights.indices = weights.indices.astype(np.int32, copy=False)
+    weights.indptr = weights.indptr.astype(np.int32 if weights.nnz < 2**31 else np.int64, copy=False)
     return weights
+
+
+def _biases(bias: Any, outputs: int) -> FloatArray:
+    """`bias` as float32 `(outputs,)`, from as many numbers or one."""
+    try:
+        with np.errstate(over="ignore"):
+            biases = np.asarray(bias, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"bias must be one number or a row of numbers: {error}") from error
+    biases = np.full(outputs, biases, dtype=np.float32) if biases.ndim == 0 else biases
+    if biases.shape != (outputs,):
+        raise InputError(f"bias has shape {biases.shape}, the weights have {outputs} outputs")
+    if not np.isfinite(biases).all():
+        raise InputError("bias must be finite: there is a NaN or an infinity")
+    return biases
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +68,9 @@ class Layer:
     activation: Activation
 
     def __post_init__(self) -> None:
-        weights = _canonical(self.weights, "weights")
-        bias = np.asarray(self.bias, dtype=np.float32)
-        bias = np.full(weights.shape[0], bias, dtype=np.float32) if bias.ndim == 0 else bias
-        if bias.shape != (weights.shape[0],):
-            raise InputError(f"bias has shape {bias.shape}, the weights have {weights.shape[0]} outputs")
-        if not np.isfinite(bias).all():
-            raise InputError("bias must be finite: there is a NaN or an infinity")
+        weights = _canonical(self.weights, "weights", "(outputs, inputs)")
         object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "bias", bias)
+        object.__setattr__(self, "bias", _biases(self.bias, weights.shape[0]))
 
     @property
     def outputs(self) -> int:
@@ -85,12 +100,7 @@ class Layer:
 
 def as_inputs(x: Any, neurons: int) -> sp.csr_array:
     """Inputs as CSR float32 `(samples, neurons)`; `InputError` if `x` cannot be that."""
-    try:
-        inputs = _canonical(x, "inputs")
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"inputs must be a matrix of numbers (samples, neurons): {error}") from error
+    inputs = _canonical(x, "inputs", "(samples, neurons)")
     if inputs.shape[1] != neurons:
         raise InputError(f"inputs have {inputs.shape[1]} neurons per sample, the network reads {neurons}")
     return inputs

@@ -51,12 +51,8 @@ def check_publish(frames: Iterable[Outgoing], limits: ChannelCapabilities) -> No
     if largest > limits.max_frame_bytes:
         raise FrameTooLargeError(f"a frame of {largest} bytes; the channel takes {limits.max_frame_bytes}")
     if len(listed) > limits.max_publish_frames:
-        raise FrameTooLargeError(
-            f"{len(listed)} frames in one publish; the channel takes {limits.max_publish_frames}"
-        )
+        raise FrameTooLargeError(f"{len(listed)} frames in one publish; the channel takes {limits.max_publish_frames}")
     if total > limits.max_publish_bytes:
         raise FrameTooLargeError(f"a publish of {total} bytes; the channel takes {limits.max_publish_bytes}")
     if not limits.multi_target and len({frame.target for frame in listed}) > 1:
-        raise FrameTooLargeError(
-            "frames for several ranks in one publish; the channel takes one rank at a time"
-        )
+        raise FrameTooLargeError("frames for several ranks in one publish; the channel takes one rank at a time")

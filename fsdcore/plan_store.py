@@ -73,9 +73,7 @@ def write_plan(
     memory = np.zeros(partition.workers, np.int64)
     for number, parts in enumerate(layer_arrays(network, partition), start=1):
         for rank, arrays in enumerate(parts):
-            memory[rank] += sum(
-                array.nbytes for name, array in arrays.items() if not name.startswith("send.")
-            )
+            memory[rank] += sum(array.nbytes for name, array in arrays.items() if not name.startswith("send."))
             ranks[rank].append(compress_segment(pack_arrays(arrays)))
         observer.progress("plan", number, len(network))
     activations = [[layer.activation.name, layer.activation.parameter] for layer in network.layers]

@@ -36,12 +36,12 @@ def radixnet(
     bias: float | None = None,
     observer: Observer = SILENT,
 ) -> Network:
-    """A network of `layers` layers of `neurons` neurons: 32 connections each of weight 1/16, ReLU clipped at 32.
+    """`layers` layers of `neurons` neurons, each with 32 connections of 1/16 and a ReLU clipped at 32.
 
-    `neurons` is a power of two, 64 to 65536. `bias` is the official one of that size (-0.3 below 1,024) unless
-    given; sizes between the official ones need it. The same `seed` gives the same network. The first
-    log2(neurons / 16) layers do not depend on it; for 1,024 neurons they equal the official ones. `InputError` if
-    a number does not fit.
+    `neurons` is a power of two, 64 to 65536. `bias` is the official one of that size (-0.3 below 1,024)
+    unless given; sizes between the official ones need it. The same `seed` gives the same network. The first
+    log2(neurons / 16) layers do not depend on it; for 1,024 neurons they equal the official ones.
+    `InputError` if a number does not fit.
     """
     if neurons not in {2**power for power in range(6, 17)}:
         raise InputError(f"neurons must be a power of two from {_FEWEST} to {_MOST}, not {neurons}")

@@ -106,9 +106,7 @@ class Recorder:
             ended=time.time(),
             peak_memory_bytes=peak_memory_bytes,
             counters={name: row.tolist() for name, row in zip(COUNTERS, self._counts, strict=True)},
-            seconds={
-                name: row.tolist() for name, row in zip(ACTIVITIES, self._seconds.round(6), strict=True)
-            },
+            seconds={name: row.tolist() for name, row in zip(ACTIVITIES, self._seconds.round(6), strict=True)},
         )
 
 

@@ -107,9 +107,7 @@ class _Run:
         if lanes is None:
             return 0
         seconds = self._settings.run_seconds + _LEASE_MARGIN_SECONDS
-        self._lease = lease_lane(
-            self._backend.store, channel, lanes, self.id, seconds, deadline, SYSTEM_CLOCK
-        )
+        self._lease = lease_lane(self._backend.store, channel, lanes, self.id, seconds, deadline, SYSTEM_CLOCK)
         return self._lease.lane
 
     def _invocation(self, lane: int, deadline: Deadline) -> Invocation:
@@ -139,13 +137,9 @@ class _Run:
             if ended:
                 raise self._first_cause(ended)
             if lost:
-                raise WorkerFailedError(
-                    f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank
-                )
+                raise WorkerFailedError(f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank)
             if deadline.passed():
-                raise DeadlineError(
-                    f"the run did not end within {self._settings.run_seconds:g} s", run=self.id
-                )
+                raise DeadlineError(f"the run did not end within {self._settings.run_seconds:g} s", run=self.id)
             SYSTEM_CLOCK.sleep(min(pause, deadline.remaining()))
             pause = min(pause * 1.5, _LONGEST_POLL)
 
@@ -227,11 +221,7 @@ def _blame(failure: Failure) -> tuple[int, float]:
 def _as_error(failure: Failure, run: str) -> FsdError:
     """The failure as an exception, of its own class if it is one of the framework's."""
     kind = getattr(fsdcore.errors, failure.error, None)
-    known = (
-        isinstance(kind, type)
-        and issubclass(kind, FsdError)
-        and not issubclass(kind, fsdcore.errors.FormatError)
-    )
+    known = isinstance(kind, type) and issubclass(kind, FsdError) and not issubclass(kind, fsdcore.errors.FormatError)
     message = failure.message if known else f"{failure.error}: {failure.message}"
     error: FsdError = kind(message) if known and kind is not None else WorkerFailedError(message)
     if failure.trace:

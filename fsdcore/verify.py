@@ -22,9 +22,7 @@ class Difference(NamedTuple):
         return f"sample {self.sample}, neuron {self.neuron}: {self.actual:g} instead of {self.expected:g}"
 
 
-def compare(
-    actual: Any, expected: Any, rtol: float = 1e-3, atol: float = 1e-3, most: int = 10
-) -> list[Difference]:
+def compare(actual: Any, expected: Any, rtol: float = 1e-3, atol: float = 1e-3, most: int = 10) -> list[Difference]:
     """The first differences of two `(samples, neurons)` matrices, sparse or dense, by sample and neuron.
 
     Values differ if ``|actual - expected| > atol + rtol * |expected|``, or if one of them is not a number. The sums of

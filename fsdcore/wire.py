@@ -109,9 +109,7 @@ def open_body(body: Body, limit: int) -> bytes:
     return bytes(body.data)
 
 
-def build_frames(
-    run: str, slot: Slot, source: int, target: int, body: Body, max_frame_bytes: int
-) -> Iterator[bytes]:
+def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max_frame_bytes: int) -> Iterator[bytes]:
     """Cut a message into frames of at most `max_frame_bytes`, header included.
 
     `FrameTooLargeError` if it would need more than 65,535 of them.
@@ -147,11 +145,7 @@ def parse_frame(data: bytes | memoryview) -> Frame:
     if zlib.crc32(view[HEADER_BYTES:], zlib.crc32(bytes(view[:_CRC_AT]) + b"\0\0\0\0")) != crc:
         raise WireError("a frame with a wrong checksum")
     if kind not in _KINDS or encoding > ZSTD or reserved or piece >= pieces:
-        raise WireError(
-            f"a frame with impossible fields: kind {kind}, encoding {encoding}, piece {piece}/{pieces}"
-        )
+        raise WireError(f"a frame with impossible fields: kind {kind}, encoding {encoding}, piece {piece}/{pieces}")
     if encoding == EMPTY and (length or pieces != 1):
         raise WireError("an empty message that carries bytes")
-    return Frame(
-        f"{run:016x}", Slot(kind, batch, layer), source, target, piece, pieces, encoding, view[HEADER_BYTES:]
-    )
+    return Frame(f"{run:016x}", Slot(kind, batch, layer), source, target, piece, pieces, encoding, view[HEADER_BYTES:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import traceback
+from collections.abc import Callable
 
 import msgspec
 
@@ -31,8 +32,8 @@ __all__ = ["peak_memory_bytes", "run_worker"]
 def run_worker(backend: Backend, invocation: Invocation) -> None:
     """Run one rank to its end.
 
-    A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store) and to
-    all peers (abort frames) before it is raised.
+    A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store)
+    and to all peers (abort frames) before it is raised.
     """
     worker = _Worker(backend, invocation)
     if claim(worker.store, invocation.run, invocation.rank):
@@ -83,9 +84,7 @@ class _Worker:
         channel.observe(self._recorder.add)
         left = invocation.started + invocation.run_seconds - SYSTEM_CLOCK.wall()
         patience = Patience(invocation.deadline_seconds, SYSTEM_CLOCK.now() + left)
-        mailbox = Mailbox(
-            invocation.run, invocation.rank, invocation.workers, len(invocation.batches), layers
-        )
+        mailbox = Mailbox(invocation.run, invocation.rank, invocation.workers, len(invocation.batches), layers)
         return Messenger(channel, address, mailbox, self._recorder, patience)
 
     def _address(self) -> Address:
@@ -144,14 +143,14 @@ class _Worker:
         trace = "" if known else "".join(traceback.format_exception(error))
         failure = failure_of(error, invocation.rank, SYSTEM_CLOCK.wall(), trace)
         failure = msgspec.structs.replace(failure, layer=failure.layer or self._recorder.layer or None)
-        for tell in (
-            lambda: self._abort(error, failure.layer),
-            lambda: write_failure(self.store, invocation.run, failure),
-        ):
-            try:
-                tell()
-            except (ChannelError, StoreError) as second:
-                error.add_note(f"and it could not be told to all: {second}")
+        self._try_to(error, lambda: self._abort(error, failure.layer))
+        self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
+
+    def _try_to(self, error: Exception, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except (ChannelError, StoreError) as second:
+            error.add_note(f"and it could not be told to all: {second}")
 
     def _abort(self, error: Exception, layer: int | None) -> None:
         invocation = self._invocation

@@ -39,8 +39,8 @@ def load_graph_challenge(
 ) -> Network:
     """The network in ``neuron{N}/n{N}-l{k}.tsv`` below `folder`, or directly in it, for k = 1 to `layers`.
 
-    A line is ``input<TAB>output<TAB>weight``, neurons from 1; the files may be packed (``.tsv.gz``). Every neuron
-    has `bias`, the official one of that size unless given; the activation is a ReLU clipped at 32.
+    A line is ``input<TAB>output<TAB>weight``, neurons from 1; the files may be packed (``.tsv.gz``). Every
+    neuron has `bias`, the official one of that size unless given; the activation is a ReLU clipped at 32.
     `InputError` for numbers that do not fit, `FormatError` with file and line for files that do not.
     """
     if neurons < 1 or layers < 1:

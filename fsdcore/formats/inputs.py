@@ -41,13 +41,13 @@ _UNREADABLE = (
 def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
     """Inputs as CSR float32 `(samples, neurons)`, by the ending of the name:
 
-    - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as in the Graph Challenge; `neurons`
-      must be given, and `samples` if the last ones are all zero (they have no line)
+    - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as in the Graph Challenge;
+      `neurons` must be given, and `samples` if the last ones are all zero (they have no line)
     - ``.npz``: a matrix saved by `scipy.sparse.save_npz` as CSR or CSC; without ``data`` every value is 1
     - ``.npy``: a dense array
 
-    `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV; pickles
-    are never read.
+    `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV;
+    pickles are never read.
     """
     file = os.fspath(path)
     reader = _reader(file)
@@ -69,12 +69,27 @@ def save_outputs(path: PathLike, outputs: Any) -> None:
     ending = Path(file).suffix
     if ending not in (".npz", ".npy"):
         raise FormatError(f"outputs are written as .npz (sparse) or .npy (dense), not {ending!r}", file=file)
+    matrix = _matrix(outputs, sparse=ending == ".npz")
     with replacing(file) as temporary, open(temporary, "xb") as stream:
-        if ending == ".npz":
-            sp.save_npz(stream, sp.csr_array(outputs, dtype=np.float32))
+        if isinstance(matrix, np.ndarray):
+            np.save(stream, matrix, allow_pickle=False)
         else:
-            dense = sp.csr_array(outputs).toarray() if sp.issparse(outputs) else outputs
-            np.save(stream, np.asarray(dense, dtype=np.float32), allow_pickle=False)
+            sp.save_npz(stream, matrix)
+
+
+def _matrix(outputs: Any, sparse: bool) -> sp.csr_array | npt.NDArray[np.float32]:
+    toarray = getattr(outputs, "toarray", None)
+    matrix: sp.csr_array | npt.NDArray[np.float32]
+    try:
+        if sparse:
+            matrix = sp.csr_array(outputs, dtype=np.float32)
+        else:
+            matrix = np.asarray(outputs if toarray is None else toarray(), dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"outputs must be a matrix of numbers: {first_line(error)}") from error
+    if matrix.ndim != 2:
+        raise InputError(f"outputs must have 2 dimensions (samples, neurons), not {matrix.ndim}")
+    return matrix
 
 
 def load_categories(path: PathLike) -> npt.NDArray[np.int64]:

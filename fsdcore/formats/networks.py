@@ -1,8 +1,9 @@
 """A network as one safetensors file.
 
-Layer k (from 1) is four tensors, ``layer{k}.indptr``, ``.indices``, ``.data``, ``.bias``: CSR `(outputs, inputs)`.
-``data`` and ``bias`` hold one value where all are equal; indices are uint16 where they fit. The metadata hold
-``format``, ``version``, ``name``, ``fingerprint``, and ``layers``: JSON with sizes and activation of each.
+Layer k (from 1) is four tensors, ``layer{k}.indptr``, ``.indices``, ``.data`` and ``.bias``; the weights are
+CSR `(outputs, inputs)`. ``data`` and ``bias`` hold one value where all are equal; indices are uint16 where
+they fit. The metadata hold ``format``, ``version``, ``name``, ``fingerprint``, and ``layers``: JSON with sizes
+and activation of each layer.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _NUMBER = re.compile(rb"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf(
 
 
 class Triples(NamedTuple):
-    """The lines as arrays: 0-based `first` and `second` (int64), `values` (float32), in the order of the file."""
+    """The lines as arrays: 0-based `first` and `second` (int64), `values` (float32), in order of the file."""
 
     first: IndexArray
     second: IndexArray

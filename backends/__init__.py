@@ -1,0 +1,1 @@
+"""The backends of this project; each registers itself under the entry point group ``fsdcore.backends``."""

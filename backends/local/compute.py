@@ -1,0 +1,64 @@
+"""Workers as threads of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+from fsdcore.backend import Backend
+from fsdcore.capabilities import ComputeCapabilities
+from fsdcore.compute import Compute, Exit, Invocation
+
+__all__ = ["LocalCompute"]
+
+_CLOSE_SECONDS = 5.0
+
+
+class LocalCompute(Compute):
+    """Each invocation is a thread. `worker_backend` is what workers get, by default the backend it was made with.
+
+    `close` waits a few seconds for threads that run, which stop when their run is told to.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.worker_backend = backend
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._exits: defaultdict[str, list[Exit]] = defaultdict(list)
+
+    @property
+    def capabilities(self) -> ComputeCapabilities:
+        return ComputeCapabilities(reports_exit=True)
+
+    def invoke(self, invocation: Invocation) -> None:
+        # Through bytes and back, as every service would have it.
+        payload = invocation.to_json()
+        name = f"fsd-{invocation.run[:6]}-{invocation.rank}"
+        thread = threading.Thread(target=self._run, args=(payload,), name=name, daemon=True)
+        with self._lock:
+            self._threads = [other for other in self._threads if other.is_alive() or other.ident is None]
+            self._threads.append(thread)
+        thread.start()
+
+    def _run(self, payload: bytes) -> None:
+        from fsdcore.worker import run_worker
+
+        invocation = Invocation.from_json(payload)
+        ended = Exit(invocation.rank, "it stopped without an error")
+        try:
+            run_worker(self.worker_backend, invocation)
+            ended = Exit(invocation.rank, None)
+        except BaseException as error:  # noqa: BLE001 - the end of a thread: there is nobody above to tell
+            ended = Exit(invocation.rank, f"{type(error).__name__}: {error}")
+        finally:
+            with self._lock:
+                self._exits[invocation.run].append(ended)
+
+    def exits(self, run: str) -> Sequence[Exit]:
+        with self._lock:
+            return tuple(self._exits.get(run, ()))
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.join(_CLOSE_SECONDS)

@@ -1,0 +1,299 @@
+"""Inputs, outputs and categories as files."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fsdcore.errors import FormatError, InputError
+from fsdcore.formats import load_categories, load_inputs, save_categories, save_outputs
+from tests.shared_data import graph_challenge_data
+
+_SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+matrices = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
+    elements=st.one_of(st.just(0.0), st.floats(-1e6, 1e6, width=32)),
+)
+
+
+def refusal(path: Path, **arguments: Any) -> str:
+    with pytest.raises(FormatError) as caught:
+        load_inputs(path, **arguments)
+    assert caught.value.file == str(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(str(path))
+
+
+@_SETTINGS
+@given(outputs=matrices, ending=st.sampled_from([".npz", ".npy"]), sparse=st.booleans())
+def test_outputs_are_read_back_as_inputs(tmp_path: Path, outputs: Any, ending: str, sparse: bool) -> None:
+    path = tmp_path / f"outputs{ending}"
+    save_outputs(path, sp.csr_array(outputs) if sparse else outputs)
+    loaded = load_inputs(path, outputs.shape[1], samples=outputs.shape[0])
+    np.testing.assert_array_equal(loaded.toarray(), outputs)
+    assert (loaded.dtype, loaded.indices.dtype) == (np.float32, np.int32)
+    assert loaded.has_canonical_format
+    assert [entry.name for entry in tmp_path.iterdir() if entry.suffix not in (".npz", ".npy")] == []
+
+
+@_SETTINGS
+@given(inputs=matrices)
+def test_lines_are_read_as_they_are_written(tmp_path: Path, inputs: Any) -> None:
+    rows, columns = np.nonzero(inputs)
+    text = "".join(
+        f"{row + 1}\t{column + 1}\t{float(inputs[row, column])!r}\n"
+        for row, column in zip(rows, columns, strict=True)
+    )
+    (tmp_path / "inputs.tsv").write_text(text)
+    if not text:
+        assert "the file is empty" in refusal(tmp_path / "inputs.tsv", neurons=inputs.shape[1])
+        return
+    loaded = load_inputs(tmp_path / "inputs.tsv", inputs.shape[1], samples=inputs.shape[0])
+    np.testing.assert_array_equal(loaded.toarray(), inputs)
+
+
+def test_samples_are_as_many_as_the_largest_index_unless_given(tmp_path: Path) -> None:
+    path = tmp_path / "inputs.tsv"
+    path.write_text("1\t2\t1.0\n4\t1\t1.0\n")
+    assert load_inputs(path, 3).shape == (4, 3)
+    assert load_inputs(path, 3, samples=6).shape == (6, 3)
+    assert ":2: sample 4 is out of range: 1 to 3" in refusal(path, neurons=3, samples=3)
+    assert ":1: neuron 2 is out of range: 1 to 1" in refusal(path, neurons=1)
+    assert "give `neurons`" in refusal(path)
+
+
+def test_a_stray_sample_number_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "inputs.tsv"
+    path.write_text("1\t1\t1\n2000000000\t1\t1\n")
+    assert "sample 2000000000 in a file of 2 lines: give `samples` if meant" in refusal(path, neurons=4)
+
+
+def test_packed_lines_are_read(tmp_path: Path) -> None:
+    (tmp_path / "inputs.tsv.gz").write_bytes(gzip.compress(b"1\t2\t1.5\n"))
+    np.testing.assert_array_equal(load_inputs(tmp_path / "inputs.tsv.gz", 2).toarray(), [[0, 1.5]])
+
+
+@pytest.mark.graph_challenge
+def test_the_official_inputs_without_values_are_read() -> None:
+    x = load_inputs(graph_challenge_data() / "images-10000.npz", 1024)
+    assert x.shape == (10000, 1024)
+    assert x.nnz == 1067804
+    assert set(x.data) == {1.0}
+
+
+@pytest.mark.parametrize("build", [sp.csr_array, sp.csc_array, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_what_scipy_saves_is_read(tmp_path: Path, build: Callable[[Any], Any], compressed: bool) -> None:
+    dense = np.array([[0, 1, 2], [0, 0, 0]], dtype=np.float64)
+    sp.save_npz(tmp_path / "x.npz", build(dense), compressed=compressed)
+    np.testing.assert_array_equal(load_inputs(tmp_path / "x.npz").toarray(), dense)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int64, np.float64, np.float16, ">f4"])
+def test_dense_arrays_of_any_real_type_are_read(tmp_path: Path, dtype: Any) -> None:
+    dense = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
+    np.save(tmp_path / "x.npy", dense)
+    np.testing.assert_array_equal(load_inputs(tmp_path / "x.npy", 3).toarray(), dense.astype(np.float32))
+
+
+def parts(**changes: Any) -> dict[str, Any]:
+    sound = {
+        "format": np.array(b"csr"),
+        "shape": np.array([2, 3]),
+        "indptr": np.array([0, 2, 3]),
+        "indices": np.array([0, 1, 2]),
+        "data": np.ones(3),
+    }
+    return {name: value for name, value in {**sound, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"indices": np.array([0, 1, 3])}, "indices must be 0 to 2, they are 0 to 3"),
+        ({"indices": np.array([0, -1, 2])}, "they are -1 to 2"),
+        ({"indices": np.array([0, 1, 2**40])}, "indices must be 0 to 2"),
+        ({"indices": np.array([0.0, 1, 2])}, "indices must be one row of integers"),
+        ({"indices": None}, "has no array 'indices'"),
+        ({"indptr": np.array([0, 9, 3])}, "indptr must never fall"),
+        ({"indptr": np.array([0, 2, 9])}, "indptr must go from 0 to 3"),
+        ({"indptr": np.array([[0, 2, 3]])}, "indptr must be one row of integers"),
+        ({"indptr": np.array([0, 3])}, "indptr has 2 numbers, 2 rows need 3"),
+        ({"shape": np.array([2, -3])}, "is out of range"),
+        ({"shape": np.array([2, 2**60])}, "is out of range"),
+        ({"shape": np.array([2.0, 3.0])}, "shape must be 2 whole numbers"),
+        ({"shape": np.array([2, 3, 1])}, "shape must be 2 whole numbers"),
+        ({"data": np.ones(2)}, "data has shape (2,), indices has (3,)"),
+        ({"data": np.ones(3) * 1j}, "values must be real numbers, not complex128"),
+        ({"data": np.array(["a", "b", "c"])}, "values must be real numbers"),
+        ({"data": np.array([1, np.nan, 1])}, "inputs must be finite"),
+        ({"data": np.array([1, 1e300, 1])}, "inputs must be finite"),
+        ({"format": np.array(b"bsr")}, "the sparse format is 'bsr': save the matrix as csr or csc"),
+        ({"format": np.array(["csr", "csc"])}, "the sparse format is"),
+        ({"format": np.array(b"\xff\xfe")}, "the sparse format is"),
+    ],
+)
+def test_unsound_archives_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    np.savez(tmp_path / "x.npz", **parts())
+    assert load_inputs(tmp_path / "x.npz").shape == (2, 3)
+    np.savez(tmp_path / "x.npz", **parts(**changes))
+    assert says in refusal(tmp_path / "x.npz")
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a pickle was read",))
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    for name in ("x.npy", "x.npz"):
+        (tmp_path / name).write_bytes(pickle.dumps(Trap()))
+        assert "cannot be read by numpy" in refusal(tmp_path / name)
+    objects = np.array([[Trap()]], dtype=object)
+    np.save(tmp_path / "x.npy", objects, allow_pickle=True)
+    assert "cannot be read by numpy" in refusal(tmp_path / "x.npy")
+    np.savez(tmp_path / "x.npz", **parts(data=objects))
+    assert "cannot be read by numpy" in refusal(tmp_path / "x.npz")
+
+
+def test_arrays_of_other_shapes_and_types(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    assert "inputs must have 2 dimensions (samples, neurons), not 1" in refusal(tmp_path / "x.npy")
+    np.save(tmp_path / "x.npy", np.array([["a"]]))
+    assert "values must be real numbers" in refusal(tmp_path / "x.npy")
+    np.save(tmp_path / "x.npy", np.ones((2, 3)))
+    assert "inputs have 3 neurons per sample, the network reads 4" in refusal(tmp_path / "x.npy", neurons=4)
+    assert "there are 2 samples, 5 were asked for" in refusal(tmp_path / "x.npy", samples=5)
+
+
+def test_names_that_do_not_fit_the_content(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones((2, 3)))
+    (tmp_path / "x.npz").write_bytes(buffer.getvalue())
+    assert "its name should end in .npy" in refusal(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "x.npy", "w") as archive:
+        archive.writestr("a.npy", buffer.getvalue())
+    assert "its name should end in .npz" in refusal(tmp_path / "x.npy")
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 3)))
+    content = (tmp_path / "x.npy").read_bytes()
+    for claim in (b"(2, 9)", b"(2, 30000000000)", b"(-2, -3)"):
+        claimed = content.replace(b"(2, 3)" + b" " * (len(claim) - 6), claim, 1)
+        (tmp_path / "x.npy").write_bytes(claimed)
+        assert "cannot be read by numpy" in refusal(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.tsv", "x.tsv.gz"])
+def test_missing_files_and_folders(tmp_path: Path, name: str) -> None:
+    assert "No such file" in refusal(tmp_path / name, neurons=4)
+    (tmp_path / name).mkdir()
+    assert "cannot be read" in refusal(tmp_path / name, neurons=4)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x", "x.gz", "x.npz.gz"])
+def test_other_endings_are_refused(tmp_path: Path, name: str) -> None:
+    assert "inputs are read from .tsv, .tsv.gz, .npz, .npy" in refusal(tmp_path / name)
+    with pytest.raises(FormatError, match=r"outputs are written as \.npz \(sparse\) or \.npy \(dense\)"):
+        save_outputs(tmp_path / name, np.ones((2, 2)))
+
+
+@settings(_SETTINGS, max_examples=300)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@given(data=st.data(), ending=st.sampled_from([".npz", ".npy"]))
+def test_mutated_bytes_give_a_matrix_or_one_clear_line(tmp_path: Path, data: st.DataObject, ending: str) -> None:
+    path = tmp_path / f"x{ending}"
+    save_outputs(path, np.array([[1, 0, 2], [0, 3, 0]]))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    path.write_bytes(bytes(content[:cut]))
+    try:
+        loaded = load_inputs(path)
+    except FormatError as error:
+        assert "\n" not in str(error)
+    else:
+        assert np.isfinite(loaded.data).all()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "says"),
+    [("text", "outputs must be a matrix of numbers"), (np.ones(3), "outputs must have 2 dimensions")],
+)
+@pytest.mark.parametrize("name", ["x.npz", "x.npy"])
+def test_outputs_that_are_no_matrix(tmp_path: Path, name: str, outputs: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        save_outputs(tmp_path / name, outputs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="cannot be written"):
+        save_outputs(tmp_path / "missing" / "x.npy", np.ones((1, 1)))
+    (tmp_path / "x.npy").mkdir()
+    with pytest.raises(FormatError, match=r"x\.npy: cannot be written"):
+        save_outputs(tmp_path / "x.npy", np.ones((1, 1)))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.npy"]
+
+
+@_SETTINGS
+@given(categories=st.lists(st.integers(0, 2**31 - 2), unique=True))
+def test_categories_are_read_back(tmp_path: Path, categories: list[int]) -> None:
+    save_categories(tmp_path / "categories.tsv", categories)
+    loaded = load_categories(tmp_path / "categories.tsv")
+    assert loaded.dtype == np.int64
+    assert loaded.tolist() == categories
+
+
+def test_categories_are_written_from_one(tmp_path: Path) -> None:
+    save_categories(tmp_path / "c.tsv", np.array([0, 4], dtype=np.uint16))
+    assert (tmp_path / "c.tsv").read_bytes() == b"1\n5\n"
+
+
+@pytest.mark.graph_challenge
+def test_official_categories_survive_byte_by_byte(tmp_path: Path) -> None:
+    official = graph_challenge_data() / "categories.tsv"
+    categories = load_categories(official)
+    assert categories.size == 337
+    save_categories(tmp_path / "c.tsv", categories)
+    assert (tmp_path / "c.tsv").read_bytes() == official.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"1\nx\n", ":2: sample 'x' is not a whole number"),
+        (b"1\n0\n", ":2: sample 0 is out of range"),
+        (b"1\n\n2\n", ":2: sample '' is not a whole number"),
+        (b"1\n7\n1\n", ":3: sample 1 is there again: it is on line 1"),
+        (b"1\n72", ":2: the line '72' has no newline at its end: is the file truncated?"),
+    ],
+)
+def test_categories_that_cannot_be_read(tmp_path: Path, text: bytes, says: str) -> None:
+    path = tmp_path / "c.tsv"
+    path.write_bytes(text)
+    with pytest.raises(FormatError) as caught:
+        load_categories(path)
+    assert str(caught.value).startswith(f"{path}{says}")
+
+
+@pytest.mark.parametrize("categories", [[-1], [0.5], [[1]], ["a"]])
+def test_categories_that_are_no_sample_numbers(tmp_path: Path, categories: Any) -> None:
+    with pytest.raises(InputError, match="categories must be one row of sample numbers, 0 or more"):
+        save_categories(tmp_path / "c.tsv", categories)
