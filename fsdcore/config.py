@@ -279,6 +279,7 @@ def _backend(run: _Values) -> type[Backend]:
 def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
     values = {key: _sound(key, _RUN_TYPES[key], given) for key, given in run.items()}
     settings = RunSettings(**values)
+    _check_method(run.get("method"), settings.method)
     if settings.channel not in backend.channels:
         _refuse(
             run.get("channel"),
@@ -286,6 +287,16 @@ def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
             + registry.suggestion(settings.channel, list(backend.channels)),
         )
     return settings
+
+
+def _check_method(given: _Value | None, method: str) -> None:
+    if method == RunSettings.method:
+        return
+    # Here, because it brings numpy and scipy, which a look at the configuration can do without.
+    from fsdcore.partition import METHODS
+
+    if method not in METHODS:
+        _refuse(given, f"there is no method {method!r}{registry.suggestion(method, list(METHODS))}")
 
 
 def _sound(key: str, kind: Any, given: _Value) -> Any:

@@ -45,9 +45,7 @@ matrices = hnp.arrays(
 @pytest.mark.parametrize(("activation", "reference"), REFERENCES, ids=str)
 @settings(deadline=None, max_examples=50)
 @given(z=matrices)
-def test_equals_its_definition_in_float64(
-    activation: Activation, reference: Callable[[Any], Any], z: Any
-) -> None:
+def test_equals_its_definition_in_float64(activation: Activation, reference: Callable[[Any], Any], z: Any) -> None:
     result = activation.of(z)
     assert result.dtype == np.float32
     assert result.shape == z.shape

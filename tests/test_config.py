@@ -178,6 +178,7 @@ def test_tables_of_other_backends_are_for_other_runs(file: Path) -> None:
         ("deadline_seconds = nan", "deadline_seconds must be a finite number, not nan"),
         ("run_seconds = 1e9", "run_seconds must be at most 604800, not 1000000000"),
         ("channel = ''", "channel must not be empty"),
+        ("method = 'blok'", "there is no method 'blok'; did you mean 'block'?"),
         ("channel = 'queu'", "backend 'local' has no channel 'queu'; did you mean 'queue'?"),
     ],
 )
@@ -253,9 +254,7 @@ def test_a_backend_that_is_not_there_names_who_asked(file: Path) -> None:
     file.write_text("backend = 'locl'")
     with pytest.raises(BackendNotFoundError, match=r"fsd.toml: there is no backend 'locl'; did you mean"):
         load_config(file, {})
-    with pytest.raises(
-        MissingExtraError, match=r"environment FSD_BACKEND: backend 'absent' needs .* pip install"
-    ):
+    with pytest.raises(MissingExtraError, match=r"environment FSD_BACKEND: backend 'absent' needs .* pip install"):
         load_config(environ={"FSD_BACKEND": "absent"})
 
 
@@ -275,7 +274,8 @@ def test_whole_numbers_are_good_seconds() -> None:
 @given(st.text(max_size=12).filter(lambda key: key not in {f.name for f in fields(RunSettings)}))
 def test_no_unknown_key_is_passed_over(key: str) -> None:
     if key not in {"file", "environ", "settings"}:
+        arguments: dict[str, Any] = {key: 1}
         with pytest.raises(ConfigError, match="unknown argument"):
-            load_config(None, {}, **{key: 1})
+            load_config(None, {}, **arguments)
     with pytest.raises(ConfigError, match="unknown environment variable"):
         load_config(environ={f"FSD_{key.upper()}_": "1"})

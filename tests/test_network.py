@@ -60,9 +60,7 @@ def dense_reference(network: Network, x: Any) -> Any:
     bias=st.sampled_from([-0.3, 0.0, 0.3]),
     data=st.data(),
 )
-def test_infer_equals_dense_numpy(
-    seed: int, widths: list[int], samples: int, bias: float, data: st.DataObject
-) -> None:
+def test_infer_equals_dense_numpy(seed: int, widths: list[int], samples: int, bias: float, data: st.DataObject) -> None:
     activations = [data.draw(st.sampled_from(ELEMENTWISE)) for _ in widths[2:]]
     activations.append(data.draw(st.sampled_from([*ELEMENTWISE, SOFTMAX])))
     network = make_network(seed, widths, activations, bias)

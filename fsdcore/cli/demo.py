@@ -26,9 +26,7 @@ _CHANNELS = ("queue", "object")
 
 def demo(
     workers: Annotated[int, typer.Option(help="How many workers share the network.", min=2)] = 8,
-    channel: Annotated[
-        str | None, typer.Option(help="Only this channel; queue and object if left out.")
-    ] = None,
+    channel: Annotated[str | None, typer.Option(help="Only this channel; queue and object if left out.")] = None,
 ) -> None:
     """Run a generated network on this machine, alone and split over workers, and check the outputs."""
     variants = dict(_variants(workers, channel))

@@ -14,7 +14,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Make networks and inputs.", no_args_is_help=True)
 
-Seed = Annotated[int, typer.Option(help="The same seed gives the same file.", min=0)]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.", min=0)]
 Neurons = Annotated[int, typer.Option(help="Neurons per layer, a power of two from 64 to 65536.")]
 
 

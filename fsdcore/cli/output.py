@@ -24,9 +24,7 @@ _PIPE_WIDTH = 1000
 def console() -> Console:
     """Where results go: stdout. Nothing in them is read as markup."""
     plain = Console(markup=False, highlight=False, emoji=False)
-    return (
-        plain if plain.is_terminal else Console(markup=False, emoji=False, no_color=True, width=_PIPE_WIDTH)
-    )
+    return plain if plain.is_terminal else Console(markup=False, emoji=False, no_color=True, width=_PIPE_WIDTH)
 
 
 def say(line: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fsdcore.cli.output import size, table
+from fsdcore.cli.output import say, size, table
 from fsdcore.errors import RunError
 
 if TYPE_CHECKING:
@@ -16,9 +16,10 @@ __all__ = ["check_categories", "check_outputs", "show_record", "show_variants"]
 
 def show_record(record: Record) -> None:
     """One run, a line for each number."""
-    rows = [("run", record.run_id), *_numbers(record)]
+    rows = _numbers(record)
     rows += [(f"{name}, all workers", _seconds(spent)) for name, spent in record.seconds.items()]
-    table(("what", f"{record.backend}, {record.channel}, {record.workers} workers"), rows)
+    say(f"run {record.run_id}: backend {record.backend}, {record.channel}")
+    table(("what was sent", "total"), rows)
 
 
 def show_variants(records: Sequence[tuple[str, Record]]) -> None:
@@ -53,11 +54,7 @@ def check_outputs(outputs: Any, expected: Any, what: str = "the outputs") -> Non
 
     differences = compare(outputs, expected)
     if differences:
-        first = differences[0]
-        raise RunError(
-            f"{what} are wrong: sample {first.sample}, neuron {first.neuron} is {first.actual:.6g}, "
-            f"should be {first.expected:.6g}"
-        )
+        raise RunError(f"{what} are wrong: {differences[0]}")
 
 
 def check_categories(found: Any, truth: Any, file: str) -> None:
@@ -66,6 +63,5 @@ def check_categories(found: Any, truth: Any, file: str) -> None:
     if wrong:
         where = "missing" if wrong[0] not in found else "not in the file"
         raise RunError(
-            f"the categories differ from {file} in {len(wrong)} samples; "
-            f"the first is sample {wrong[0]}, {where}"
+            f"the categories differ from {file} in {len(wrong)} samples; the first is sample {wrong[0]}, {where}"
         )

@@ -57,13 +57,9 @@ def run(
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare with plain scipy in this process.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare with plain scipy in this process.")] = False,
     truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
-    categories: Annotated[
-        Path | None, typer.Option(help="Where to write the samples with a nonzero output.")
-    ] = None,
+    categories: Annotated[Path | None, typer.Option(help="Where to write the samples with a nonzero output.")] = None,
     record: Annotated[Path | None, typer.Option(help="Where to write the run's record (JSON).")] = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
 ) -> None:
@@ -119,8 +115,7 @@ def _for_workers(split: Partition, settings: Config, arguments: dict[str, Any]) 
         return settings
     if settings.origins["workers"] != "default":
         raise PlanError(
-            f"the partition is for {split.workers} workers, {asked} were asked for "
-            f"({settings.origins['workers']})"
+            f"the partition is for {split.workers} workers, {asked} were asked for ({settings.origins['workers']})"
         )
     return load_config(**{**arguments, "workers": split.workers})
 

@@ -41,36 +41,40 @@ _DISTRIBUTIONS = {
 }
 
 
-def backends() -> None:
-    """Show the backends, their channels and limits, and what is missing."""
-    rows = [row for name in registry.backend_names() for row in _backend_rows(name)]
-    if not rows:
-        raise BackendNotFoundError(f"no backend is registered under {registry.GROUP!r}: {_REINSTALL}")
-    table(("backend", "state", "channel", "frame", "frames/publish", "publish", "about"), rows)
-
-
 _REINSTALL = "install the project (pip install fsd-inference)"
 
 
-def _backend_rows(name: str) -> Iterator[tuple[str, ...]]:
+def backends() -> None:
+    """Show the backends, their channels and limits, and what is missing."""
+    found = {name: _opened(name) for name in registry.backend_names()}
+    if not found:
+        raise BackendNotFoundError(f"no backend is registered under {registry.GROUP!r}: {_REINSTALL}")
+    rows = [row for name, backend in found.items() for row in _backend_rows(name, backend)]
+    table(("backend", "state", "channel", "frame", "frames/publish", "publish"), rows)
+    for name, backend in found.items():
+        if not isinstance(backend, FsdError):
+            say(f"{name}: {backend.summary}")
+            backend.close()
+
+
+def _backend_rows(name: str, backend: Backend | FsdError) -> Iterator[tuple[str, ...]]:
     """A row for each channel, or one that says why there is none."""
-    try:
-        kind = _loaded(name)
-        backend = kind(_settings(name))
-    except FsdError as error:
-        yield name, _missing(error), "-", "-", "-", "-", ""
+    if isinstance(backend, FsdError):
+        yield name, _missing(backend), "-", "-", "-", "-"
         return
-    for channel in kind.channels:
-        yield (name, "installed", channel, *_limits(backend, channel), kind.summary)
-    backend.close()
+    for channel in backend.channels:
+        yield (name, "installed", channel, *_limits(backend, channel))
 
 
-def _loaded(name: str) -> type[Backend]:
-    """The backend's class; a package that registers what it does not hold must not hide the others."""
+def _opened(name: str) -> Backend | FsdError:
+    """The backend with its configured settings, or why it cannot be had."""
     try:
-        return registry.backend_class(name)
+        return registry.backend_class(name)(_settings(name))
     except (ImportError, AttributeError) as error:
-        raise BackendNotFoundError(f"broken: {error}") from error
+        # A package that registers what it does not hold must not hide the other backends.
+        return BackendNotFoundError(f"broken: {error}")
+    except FsdError as error:
+        return error
 
 
 def _missing(error: FsdError) -> str:
@@ -86,7 +90,7 @@ def _settings(name: str) -> Any:
 
 def _limits(backend: Backend, channel: str) -> tuple[str, str, str]:
     limits = backend.channel_capabilities(channel)
-    return size(limits.max_frame_bytes), str(limits.max_publish_frames), size(limits.max_publish_bytes)
+    return size(limits.max_frame_bytes), f"{limits.max_publish_frames:,}", size(limits.max_publish_bytes)
 
 
 @config_app.callback()
@@ -113,7 +117,7 @@ def _config_rows(settings: Config) -> Iterator[tuple[str, str, str]]:
 def _shown(value: Any, open_to_all: bool) -> str:
     """The value; of a field kept out of the dataclass's repr (a secret) only whether it is set."""
     if open_to_all or not value:
-        return "(not set)" if value is None else str(value)
+        return "(not set)" if value is None else str(value) or "(empty)"
     return "(set, hidden)"
 
 
@@ -140,11 +144,13 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 def _state(name: str) -> tuple[bool, str, str]:
     """Whether a backend can be used, its channels, and what credentials it finds."""
+    backend = _opened(name)
+    if isinstance(backend, FsdError):
+        return False, "-", _missing(backend)
     try:
-        kind = _loaded(name)
-        backend = kind(_settings(name))
         found = backend.credentials()
-        backend.close()
     except FsdError as error:
-        return False, "-", _missing(error)
-    return True, ", ".join(kind.channels), found
+        return False, ", ".join(backend.channels), _missing(error)
+    finally:
+        backend.close()
+    return True, ", ".join(backend.channels), found

@@ -35,9 +35,7 @@ class Partition:
             raise PlanError(f"a partition needs at least 1 worker, not {self.workers}")
         for boundary, owners in enumerate(self.owners):
             if owners.ndim != 1 or (owners.size and not 0 <= owners.min() <= owners.max() < self.workers):
-                raise PlanError(
-                    f"boundary {boundary} of the partition names ranks outside 0..{self.workers - 1}"
-                )
+                raise PlanError(f"boundary {boundary} of the partition names ranks outside 0..{self.workers - 1}")
 
     def check(self, network: Network) -> None:
         """`PlanError` if this is not a partition of `network`."""

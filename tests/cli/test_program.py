@@ -14,9 +14,7 @@ FSD = (sys.executable, "-m", "fsdcore.cli")
 
 def fsd(*arguments: str | Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
     command = FSD if code is None else (sys.executable, "-c", code)
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
 
 
 def error_line(done: subprocess.CompletedProcess[str], exit_code: int = 2) -> str:
@@ -39,9 +37,7 @@ def test_help_names_every_command_and_imports_no_numbers() -> None:
 
 @pytest.mark.parametrize("absent", ["typer", "rich"])
 def test_without_the_client_extra_one_line_says_what_to_install(absent: str) -> None:
-    done = fsd(
-        code=f"import sys; sys.modules[{absent!r}] = None; from fsdcore.cli import main; sys.exit(main())"
-    )
+    done = fsd(code=f"import sys; sys.modules[{absent!r}] = None; from fsdcore.cli import main; sys.exit(main())")
     assert "pip install 'fsd-inference[client]'" in error_line(done, 1)
 
 
@@ -82,9 +78,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*FSD, "doctor"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*FSD, "doctor"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     os.close(writer)
     assert done.stderr == ""
 

@@ -48,10 +48,12 @@ def test_a_task_of_nothing_is_over_at_once() -> None:
 def test_threads_may_speak_at_once() -> None:
     progress = drawn()
     bars = Bars(progress)
-    speakers = [
-        threading.Thread(target=lambda name=str(rank): [bars.progress(name, k, 500) for k in range(500)])
-        for rank in range(8)
-    ]
+
+    def speak(task: str) -> None:
+        for done in range(500):
+            bars.progress(task, done, 500)
+
+    speakers = [threading.Thread(target=speak, args=(str(rank),)) for rank in range(8)]
     for speaker in speakers:
         speaker.start()
     for speaker in speakers:

@@ -72,7 +72,8 @@ def line(text: str, *words: str) -> str:
 def test_backends_shows_limits_and_what_is_missing(points: list[EntryPoint]) -> None:
     done = fsd("backends")
     assert done.exit_code == 0
-    assert line(done.stdout, "local", "installed", "pigeon", "262 kB", "10", "5 B", "for tests")
+    assert line(done.stdout, "local", "installed", "pigeon", "262 kB", "10", "5 B")
+    assert line(done.stdout, "local: for tests")
     assert line(done.stdout, "local", "installed", "queue")
     assert line(done.stdout, "cloud", "missing, run: pip install 'cloud[cloud]'")
     assert line(done.stdout, "broken", "NotThere")
@@ -94,9 +95,7 @@ def test_config_show_says_where_each_value_came_from(points: list[EntryPoint], t
 def test_config_show_refuses_what_nobody_knows(points: list[EntryPoint]) -> None:
     done = fsd("config", "show", FSD_WORKRES="4")
     assert done.exit_code == 2
-    assert done.stderr == (
-        "fsd: error: unknown environment variable FSD_WORKRES; did you mean 'FSD_WORKERS'?\n"
-    )
+    assert done.stderr == ("fsd: error: unknown environment variable FSD_WORKRES; did you mean 'FSD_WORKERS'?\n")
 
 
 def test_doctor_shows_versions_and_credentials(points: list[EntryPoint]) -> None:

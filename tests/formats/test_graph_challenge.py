@@ -37,7 +37,9 @@ def write(network: Network, folder: Path) -> None:
 def test_rows_are_inputs_and_columns_are_outputs(tmp_path: Path) -> None:
     (tmp_path / "n3-l1.tsv").write_bytes(b"1\t2\t0.5\n3\t1\t-2\n3\t2\t1e-1\n")
     (layer,) = load_graph_challenge(tmp_path, 3, 1, bias=0.25).layers
-    np.testing.assert_array_equal(layer.weights.toarray(), np.float32([[0, 0, -2], [0.5, 0, 0.1], [0, 0, 0]]).reshape(3, 3))
+    np.testing.assert_array_equal(
+        layer.weights.toarray(), np.float32([[0, 0, -2], [0.5, 0, 0.1], [0, 0, 0]]).reshape(3, 3)
+    )
     np.testing.assert_array_equal(layer.bias, np.full(3, 0.25, dtype=np.float32))
     assert layer.activation == clipped_relu(32)
 

@@ -55,8 +55,7 @@ def test_outputs_are_read_back_as_inputs(tmp_path: Path, outputs: Any, ending: s
 def test_lines_are_read_as_they_are_written(tmp_path: Path, inputs: Any) -> None:
     rows, columns = np.nonzero(inputs)
     text = "".join(
-        f"{row + 1}\t{column + 1}\t{float(inputs[row, column])!r}\n"
-        for row, column in zip(rows, columns, strict=True)
+        f"{row + 1}\t{column + 1}\t{float(inputs[row, column])!r}\n" for row, column in zip(rows, columns, strict=True)
     )
     (tmp_path / "inputs.tsv").write_text(text)
     if not text:
@@ -194,7 +193,8 @@ def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((2, 3)))
     content = (tmp_path / "x.npy").read_bytes()
     for claim in (b"(2, 9)", b"(2, 30000000000)", b"(-2, -3)"):
-        claimed = content.replace(b"(2, 3)" + b" " * (len(claim) - 6), claim, 1)
+        claimed = content.replace(b"(2, 3), }" + b" " * (len(claim) - 6), claim + b", }", 1)
+        assert claimed != content
         (tmp_path / "x.npy").write_bytes(claimed)
         assert "cannot be read by numpy" in refusal(tmp_path / "x.npy")
 
