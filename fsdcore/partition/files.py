@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fsdcore.errors import FormatError, PlanError
-from fsdcore.formats.files import atomic_write
+from fsdcore.formats.files import replacing
 from fsdcore.partition.base import Partition
 
 __all__ = ["load_partition", "save_partition"]
@@ -20,14 +18,13 @@ __all__ = ["load_partition", "save_partition"]
 def save_partition(path: str | os.PathLike[str], partition: Partition) -> None:
     """Write `partition`; the file appears whole or not at all."""
     kind = np.uint16 if partition.workers <= 2**16 else np.uint32
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        owners=np.concatenate(partition.owners).astype(kind),
-        widths=np.array([owners.size for owners in partition.owners], np.int64),
-        about=np.array([str(partition.workers), partition.method, str(partition.seed), partition.fingerprint]),
-    )
-    atomic_write(Path(path), buffer.getvalue())
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            owners=np.concatenate(partition.owners).astype(kind),
+            widths=np.array([owners.size for owners in partition.owners], np.int64),
+            about=np.array([str(partition.workers), partition.method, str(partition.seed), partition.fingerprint]),
+        )
 
 
 def load_partition(path: str | os.PathLike[str]) -> Partition:

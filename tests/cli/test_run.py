@@ -118,7 +118,6 @@ def test_a_partition_from_a_file_brings_its_workers(files: tuple[Path, Path], tm
     ("arguments", "message"),
     [
         (("--workers", 0), "workers must be at least 1"),
-        (("--workers", 10_000), ""),
         (("--backend", "locl"), "did you mean 'local'?"),
         (("--channel", "queu"), "did you mean 'queue'?"),
         (("--method", "blok"), "did you mean 'block'?"),
