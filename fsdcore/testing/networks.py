@@ -1,0 +1,42 @@
+"""Small random networks and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from fsdcore.activations import RELU, Activation
+from fsdcore.network import Layer, Network
+
+__all__ = ["random_inputs", "random_network"]
+
+
+def random_network(
+    widths: Sequence[int],
+    activations: Sequence[Activation] = (RELU,),
+    density: float = 0.3,
+    bias: float = -0.05,
+    seed: int = 0,
+) -> Network:
+    """A network with `widths` neurons at its boundaries; `activations` are used in turn.
+
+    Biases are around `bias`, of either sign.
+    """
+    rng = np.random.default_rng(seed)
+    layers = []
+    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        weights = sp.random_array((outputs, inputs), density=density, format="csr", dtype=np.float32, rng=rng)
+        weights.data -= np.float32(0.4)
+        biases = (bias + rng.normal(0, abs(bias) / 4, outputs)).astype(np.float32)
+        layers.append(Layer(weights, biases, activations[number % len(activations)]))
+    return Network(layers)
+
+
+def random_inputs(samples: int, neurons: int, density: float = 0.3, seed: int = 0) -> sp.csr_array:
+    """Inputs, CSR float32 `(samples, neurons)`, some samples empty."""
+    rng = np.random.default_rng(seed)
+    inputs = sp.random_array((samples, neurons), density=density, format="csr", dtype=np.float32, rng=rng)
+    inputs = inputs.multiply((rng.random((samples, 1)) < 0.8).astype(np.float32))
+    return sp.csr_array(inputs, dtype=np.float32)

@@ -1,0 +1,33 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pytest
+
+from backends.local import LocalBackend, LocalSettings
+from fsdcore.config import RunSettings
+from fsdcore.session import Session
+from fsdcore.testing import FaultyBackend
+from fsdcore.testing.faults import Fault
+
+SessionMaker: TypeAlias = Callable[..., Session]
+
+
+@pytest.fixture
+def make_session() -> Iterator[SessionMaker]:
+    """Makes local sessions, with faults if asked, and closes them after the test."""
+    sessions: list[Session] = []
+
+    def make(*faults: Fault, settings: LocalSettings | None = None, **run: Any) -> Session:
+        run = {"method": "block", "deadline_seconds": 20.0, **run}
+        local = LocalBackend(settings)
+        backend = FaultyBackend(local, *faults) if faults else local
+        sessions.append(Session(backend, RunSettings(**run)))
+        return sessions[-1]
+
+    yield make
+    for session in sessions:
+        session.close()
