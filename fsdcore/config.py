@@ -271,9 +271,7 @@ def _backend(run: _Values) -> type[Backend]:
     try:
         return registry.backend_class(_name(run))
     except (BackendNotFoundError, MissingExtraError) as error:
-        if given is None:
-            raise
-        raise type(error)(f"{given.origin}: {error.message}") from error
+        raise type(error)(_place(given) + error.message) from error
 
 
 def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
@@ -367,10 +365,14 @@ def _check(key: str, value: Any) -> None:
 
 
 def _refuse(given: _Value | None, problem: str) -> NoReturn:
-    """Refuse, naming the source; an argument needs no name, and a default has none."""
-    origin = given.origin if given is not None else _DEFAULT
-    place = "" if origin in (_DEFAULT, _ARGUMENT) else f"{origin.removeprefix('file ')}: "
-    raise ConfigError(place + problem)
+    raise ConfigError(_place(given) + problem)
+
+
+def _place(given: _Value | None) -> str:
+    """Where a value came from, before what is wrong with it; an argument needs no name, and a default has none."""
+    if given is None or given.origin == _ARGUMENT:
+        return ""
+    return f"{given.origin.removeprefix('file ')}: "
 
 
 _RUN_TYPES = _types(RunSettings)

@@ -2,7 +2,8 @@
 
 All frames that a rank sends in one slot form one object under a name the receivers can work out, with an index of
 the targets at its front. A receiver reads the front of the object, which holds the index and usually its part; a
-name that is not there yet is asked for again, with back-off. Nothing is listed, and empty messages cost an entry in an index.
+name that is not there yet is asked for again, with back-off. Nothing is listed, and empty messages cost an entry in
+an index.
 """
 
 from __future__ import annotations

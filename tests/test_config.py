@@ -254,6 +254,8 @@ def test_a_backend_that_is_not_there_names_who_asked(file: Path) -> None:
     file.write_text("backend = 'locl'")
     with pytest.raises(BackendNotFoundError, match=r"fsd.toml: there is no backend 'locl'; did you mean"):
         load_config(file, {})
+    with pytest.raises(BackendNotFoundError, match=r"^there is no backend 'locl'"):
+        load_config(environ={}, backend="locl")
     with pytest.raises(MissingExtraError, match=r"environment FSD_BACKEND: backend 'absent' needs .* pip install"):
         load_config(environ={"FSD_BACKEND": "absent"})
 

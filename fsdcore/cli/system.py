@@ -124,6 +124,7 @@ def _shown(value: Any, open_to_all: bool) -> str:
 def doctor() -> None:
     """Show versions, kernel, backends and credentials; exit code 1 if no backend can be used."""
     table(("part", "version"), _versions())
+    say("")
     states = {name: _state(name) for name in registry.backend_names()}
     table(("backend", "channels", "credentials"), [(name, *state[1:]) for name, state in states.items()])
     if not any(usable for usable, *_ in states.values()):

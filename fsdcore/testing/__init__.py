@@ -1,7 +1,7 @@
 """For authors of backends: suites that check the contracts, and faults to run under.
 
-Subclass `StoreTests`, `ChannelTests` and `BackendTests` in your own tests and give each the fixture it asks for; wrap your
-backend in a `FaultyBackend` to see that runs stay right when the service misbehaves. Needs pytest.
+Subclass `StoreTests`, `ChannelTests` and `BackendTests` in your own tests and give each the fixture it asks for; wrap
+your backend in a `FaultyBackend` to see that runs stay right when the service misbehaves. Needs pytest.
 """
 
 from fsdcore.testing.backends import BackendTests

@@ -110,8 +110,8 @@ class DropUntilRedelivery(Fault):
 class FailOnce(Fault):
     """The `nth` call of `verb` fails, at `rank` or (None) at the first that makes it.
 
-    Verbs ``send`` and ``receive`` fail with `ChannelError`; ``put``, ``get``, ``get_range`` and ``list`` of the store with
-    `StoreError`, whichever rank.
+    Verbs ``send`` and ``receive`` fail with `ChannelError`; ``put``, ``get``, ``get_range`` and ``list`` of the store
+    with `StoreError`, whichever rank.
     """
 
     verb: str

@@ -157,8 +157,8 @@ def test_a_run_out_of_time_is_1(files: tuple[Path, Path]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_ctrl_c_stops_the_run(tmp_path: Path) -> None:
     network, inputs = tmp_path / "net.safetensors", tmp_path / "in.npz"
-    assert fsd("generate", "radixnet", "--neurons", 4096, "--layers", 120, "-o", network).exit_code == 0
-    assert fsd("generate", "digits", "--neurons", 4096, "--samples", 20_000, "-o", inputs).exit_code == 0
+    assert fsd("generate", "radixnet", "--neurons", 1024, "--layers", 120, "-o", network).exit_code == 0
+    assert fsd("generate", "digits", "--neurons", 1024, "--samples", 20_000, "-o", inputs).exit_code == 0
     output, store = tmp_path / "out.npz", tmp_path / "store"
     command = [sys.executable, "-m", "fsdcore.cli", "run", network, inputs, "-o", output, "--method", "block"]
     process = subprocess.Popen(

@@ -1,0 +1,98 @@
+"""The mailbox: once each, whatever the order and however often."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsdcore.channel import Slot
+from fsdcore.clock import Deadline
+from fsdcore.errors import AbortedError, WireError
+from fsdcore.mailbox import AbortNotice, Mailbox
+from fsdcore.wire import ABORT, CLIENT, DATA, Body, build_frames, make_body, open_body
+
+RUN, OTHER = "0000000000000001", "0000000000000002"
+
+
+def mailbox() -> Mailbox:
+    return Mailbox(RUN, 0, workers=4, batches=2, layers=5)
+
+
+def cut(plain: bytes, source: int = 1, layer: int = 1, run: str = RUN, target: int = 0, batch: int = 0) -> list[bytes]:
+    return list(build_frames(run, Slot(DATA, batch, layer), source, target, Body(1 if plain else 0, plain), 50))
+
+
+@given(st.randoms(use_true_random=False), st.lists(st.binary(max_size=60), min_size=1, max_size=6))
+def test_messages_are_whole_and_come_once(rng: random.Random, plains: list[bytes]) -> None:
+    box = mailbox()
+    slots = [(source, layer) for source in (1, 2, 3) for layer in (1, 2)]
+    wanted = dict(zip(slots, plains, strict=False))
+    frames = [frame for (source, layer), plain in wanted.items() for frame in cut(plain, source, layer)]
+    frames = frames * rng.randint(1, 3) + cut(b"of another run", run=OTHER)
+    rng.shuffle(frames)
+    for frame in frames:
+        box.add([frame])
+    for (source, layer), plain in wanted.items():
+        assert open_body(box.take(Slot(DATA, 0, layer), source), 1_000) == plain
+    box.add(frames)
+    assert not any(box.ready(Slot(DATA, 0, layer), source) for source, layer in wanted)
+
+
+def test_a_message_is_not_ready_until_its_last_piece() -> None:
+    box, frames = mailbox(), cut(b"x" * 20)
+    box.add(frames[:-1])
+    assert not box.ready(Slot(DATA, 0, 1), 1)
+    assert box.missing(Slot(DATA, 0, 1), [1, 2]) == [1, 2]
+    box.add(frames[-1:])
+    assert box.missing(Slot(DATA, 0, 1), [1, 2]) == [2]
+
+
+def test_doubles_of_a_finished_batch_are_forgotten() -> None:
+    box = mailbox()
+    box.add(cut(b"data"))
+    box.take(Slot(DATA, 0, 1), 1)
+    box.finish(0)
+    box.add(cut(b"data"))
+    assert not box.ready(Slot(DATA, 0, 1), 1)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [cut(b"x", source=4), cut(b"x", target=1), cut(b"x", layer=6), cut(b"x", batch=2), [b"short"]],
+    ids=["source", "target", "layer", "batch", "short"],
+)
+def test_frames_that_cannot_belong_to_the_run_are_refused(frames: list[bytes]) -> None:
+    with pytest.raises(WireError):
+        mailbox().add(frames)
+
+
+def test_pieces_that_contradict_each_other_are_refused() -> None:
+    box = mailbox()
+    box.add(cut(b"x" * 20)[:1])
+    with pytest.raises(WireError, match="contradict"):
+        box.add(cut(b"x" * 40)[:1])
+
+
+@pytest.mark.parametrize("source", [2, CLIENT])
+def test_an_abort_stops_every_wait(source: int) -> None:
+    box = mailbox()
+    notice = AbortNotice(rank=2, layer=3, error="StoreError", message="it broke")
+    body = make_body(msgspec.json.encode(notice))
+    box.add(build_frames(RUN, Slot(ABORT, 0, 0), source, 0, body, 1_000))
+    for wait in (box.check, lambda: box.wait(Slot(DATA, 0, 1), 1, Deadline.after(5))):
+        with pytest.raises(AbortedError, match="layer 3, peer 2: StoreError: it broke"):
+            wait()
+
+
+def test_an_abort_that_cannot_be_read_is_a_wire_error() -> None:
+    frames = build_frames(RUN, Slot(ABORT, 0, 0), 1, 0, make_body(b"not json"), 1_000)
+    with pytest.raises(WireError, match="abort"):
+        mailbox().add(frames)
+
+
+def test_a_wait_ends_at_its_deadline() -> None:
+    assert not mailbox().wait(Slot(DATA, 0, 1), 1, Deadline.after(0.01))

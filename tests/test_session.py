@@ -1,0 +1,193 @@
+"""Runs against the oracle: the laws that hold for every network, partition and channel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backends.local import LocalSettings
+from fsdcore.activations import (
+    IDENTITY,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    TANH,
+    Activation,
+    clipped_relu,
+    leaky_relu,
+)
+from fsdcore.errors import ConfigError, InputError, PlanError
+from fsdcore.network import Layer, Network
+from fsdcore.partition import make_partition
+from fsdcore.session import connect
+from fsdcore.testing import random_inputs, random_network
+from fsdcore.verify import compare
+from tests.conftest import SessionMaker
+
+ACTIVATIONS = [IDENTITY, RELU, clipped_relu(1.5), leaky_relu(0.1), SIGMOID, TANH]
+
+relaxed = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    widths = draw(st.lists(st.integers(1, 14), min_size=2, max_size=6))
+    activations: list[Activation] = draw(st.lists(st.sampled_from(ACTIVATIONS), min_size=1, max_size=4))
+    density = draw(st.sampled_from([0.0, 0.2, 0.7]))
+    bias = draw(st.sampled_from([-0.3, 0.0, 0.3]))
+    network = random_network(widths, activations, density, bias, draw(st.integers(0, 999)))
+    if draw(st.booleans()):
+        last = network.layers[-1]
+        return Network([*network.layers[:-1], Layer(last.weights, last.bias, SOFTMAX)])
+    return network
+
+
+@relaxed
+@given(
+    network=networks(),
+    workers=st.integers(1, 5),
+    channel=st.sampled_from(["queue", "object"]),
+    method=st.sampled_from(["block", "random", "hypergraph"]),
+    samples=st.integers(0, 9),
+    batch_size=st.integers(1, 9),
+    density=st.sampled_from([0.0, 0.4, 1.0]),
+)
+def test_a_run_agrees_with_the_oracle(
+    make_session: SessionMaker,
+    network: Network,
+    workers: int,
+    channel: str,
+    method: str,
+    samples: int,
+    batch_size: int,
+    density: float,
+) -> None:
+    x = random_inputs(samples, network.inputs, density)
+    with make_session(channel=channel, workers=workers, method=method) as session:
+        result = session.load(network).run(x, batch_size=batch_size)
+    assert result.outputs.shape == (samples, network.outputs)
+    assert compare(result.outputs, network.infer(x), rtol=1e-4, atol=1e-5) == []
+
+
+@relaxed
+@given(seed=st.integers(0, 10_000), bias=st.sampled_from([-0.1, 0.1]))
+def test_a_plan_gives_the_same_bits_whatever_channel_and_order(
+    make_session: SessionMaker, seed: int, bias: float
+) -> None:
+    network = random_network((12, 16, 14, 16, 9), ACTIVATIONS, bias=bias)
+    x = random_inputs(11, 12)
+    partition = make_partition(network, 4, "random", 1)
+    shuffled = LocalSettings(shuffle_seed=seed, max_frame_bytes=64, max_publish_bytes=128, max_receive_frames=3)
+    several = LocalSettings(publishes_in_flight=4, background_receive=True)
+    runs = [("queue", None, 4), ("queue", shuffled, 2), ("object", None, 1), ("queue", several, 3)]
+    outputs = []
+    for channel, local, branching in runs:
+        with make_session(channel=channel, workers=4, branching=branching, settings=local) as session:
+            outputs.append(session.load(network, partition).run(x.toarray()).outputs)
+    assert len({values.tobytes() for values in outputs}) == 1
+
+
+def test_dense_inputs_give_dense_outputs(make_session: SessionMaker) -> None:
+    network = random_network((6, 7, 5))
+    with make_session(workers=3) as session:
+        model = session.load(network)
+        x = random_inputs(4, 6)
+        assert isinstance(model.run(x.toarray()).outputs, np.ndarray)
+        assert sp.issparse(model.run(x).outputs)
+
+
+def test_categories_are_the_samples_with_any_output(make_session: SessionMaker) -> None:
+    network = Network([Layer(sp.eye_array(4, format="csr"), 0.0, RELU)])
+    x = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 2, 2]], np.float32)
+    with make_session(workers=2) as session:
+        assert session.load(network).run(x).categories().tolist() == [1, 3]
+
+
+def test_more_workers_than_neurons_is_right(make_session: SessionMaker) -> None:
+    network = random_network((3, 2, 4, 1))
+    x = random_inputs(5, 3, density=1.0)
+    with make_session(workers=9) as session:
+        assert compare(session.load(network).run(x).outputs, network.infer(x)) == []
+
+
+def test_the_record_adds_up(make_session: SessionMaker) -> None:
+    network = random_network((20, 24, 24, 20))
+    with make_session(workers=4) as session:
+        model = session.load(network)
+        record = model.run(random_inputs(30, 20), batch_size=10).record
+    counters = record.counters
+    assert (record.samples, record.batches, record.layers) == (30, 3, 3)
+    assert counters["messages"] == 3 * model.quality.pairs
+    assert counters["messages"] <= counters["frames"]
+    assert 0 < counters["rows_sent"] <= 3 * model.quality.rows_sent
+    assert counters["invocations"] == 4
+    assert sum(layer["counters"]["rows_sent"] for layer in record.per_layer) == counters["rows_sent"]
+    assert set(record.seconds) == {"load", "multiply", "encode", "decode", "send", "wait"}
+    assert '"run_id"' in record.to_json()
+
+
+def test_a_serial_run_sends_nothing(make_session: SessionMaker) -> None:
+    network = random_network((20, 24, 20))
+    with make_session(workers=1) as session:
+        counters = session.load(network).run(random_inputs(30, 20)).record.counters
+    assert counters["messages"] == counters["publishes"] == counters["receives"] == 0
+
+
+def test_a_plan_is_made_once(make_session: SessionMaker, tmp_path: object) -> None:
+    network = random_network((6, 7, 5))
+    local = LocalSettings(path=str(tmp_path))
+    steps: list[str] = []
+
+    class Watcher:
+        def progress(self, task: str, done: int, total: int) -> None:
+            del done, total
+            steps.append(task)
+
+    for expected in (True, False):
+        with make_session(workers=2, method="hypergraph", settings=local) as session:
+            session._observer = Watcher()
+            session.load(network)
+            assert ("plan" in steps) == expected
+        steps.clear()
+
+
+def test_two_runs_of_one_session_at_once_do_not_mix(make_session: SessionMaker) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    network = random_network((20, 24, 24, 20))
+    inputs = [random_inputs(15, 20, seed=seed) for seed in range(6)]
+    with make_session(workers=3, settings=LocalSettings(lanes=2)) as session, ThreadPoolExecutor(6) as pool:
+        model = session.load(network)
+        results = list(pool.map(model.run, inputs))
+    for x, result in zip(inputs, results, strict=True):
+        assert compare(result.outputs, network.infer(x)) == []
+
+
+def test_inputs_that_do_not_fit_are_refused(make_session: SessionMaker) -> None:
+    with make_session(workers=2) as session:
+        model = session.load(random_network((6, 7, 5)))
+        with pytest.raises(InputError, match="5 neurons per sample, the network reads 6"):
+            model.run(np.ones((2, 5)))
+        with pytest.raises(InputError, match="finite"):
+            model.run(np.full((2, 6), np.nan))
+        with pytest.raises(InputError, match="batch_size"):
+            model.run(np.ones((2, 6)), batch_size=0)
+
+
+def test_a_partition_for_others_is_refused(make_session: SessionMaker) -> None:
+    network = random_network((6, 7, 5))
+    with make_session(workers=2) as session:
+        with pytest.raises(PlanError, match="for 3 workers, the session has 2"):
+            session.load(network, make_partition(network, 3, "block"))
+        with pytest.raises(PlanError, match="another network"):
+            session.load(network, make_partition(random_network((6, 7, 5), seed=1), 2, "block"))
+
+
+def test_connect_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'workers'"):
+        connect("local", worker=3)
+    with pytest.raises(ConfigError, match="no channel 'pigeon'"):
+        connect("local", channel="pigeon")
