@@ -120,7 +120,8 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
         parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
     if not parts:
         return sp.csr_array((0, samples), dtype=np.float32)
-    return sp.csr_array(sp.vstack(parts, format="csr"), shape=(rows.size, samples))
+    joined: sp.csr_array = sp.vstack(parts, format="csr")
+    return joined
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

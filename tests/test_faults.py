@@ -83,7 +83,7 @@ def test_a_store_that_fails_ends_the_run(make_session: SessionMaker, network: Ne
 def test_a_worker_that_dies_stops_its_peers(make_session: SessionMaker, network: Network, channel: str) -> None:
     session = make_session(CrashWorker(rank=3, nth=2), workers=4, channel=channel)
     before = threading.active_count()
-    with pytest.raises(WorkerFailedError, match="rank 3.*without a word"):
+    with pytest.raises(WorkerFailedError, match=r"rank 3.*without a word"):
         session.load(network).run(random_inputs(12, 20))
     assert settled(before)
     assert session.backend.store.list("runs/") == []
@@ -105,7 +105,7 @@ def test_a_message_that_never_comes_is_a_deadline_naming_rank_layer_and_peer(
 ) -> None:
     session = make_session(workers=2, deadline_seconds=0.3)
     session.backend.compute.invoke = _without(session, rank=1)  # type: ignore[method-assign]
-    with pytest.raises(DeadlineError, match="rank 0.*layer 2, peer 1: nothing came from rank 1"):
+    with pytest.raises(DeadlineError, match=r"rank 0.*layer 2, peer 1: nothing came from rank 1"):
         session.load(network).run(random_inputs(12, 20))
 
 

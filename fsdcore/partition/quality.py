@@ -63,7 +63,8 @@ def _crossings(layer: Layer, before: Owners, after: Owners, workers: int) -> npt
 
 
 def _loads(layer: Layer, after: Owners, workers: int) -> npt.NDArray[np.float64]:
-    return np.bincount(after, weights=np.diff(layer.weights.indptr), minlength=workers)
+    weights = np.diff(layer.weights.indptr).astype(np.float64)
+    return np.bincount(after, weights=weights, minlength=workers).astype(np.float64)
 
 
 def _imbalance(loads: npt.NDArray[np.float64]) -> float:

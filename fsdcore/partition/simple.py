@@ -17,7 +17,8 @@ def balanced_ranges(loads: npt.NDArray[np.integer], workers: int) -> Owners:
     # A little for the neuron itself, so that rows without nonzeros are shared out as well.
     weights = loads.astype(np.float64) * loads.size + 1.0
     middle = np.cumsum(weights) - weights / 2
-    return np.minimum(middle * workers / max(weights.sum(), 1.0), workers - 1).astype(np.int32)
+    ranks: Owners = np.minimum(middle * workers / max(weights.sum(), 1.0), workers - 1).astype(np.int32)
+    return ranks
 
 
 def _loads(network: Network) -> list[npt.NDArray[np.integer]]:

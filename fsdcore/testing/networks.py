@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ def random_network(
     """
     rng = np.random.default_rng(seed)
     layers = []
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         weights = sp.random_array((outputs, inputs), density=density, format="csr", dtype=np.float32, rng=rng)
         weights.data -= np.float32(0.4)
         biases = (bias + rng.normal(0, abs(bias) / 4, outputs)).astype(np.float32)

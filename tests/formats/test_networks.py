@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ activations = st.one_of(
 def networks(draw: st.DrawFn) -> Network:
     widths = draw(st.lists(st.integers(1, 6), min_size=2, max_size=4))
     layers = []
-    for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False), start=2):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=2):
         elements = draw(st.sampled_from([values, st.sampled_from([0.0, 0.0625])]))
         weights = draw(hnp.arrays(np.float32, (outputs, inputs), elements=elements))
         bias = draw(st.one_of(hnp.arrays(np.float32, outputs, elements=values), values))
