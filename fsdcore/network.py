@@ -55,18 +55,6 @@ def _biases(bias: Any, outputs: int) -> FloatArray:
     return biases
 
 
-def _as_bias(given: Any, outputs: int) -> FloatArray:
-    """`given` as float32 `(outputs,)`; one number is meant for all."""
-    bias: FloatArray = np.asarray(given, dtype=np.float32)
-    if bias.ndim == 0:
-        bias = np.full(outputs, bias, dtype=np.float32)
-    if bias.shape != (outputs,):
-        raise InputError(f"bias has shape {bias.shape}, the weights have {outputs} outputs")
-    if not np.isfinite(bias).all():
-        raise InputError("bias must be finite: there is a NaN or an infinity")
-    return bias
-
-
 @dataclass(frozen=True, eq=False, init=False)
 class Layer:
     """One layer: ``f(weights @ x + bias)``.
@@ -80,8 +68,8 @@ class Layer:
     activation: Activation
 
     def __init__(self, weights: Any, bias: Any, activation: Activation) -> None:
-        object.__setattr__(self, "weights", _canonical(weights, "weights"))
-        object.__setattr__(self, "bias", _as_bias(bias, self.weights.shape[0]))
+        object.__setattr__(self, "weights", _canonical(weights, "weights", "(outputs, inputs)"))
+        object.__setattr__(self, "bias", _biases(bias, self.weights.shape[0]))
         object.__setattr__(self, "activation", activation)
 
     @property

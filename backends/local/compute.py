@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ComputeCapabilities
+from fsdcore.clock import Deadline
 from fsdcore.compute import Compute, Exit, Invocation
 
 __all__ = ["LocalCompute"]
@@ -60,5 +61,6 @@ class LocalCompute(Compute):
             return tuple(self._exits.get(run, ()))
 
     def close(self) -> None:
+        deadline = Deadline.after(_CLOSE_SECONDS)
         for thread in self._threads:
-            thread.join(_CLOSE_SECONDS)
+            thread.join(deadline.remaining())

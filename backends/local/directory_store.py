@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fsdcore.capabilities import StoreCapabilities
@@ -17,6 +17,39 @@ __all__ = ["DirectoryStore"]
 # Files end in this, folders do not: the keys ``a`` and ``a/b`` can both be there.
 _SUFFIX = ".object"
 _UNFINISHED = ".unfinished-"
+# No key has a backslash, so these endings of folder names are free: a part of a key that goes on in the next folder,
+# being too long for one name, and a folder that would look like a file.
+_GOES_ON = "\\"
+_FOLDER = "\\."
+_LONGEST_NAME = 200
+# How often a folder that another removes in between is made again.
+_ATTEMPTS = 100
+
+
+def _names(key: str) -> list[str]:
+    """The folders and the file that hold the object at `key`."""
+    names: list[str] = []
+    for part in key.split("/"):
+        cuts = range(0, len(part), _LONGEST_NAME)
+        *first, last = (part[cut : cut + _LONGEST_NAME] for cut in cuts)
+        names += [piece + _GOES_ON for piece in first]
+        names.append(last + _FOLDER if last.endswith(_SUFFIX) else last)
+    names[-1] = names[-1].removesuffix(_FOLDER) + _SUFFIX
+    return names
+
+
+def _key(names: Sequence[str]) -> str:
+    """The key whose `_names` these are."""
+    parts = (
+        name.removesuffix(_GOES_ON) if name.endswith(_GOES_ON) else f"{name.removesuffix(_FOLDER)}/" for name in names
+    )
+    return "".join(parts).removesuffix("/").removesuffix(_SUFFIX)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    # A folder that another removes while we look holds nothing.
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @contextmanager
@@ -47,21 +80,31 @@ class DirectoryStore(Store):
         return StoreCapabilities(durable=True, shared=True)
 
     def _file(self, key: str) -> Path:
-        return self._root / (check_key(key) + _SUFFIX)
+        return self._root.joinpath(*_names(check_key(key)))
 
     def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
         file = self._file(key)
         try:
             # Outside the translation: a folder that cannot be made is no missing key.
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._write(file, data, key, if_absent)
+            handle, unfinished = self._begin(file.parent)
+            self._write(handle, unfinished, file, data, key, if_absent)
         except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
             raise StoreError(f"{self._root} cannot hold objects: {error}") from error
         except PermissionError as error:
             raise AccessDeniedError(f"no permission for {error.filename}") from error
 
-    def _write(self, file: Path, data: bytes, key: str, if_absent: bool) -> None:
-        handle, unfinished = tempfile.mkstemp(prefix=_UNFINISHED, dir=file.parent)
+    def _begin(self, folder: Path) -> tuple[int, str]:
+        """A new file in `folder`, which another's `delete` may remove between the steps as long as it is empty."""
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError, FileExistsError):
+                return self._make(folder)
+        return self._make(folder)
+
+    def _make(self, folder: Path) -> tuple[int, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+
+    def _write(self, handle: int, unfinished: str, file: Path, data: bytes, key: str, if_absent: bool) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
@@ -87,11 +130,29 @@ class DirectoryStore(Store):
             return stream.read(length)
 
     def list(self, prefix: str) -> list[str]:
-        folder = self._root / prefix.rpartition("/")[0]
+        folder = self._folder_of(prefix)
+        if folder is None:
+            return []
         with _translated(prefix):
-            files = [path for path in folder.rglob(f"*{_SUFFIX}") if path.is_file()]
-        keys = (str(file.relative_to(self._root)).removesuffix(_SUFFIX) for file in files)
+            files = [
+                Path(where, name)
+                for where, _, names in os.walk(folder, onerror=_raise_unless_gone)
+                for name in names
+                if name.endswith(_SUFFIX)
+            ]
+        keys = (_key(file.relative_to(self._root).parts) for file in files)
         return sorted(key for key in keys if key.startswith(prefix))
+
+    def _folder_of(self, prefix: str) -> Path | None:
+        """The folder below which all keys with `prefix` lie; None if no key can begin so, such as with ``../``."""
+        above = prefix.rpartition("/")[0]
+        if "/" not in prefix:
+            return self._root
+        try:
+            check_key(above)
+        except ValueError:
+            return None
+        return self._root.joinpath(*_names(f"{above}/any")[:-1])
 
     def exists(self, key: str) -> bool:
         return self._file(key).is_file()

@@ -70,6 +70,11 @@ class Queue:
         self._hidden[token] = _Hidden(data, self._clock.now() + self._visibility_timeout)
         return Received(data, token)
 
+    def wake(self) -> None:
+        """Have every `get` that waits look at its clock again."""
+        with self._changed:
+            self._changed.notify_all()
+
     def acknowledge(self, received: Sequence[Received]) -> None:
         """Forget these deliveries."""
         with self._changed:
@@ -109,6 +114,13 @@ class QueueService:
                 shuffle = random.Random(f"{seed} {lane} {rank}") if seed >= 0 else None
                 self._queues[lane, rank] = Queue(self._visibility_timeout, shuffle, self._clock)
             return self._queues[lane, rank]
+
+    def wake(self) -> None:
+        """Have every receive that waits look at its clock again: for clocks that are moved by hand."""
+        with self._lock:
+            queues = list(self._queues.values())
+        for queue in queues:
+            queue.wake()
 
 
 class LocalQueueChannel(Channel):

@@ -38,7 +38,11 @@ class WorkerCrash(BaseException):
 
 
 class Fault:
-    """Does something to the frames that an endpoint receives, or to its calls. One state per endpoint."""
+    """Does something to the frames that an endpoint receives, or to its calls.
+
+    Each endpoint has its own state, but `FailOnce` and `CrashWorker` count calls over all endpoints of a backend: what
+    is to happen once must not happen again to the next run, or to the client as it tells of the failure.
+    """
 
     def endpoint(self, rank: int) -> EndpointFault:
         """What the fault does at `rank`."""
@@ -189,10 +193,15 @@ class _Delayed(EndpointFault):
 class _Failing(EndpointFault):
     def __init__(self, verb: str, nth: int, kind: type[BaseException] = ChannelError) -> None:
         self._verb, self._nth, self._kind, self._calls = verb, nth, kind, 0
+        self._lock = threading.Lock()
 
     def before(self, verb: str) -> None:
-        self._calls += verb == self._verb
-        if verb == self._verb and self._calls == self._nth:
+        if verb != self._verb:
+            return
+        with self._lock:
+            self._calls += 1
+            due = self._calls == self._nth
+        if due:
             raise self._kind(f"made to fail: {verb}")
 
 
@@ -307,6 +316,11 @@ class FaultyBackend(Backend):
         self._inner, self._faults = inner, faults
         self.channels = inner.channels  # type: ignore[misc]
         self._store = _FaultyStore(inner.store, [fault for fault in faults if isinstance(fault, FailOnce)])
+        self._counting = {
+            number: fault.endpoint(fault.rank or 0)
+            for number, fault in enumerate(faults)
+            if isinstance(fault, FailOnce | CrashWorker)
+        }
         compute: Any = inner.compute
         compute.worker_backend = self
 
@@ -320,9 +334,12 @@ class FaultyBackend(Backend):
 
     def open_channel(self, kind: str, address: Address) -> Channel:
         channel = self._inner.open_channel(kind, address)
-        return _FaultyChannel(channel, [self._at(fault, channel, address.rank) for fault in self._faults])
+        return _FaultyChannel(channel, [self._at(number, channel, address.rank) for number in range(len(self._faults))])
 
-    def _at(self, fault: Fault, channel: Channel, rank: int) -> EndpointFault:
+    def _at(self, number: int, channel: Channel, rank: int) -> EndpointFault:
+        fault = self._faults[number]
+        if isinstance(fault, FailOnce | CrashWorker):
+            return self._counting[number] if fault.rank in (None, rank) else EndpointFault()
         if isinstance(fault, DropUntilRedelivery) and channel.capabilities.redelivers:
             return _Dropping(fault.every)
         return fault.endpoint(rank)

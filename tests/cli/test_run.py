@@ -165,13 +165,14 @@ def test_ctrl_c_stops_the_run(tmp_path: Path) -> None:
         [*map(str, command)], stderr=subprocess.PIPE, text=True, env={**os.environ, "FSD_LOCAL_PATH": str(store)}
     )
     until = time.monotonic() + 60
-    while not [*store.rglob("*")] and process.poll() is None and time.monotonic() < until:
+    while not [*store.glob("runs/*/inputs/*")] and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "fsd: stopped; all workers were told to stop\n")
     assert not output.exists()
+    assert not [path for path in store.glob("runs/**/*") if path.is_file()], "nothing of the run is left"
 
 
 def test_the_demo_agrees_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,6 @@ class TestLocalBackendOnADirectory(BackendTests):
         ({"lanes": 0}, "lanes must be at least 1"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings: dict[str, int], message: str) -> None:
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LocalSettings(**settings)
