@@ -26,6 +26,8 @@ __all__ = ["BatchLoop"]
 
 # Below this share of live samples, the dead ones are cut out.
 _WORTH_CUTTING = 0.9
+# Samples of the input that are multiplied at a time: the product is sparse at first, and larger so.
+_FIRST_WIDTH = 512
 
 
 def _spread(rows: Rows, columns: Columns) -> FloatArray:
@@ -55,40 +57,47 @@ def _cut_dead(z: Rows) -> Rows:
 
 
 class BatchLoop:
-    """One batch of `samples` on one rank; layers are run one after the other by `first` and `later`."""
+    """One batch of `samples` on one rank.
+
+    It holds the rank's rows of the last layer that was run: `first` runs layer 1, `later` each that follows, `encode`
+    gives them as bytes. At most two activations are held at a time, and what one message holds.
+    """
 
     def __init__(self, messenger: Messenger | None, recorder: Recorder, batch: int, samples: int) -> None:
         self._messenger, self._recorder = messenger, recorder
         self._batch, self._samples = batch, samples
+        self._x = Rows(np.empty(0, np.int32), np.empty((0, 0), np.float32))
 
-    def first(self, part: LayerPart, inputs: sp.csr_array) -> Rows:
+    def first(self, part: LayerPart, inputs: sp.csr_array) -> None:
         """Layer 1, over the input rows it reads, CSR `(len(input_rows), samples)`."""
         with self._recorder.timed("multiply"):
-            product = sp.csr_array(part.local @ inputs)
-            columns = self._all() if not part.keeps_zero else np.unique(product.indices).astype(np.int32)
-            if columns.size < self._samples:
-                compact = np.searchsorted(columns, product.indices).astype(np.int32)
-                shape = (part.rows, columns.size)
-                product = sp.csr_array((product.data, compact, product.indptr), shape=shape)
-            return self._activate(part, Rows(columns, product.toarray()))
+            by_sample = sp.csc_array(inputs)
+            columns = self._all()
+            if part.keeps_zero:
+                columns = np.flatnonzero(np.diff(by_sample.indptr)).astype(np.int32)
+                by_sample = sp.csc_array(by_sample[:, columns])
+            z = np.zeros((part.rows, columns.size), np.float32)
+            for start in range(0, columns.size, _FIRST_WIDTH):
+                stop = start + _FIRST_WIDTH
+                z[:, start:stop] = (part.local @ by_sample[:, start:stop]).toarray()
+            self._x = self._activate(part, Rows(columns, z))
 
-    def later(self, number: int, part: LayerPart, x: Rows) -> Rows:
-        """Layer `number` of 2 and up, from this rank's rows of the layer before."""
+    def later(self, number: int, part: LayerPart) -> None:
+        """Layer `number` of 2 and up."""
         slot = Slot(DATA, self._batch, number)
         if self._messenger is not None:
             self._messenger.expect(slot, [source.rank for source in part.sources])
-            self._send(self._messenger, slot, part, x)
-        z = self._local(part, x)
-        del x
+            self._send(self._messenger, slot, part, self._x)
+        self._x = self._local(part, self._x)
         for source in part.sources:
-            z = self._add(slot, source.rank, source.block, z)
+            self._x = self._add(slot, source.rank, source.block, self._x)
         with self._recorder.timed("multiply"):
-            return self._activate(part, z)
+            self._x = self._activate(part, self._x)
 
-    def encode(self, rows: Rows) -> Body:
-        """Rows as the body of a message, or of the outputs."""
+    def encode(self) -> tuple[Body, int]:
+        """This rank's rows as the body of a message, and how many there are."""
         with self._recorder.timed("encode"):
-            return encode_rows(rows, self._samples).body
+            return encode_rows(self._x, self._samples).body, self._x.values.shape[0]
 
     def _all(self) -> Columns:
         return np.arange(self._samples, dtype=np.int32)

@@ -122,8 +122,7 @@ class ObjectChannel(Channel):
         pause = _SHORTEST_PAUSE
         while True:
             received = self._check_abort(deadline.clock.now())
-            for slot, source in list(self._waiting):
-                received += self._try_fetch(slot, source)
+            received += self._fetch_in_order()
             if received or deadline.passed():
                 return received
             deadline.clock.sleep(min(pause, deadline.remaining()))
@@ -136,12 +135,19 @@ class ObjectChannel(Channel):
         self._next_abort_check = now + _ABORT_CHECK_SECONDS
         return self._fetch(self._key(Slot(ABORT, 0, 0), 0)) or []
 
-    def _try_fetch(self, slot: Slot, source: int) -> list[Received]:
-        found = self._fetch(self._key(slot, source))
-        if found is None:
-            return []
-        del self._waiting[slot, source]
-        return found
+    def _fetch_in_order(self) -> list[Received]:
+        """What is there of the slots waited for, up to the first that is not.
+
+        They are needed in the order in which they were named, and each look for one that is missing is a request.
+        """
+        received: list[Received] = []
+        for slot, source in list(self._waiting):
+            found = self._fetch(self._key(slot, source))
+            if found is None:
+                break
+            del self._waiting[slot, source]
+            received += found
+        return received
 
     def _fetch(self, key: str) -> list[Received] | None:
         """This rank's frames of the object; None if there is no object yet."""

@@ -43,6 +43,8 @@ def _load(point: EntryPoint) -> type[Backend]:
             f"backend {point.name!r} needs the package {error.name!r}, which is not installed; "
             f"run: pip install '{_requirement(point)}'"
         ) from error
+    except (ImportError, AttributeError) as error:
+        raise BackendNotFoundError(f"backend {point.name!r} ({point.value}) cannot be loaded: {error}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         raise BackendNotFoundError(
             f"backend {point.name!r} ({point.value}) is not a subclass of fsdcore.backend.Backend"

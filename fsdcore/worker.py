@@ -12,7 +12,6 @@ import msgspec
 from fsdcore.backend import Backend
 from fsdcore.channel import Address
 from fsdcore.clock import SYSTEM_CLOCK
-from fsdcore.codec import Rows
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
@@ -97,13 +96,13 @@ class _Worker:
         recorder.layer = 1
         with recorder.timed("load"):
             inputs = read_inputs(self.store, invocation.run, batch, part.input_rows, samples)
-        x = loop.first(part.layers[0], inputs)
+        loop.first(part.layers[0], inputs)
         del inputs
         for number, layer in enumerate(part.layers[1:], start=2):
             recorder.layer = number
             self._step(batch, number - 1, len(part.layers))
-            x = loop.later(number, layer, x)
-        self._store_outputs(loop, batch, x)
+            loop.later(number, layer)
+        self._store_outputs(loop, batch)
         self._step(batch, len(part.layers), len(part.layers))
 
     def _step(self, batch: int, done: int, layers: int) -> None:
@@ -114,9 +113,9 @@ class _Worker:
             total = layers * len(self._invocation.batches)
             self._backend.observer.progress("layers", batch * layers + done, total)
 
-    def _store_outputs(self, loop: BatchLoop, batch: int, x: Rows) -> None:
-        if x.values.shape[0]:
-            body = loop.encode(x)
+    def _store_outputs(self, loop: BatchLoop, batch: int) -> None:
+        body, rows = loop.encode()
+        if rows:
             with self._recorder.timed("send"):
                 write_outputs(self.store, self._invocation.run, batch, self._invocation.rank, body)
         if self._messenger is not None:

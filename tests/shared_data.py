@@ -40,5 +40,5 @@ def official_network(layers: int = 120) -> Network:
     made = []
     for indices in official_indices()[:layers]:
         by_input = sp.csr_array((np.full(1024 * 32, 1 / 16), indices.ravel(), indptr), shape=(1024, 1024))
-        made.append(Layer(sp.csr_array(by_input.T), np.float32(-0.3), clipped_relu(32)))
+        made.append(Layer(sp.csr_array(by_input.T), np.full(1024, -0.3, dtype=np.float32), clipped_relu(32)))
     return Network(made, name="official")

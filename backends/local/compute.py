@@ -14,6 +14,8 @@ from fsdcore.compute import Compute, Exit, Invocation
 __all__ = ["LocalCompute"]
 
 _CLOSE_SECONDS = 5.0
+# Beyond this threads only wait for each other.
+_MOST_WORKERS = 512
 
 
 class LocalCompute(Compute):
@@ -30,7 +32,7 @@ class LocalCompute(Compute):
 
     @property
     def capabilities(self) -> ComputeCapabilities:
-        return ComputeCapabilities(reports_exit=True)
+        return ComputeCapabilities(max_workers=_MOST_WORKERS, reports_exit=True)
 
     def invoke(self, invocation: Invocation) -> None:
         # Through bytes and back, as every service would have it.

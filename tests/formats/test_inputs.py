@@ -45,7 +45,7 @@ def test_outputs_are_read_back_as_inputs(tmp_path: Path, outputs: Any, ending: s
     save_outputs(path, sp.csr_array(outputs) if sparse else outputs)
     loaded = load_inputs(path, outputs.shape[1], samples=outputs.shape[0])
     np.testing.assert_array_equal(loaded.toarray(), outputs)
-    assert (loaded.dtype, loaded.indices.dtype) == (np.float32, np.int32)
+    assert [str(loaded.dtype), str(loaded.indices.dtype)] == ["float32", "int32"]
     assert loaded.has_canonical_format
     assert [entry.name for entry in tmp_path.iterdir() if entry.suffix not in (".npz", ".npy")] == []
 
@@ -224,12 +224,12 @@ def test_mutated_bytes_give_a_matrix_or_one_clear_line(tmp_path: Path, data: st.
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
     path.write_bytes(bytes(content[:cut]))
+    text = ""
     try:
-        loaded = load_inputs(path)
+        assert np.isfinite(load_inputs(path).data).all()
     except FormatError as error:
-        assert "\n" not in str(error)
-    else:
-        assert np.isfinite(loaded.data).all()
+        text = str(error)
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize(

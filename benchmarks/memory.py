@@ -1,0 +1,107 @@
+"""``python -m benchmarks.memory``: the peak memory of each worker, every one a process of its own.
+
+The bound it is compared with is the worker's weights, twice its largest activations, and 100 MB for the interpreter and the
+libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from backends.local import LocalBackend, LocalSettings
+from fsdcore.compute import Compute, Invocation
+from fsdcore.worker import run_worker
+
+
+class _Started(Compute):
+    """All workers are started by the benchmark, so there is nothing left to start."""
+
+    capabilities = LocalBackend().compute.capabilities
+
+    def invoke(self, invocation: Invocation) -> None:
+        del invocation
+
+
+class _ProcessBackend(LocalBackend):
+    @property
+    def compute(self) -> Compute:
+        return _Started()
+
+
+class _Processes(Compute):
+    """Starts a process per rank, all of them when rank 0 is asked for."""
+
+    capabilities = LocalBackend().compute.capabilities
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def invoke(self, invocation: Invocation) -> None:
+        for rank in range(invocation.workers):
+            command = [sys.executable, "-m", "benchmarks.memory", "--root", self._root]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            assert process.stdin is not None
+            process.stdin.write(invocation.for_rank(rank).to_json())
+            process.stdin.close()
+
+
+class _ClientBackend(LocalBackend):
+    @property
+    def compute(self) -> Compute:
+        return _Processes(self.settings.path)
+
+
+def _work(root: str) -> None:
+    run_worker(_ProcessBackend(LocalSettings(path=root)), Invocation.from_json(sys.stdin.buffer.read()))
+
+
+def _measure(neurons: int, layers: int, samples: int, workers: int) -> None:
+    # Here, so that a worker does not import what only the client needs.
+    from fsdcore.config import RunSettings
+    from fsdcore.digits import digits
+    from fsdcore.radixnet import radixnet
+    from fsdcore.session import Session
+
+    network = radixnet(neurons, layers)
+    inputs = digits(samples, neurons)
+    with tempfile.TemporaryDirectory() as root:
+        backend = _ClientBackend(LocalSettings(path=root))
+        settings = RunSettings(channel="object", workers=workers, deadline_seconds=600.0)
+        model = Session(backend, settings).load(network)
+        quality = model.quality
+        record = model.run(inputs, batch_size=samples).record
+        owners = model.partition.owners[1:]
+    print(f"{neurons:,} neurons, {layers} layers, {samples:,} samples, {workers} workers")
+    print("rank  weights  activations  bound  peak (MB)")
+    for worker in record.per_worker:
+        rows = max(int(np.count_nonzero(owner == worker.rank)) for owner in owners)
+        weights, activations = quality.memory_bytes[worker.rank], rows * samples * 4
+        bound = (weights + 2 * activations) / 1e6 + 100
+        peak = worker.peak_memory_bytes / 1e6
+        verdict = "within" if peak <= bound else "OVER"
+        print(
+            f"{worker.rank:4d}  {weights / 1e6:7.1f}  {activations / 1e6:11.1f}  {bound:5.0f}  {peak:5.0f}  {verdict}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", help="be a worker over this store; the invocation comes on standard input")
+    parser.add_argument("--neurons", type=int, default=16_384)
+    parser.add_argument("--layers", type=int, default=120)
+    parser.add_argument("--samples", type=int, default=2_000)
+    parser.add_argument("--workers", type=int, default=8)
+    given = parser.parse_args()
+    if given.root:
+        _work(given.root)
+    else:
+        _measure(given.neurons, given.layers, given.samples, given.workers)
+
+
+if __name__ == "__main__":
+    main()

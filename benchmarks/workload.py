@@ -1,0 +1,42 @@
+"""The network and inputs that are measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from fsdcore.activations import clipped_relu
+from fsdcore.digits import digits
+from fsdcore.formats import load_inputs
+from fsdcore.network import Layer, Network
+from fsdcore.radixnet import radixnet
+
+__all__ = ["Workload", "workload"]
+
+_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "graphchallenge-1024"
+
+
+class Workload(NamedTuple):
+    """What to run, and what it is called."""
+
+    name: str
+    network: Network
+    inputs: sp.csr_array
+
+
+def workload(layers: int = 120) -> Workload:
+    """The real Graph Challenge network of 1,024 neurons if its data lie beside the project, else a generated one."""
+    if not _DATA.is_dir():
+        return Workload("generated 1,024 neurons", radixnet(1024, layers), digits(10_000, 1024))
+    with np.load(_DATA / "weights.npz") as archive:
+        outputs = archive["indices"][:layers]
+    inputs = np.repeat(np.arange(1024), outputs.shape[2])
+    weights = np.full(inputs.size, 1 / 16, np.float32)
+    network = Network(
+        Layer(sp.csr_array((weights, (each.ravel(), inputs)), shape=(1024, 1024)), -0.3, clipped_relu(32))
+        for each in outputs
+    )
+    return Workload("Graph Challenge 1,024 neurons", network, load_inputs(_DATA / "images-10000.npz"))

@@ -1,0 +1,5 @@
+"""A backend for fsd-inference: processes of one machine that share a directory."""
+
+from fsd_backend_filesystem.backend import FilesystemBackend, FilesystemSettings
+
+__all__ = ["FilesystemBackend", "FilesystemSettings"]

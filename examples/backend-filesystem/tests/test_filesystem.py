@@ -1,0 +1,32 @@
+"""The backend keeps the contracts: the suites of the framework, given something to work on."""
+
+from pathlib import Path
+
+import pytest
+from fsd_backend_filesystem import FilesystemBackend, FilesystemSettings
+from fsd_backend_filesystem.store import FilesystemStore
+
+from fsdcore.backend import Backend
+from fsdcore.store import Store
+from fsdcore.testing import BackendTests, ChannelTests, StoreTests
+from fsdcore.testing.channels import Opener
+
+
+class TestStore(StoreTests):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return FilesystemStore(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["queue", "object"])
+class TestChannel(ChannelTests):
+    @pytest.fixture
+    def opener(self, tmp_path: Path, kind: str) -> Opener:
+        backend = FilesystemBackend(FilesystemSettings(str(tmp_path), visibility_timeout=0.2))
+        return lambda address: backend.open_channel(kind, address)
+
+
+class TestBackend(BackendTests):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Backend:
+        return FilesystemBackend(FilesystemSettings(str(tmp_path)))
