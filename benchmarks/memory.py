@@ -1,7 +1,7 @@
 """``python -m benchmarks.memory``: the peak memory of each worker, every one a process of its own.
 
-The bound it is compared with is the worker's weights, twice its largest activations, and 100 MB for the interpreter and the
-libraries.
+The bound it is compared with is the worker's weights, twice its largest activations, and 100 MB for the interpreter and
+the libraries.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def random_network(
     rng = np.random.default_rng(seed)
     layers = []
     for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        weights = sp.random_array((outputs, inputs), density=density, format="csr", dtype=np.float32, rng=rng)
+        weights = _random(outputs, inputs, density, rng)
         weights.data -= np.float32(0.4)
         biases = (bias + rng.normal(0, abs(bias) / 4, outputs)).astype(np.float32)
         layers.append(Layer(weights, biases, activations[number % len(activations)]))
@@ -38,6 +38,13 @@ def random_network(
 def random_inputs(samples: int, neurons: int, density: float = 0.3, seed: int = 0) -> sp.csr_array:
     """Inputs, CSR float32 `(samples, neurons)`, some samples empty."""
     rng = np.random.default_rng(seed)
-    inputs = sp.random_array((samples, neurons), density=density, format="csr", dtype=np.float32, rng=rng)
-    inputs = inputs.multiply((rng.random((samples, 1)) < 0.8).astype(np.float32))
-    return sp.csr_array(inputs, dtype=np.float32)
+    inputs = _random(samples, neurons, density, rng)
+    kept = np.repeat(rng.random(samples) < 0.8, np.diff(inputs.indptr))
+    inputs.data *= kept
+    inputs.eliminate_zeros()
+    return inputs
+
+
+def _random(rows: int, columns: int, density: float, rng: np.random.Generator) -> sp.csr_array:
+    dense = rng.random((rows, columns), dtype=np.float32) + np.float32(0.01)
+    return sp.csr_array(np.where(rng.random((rows, columns)) < density, dense, np.float32(0)))
