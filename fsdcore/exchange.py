@@ -10,6 +10,7 @@ a worker reads those segments that hold rows it needs.
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -120,8 +121,7 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
         parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
     if not parts:
         return sp.csr_array((0, samples), dtype=np.float32)
-    joined: sp.csr_array = sp.vstack(parts, format="csr")
-    return joined
+    return cast("sp.csr_array", sp.vstack(parts, format="csr"))
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

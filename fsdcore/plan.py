@@ -219,6 +219,44 @@ def _csr(data: FloatArray, indices: Index, indptr: Index, width: int) -> sp.csr_
     return sp.csr_array((data, indices, indptr), shape=(indptr.size - 1, width))
 
 
+# The dtype and the dimensions of a part's arrays.
+_ARRAYS = {
+    "bias": ("float32", 1),
+    "local.width": ("int32", 1),
+    "local.indptr": ("int32", 1),
+    "local.indices": ("int32", 1),
+    "local.data": ("float32", 1),
+    "remote.ranks": ("int32", 1),
+    "remote.widths": ("int32", 1),
+    "remote.indptr": ("int32", 2),
+    "remote.indices": ("int32", 1),
+    "remote.data": ("float32", 1),
+    "send.ranks": ("int32", 1),
+    "send.counts": ("int32", 1),
+    "send.rows": ("int32", 1),
+}
+
+
+def _check_arrays(arrays: Arrays) -> None:
+    """`WireError` unless the arrays fit together; what blocks hold is looked at as they are made."""
+    for name, kind in _ARRAYS.items():
+        if (arrays[name].dtype, arrays[name].ndim) != kind:
+            raise WireError(f"a plan whose array {name} is damaged")
+    bounds, sources = arrays["bias"].size + 1, arrays["remote.ranks"]
+    targets, counts = arrays["send.ranks"], arrays["send.counts"]
+    sound = (
+        arrays["local.indptr"].size == bounds
+        and arrays["remote.indptr"].shape == (sources.size, bounds)
+        and arrays["remote.widths"].size == sources.size
+        and arrays["remote.indptr"][:, -1].sum() == arrays["remote.indices"].size
+        and targets.size == counts.size
+        and counts.sum() == arrays["send.rows"].size
+        and min(sources.min(initial=0), targets.min(initial=0), counts.min(initial=0)) >= 0
+    )
+    if not sound:
+        raise WireError("a plan whose arrays contradict each other")
+
+
 def _sources(arrays: Arrays) -> Iterator[Source]:
     start = 0
     ranks, widths, indptrs = (arrays[f"remote.{name}"] for name in ("ranks", "widths", "indptr"))
@@ -241,6 +279,7 @@ def _sends(arrays: Arrays, owned: int) -> Iterator[Send]:
 def from_arrays(arrays: Arrays, activation: Activation) -> LayerPart:
     """One layer's part from what `layer_arrays` gave; `WireError` if it is damaged."""
     try:
+        _check_arrays(arrays)
         width = int(arrays["local.width"][0])
         bias = arrays["bias"]
         return LayerPart(

@@ -42,7 +42,7 @@ matrices = hnp.arrays(
 )
 
 
-@pytest.mark.parametrize(("activation", "reference"), REFERENCES, ids=str)
+@pytest.mark.parametrize(("activation", "reference"), REFERENCES, ids=[str(activation) for activation, _ in REFERENCES])
 @settings(deadline=None, max_examples=50)
 @given(z=matrices)
 def test_equals_its_definition_in_float64(activation: Activation, reference: Callable[[Any], Any], z: Any) -> None:

