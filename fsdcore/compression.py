@@ -14,9 +14,10 @@ else:
 __all__ = ["compress", "decompress"]
 
 
-def compress(data: bytes, level: int = 1) -> bytes:
-    """`data` as one Zstandard frame."""
-    return zstd.compress(data, level)
+def compress(data: bytes, level: int = 1, checksum: bool = False) -> bytes:
+    """`data` as one Zstandard frame, with a checksum of `data` if asked."""
+    parameters = zstd.CompressionParameter
+    return zstd.compress(data, options={parameters.compression_level: level, parameters.checksum_flag: int(checksum)})
 
 
 def decompress(data: bytes | memoryview, limit: int) -> bytes:

@@ -10,7 +10,7 @@ a worker reads those segments that hold rows it needs.
 from __future__ import annotations
 
 import itertools
-from typing import cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -116,12 +116,14 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
         raise WireError(f"the inputs of batch {batch} have {reader.about['samples']} samples, not {samples}")
     home = np.searchsorted(bounds, rows, side="right") - 1
     needed = np.unique(home)
-    parts = []
+    parts: list[sp.csr_array] = []
     for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
         parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
     if not parts:
         return sp.csr_array((0, samples), dtype=np.float32)
-    return cast("sp.csr_array", sp.vstack(parts, format="csr"))
+    joined: Any = sp.vstack(parts, format="csr")
+    result: sp.csr_array = joined
+    return result
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

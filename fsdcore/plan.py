@@ -263,6 +263,9 @@ def _sources(arrays: Arrays) -> Iterator[Source]:
     for rank, width, indptr in zip(ranks.tolist(), widths.tolist(), indptrs, strict=True):
         stop = start + int(indptr[-1])
         data, indices = arrays["remote.data"][start:stop], arrays["remote.indices"][start:stop]
+        # Every column is read, or its row would not be sent.
+        if not 0 < width <= indices.size:
+            raise WireError("a plan whose blocks are damaged")
         yield Source(rank, _csr(data, indices, indptr, width))
         start = stop
 

@@ -1,13 +1,14 @@
 """Objects made of segments that can be read one at a time.
 
-Layout: 4 bytes magic ``FSDS``, 4 bytes length of the index (little endian), the index as JSON, then the segments one
-after another, each compressed. A reader asks for the front of the object, which usually holds the index and, for a
+Layout: 4 bytes magic ``FSDS``, 4 bytes length of the index and 4 bytes its CRC-32 (little endian), the index as JSON,
+then the segments one after another, each compressed, with a checksum. A reader asks for the front of the object, which usually holds the index and, for a
 small object, everything; then for the ranges it needs.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -25,8 +26,10 @@ __all__ = ["Arrays", "SegmentReader", "pack_arrays", "pack_segments", "unpack_ar
 
 Arrays = dict[str, npt.NDArray[Any]]
 _MAGIC = b"FSDS"
+_HEAD = struct.Struct("<4sII")
 _FRONT = 256 * 1024
 _LARGEST_INDEX = 64 * 1024 * 1024
+_LARGEST_SEGMENT = 1 << 40
 _READ = 16 * 1024 * 1024
 
 
@@ -40,27 +43,30 @@ class Index(msgspec.Struct, frozen=True):
 
 def pack_arrays(arrays: Arrays) -> bytes:
     """Arrays as bytes (safetensors)."""
-    return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def unpack_arrays(data: bytes) -> Arrays:
     """What `pack_arrays` was given; `WireError` if it is not that."""
     try:
         return safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        # Beside its own error: a dtype that numpy does not have.
         raise WireError(f"damaged arrays: {error}") from error
 
 
 def compress_segment(plain: bytes) -> tuple[bytes, int]:
     """A segment as `pack_segments` takes it: compressed, and its size before."""
-    return compress(plain), len(plain)
+    return compress(plain, checksum=True), len(plain)
 
 
 def pack_segments(segments: Sequence[tuple[bytes, int]], about: dict[str, Any]) -> bytes:
     """One object of `segments`, each from `compress_segment`; `about` is whatever JSON can hold."""
     index = Index([len(stored) for stored, _ in segments], [plain for _, plain in segments], about)
     encoded = msgspec.json.encode(index)
-    return b"".join([_MAGIC, struct.pack("<I", len(encoded)), encoded, *(stored for stored, _ in segments)])
+    return b"".join(
+        [_HEAD.pack(_MAGIC, len(encoded), zlib.crc32(encoded)), encoded, *(stored for stored, _ in segments)]
+    )
 
 
 class SegmentReader:
@@ -72,13 +78,13 @@ class SegmentReader:
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._key = store, key
         self._front = store.get_range(key, 0, _FRONT)
-        if len(self._front) < 8 or self._front[:4] != _MAGIC:
+        if len(self._front) < _HEAD.size or self._front[:4] != _MAGIC:
             raise WireError(f"object {key} is not made of segments")
-        (length,) = struct.unpack_from("<I", self._front, 4)
+        _, length, checksum = _HEAD.unpack_from(self._front)
         if length > _LARGEST_INDEX:
             raise WireError(f"object {key} is damaged: an index of {length} bytes")
-        self._base = 8 + length
-        self.index = self._read_index()
+        self._base = _HEAD.size + length
+        self.index = self._read_index(checksum)
         self._offsets = np.cumsum([self._base, *self.index.stored]).tolist()
 
     @property
@@ -89,12 +95,16 @@ class SegmentReader:
     def __len__(self) -> int:
         return len(self.index.stored)
 
-    def _read_index(self) -> Index:
+    def _read_index(self, checksum: int) -> Index:
+        encoded = self._range(_HEAD.size, self._base)
+        if zlib.crc32(encoded) != checksum:
+            raise WireError(f"object {self._key} is damaged: its index has a wrong checksum")
         try:
-            index = msgspec.json.decode(self._range(8, self._base), type=Index)
+            index = msgspec.json.decode(encoded, type=Index)
         except msgspec.MsgspecError as error:
             raise WireError(f"object {self._key} is damaged: {error}") from error
-        if len(index.stored) != len(index.plain) or min([*index.stored, *index.plain], default=0) < 0:
+        sizes = [*index.stored, *index.plain]
+        if len(index.stored) != len(index.plain) or not all(0 <= size <= _LARGEST_SEGMENT for size in sizes):
             raise WireError(f"object {self._key} is damaged: its index contradicts itself")
         return index
 

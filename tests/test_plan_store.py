@@ -1,0 +1,293 @@
+"""Plans in a store: whole or not at all, read by rank, and refused when damaged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.local.memory_store import MemoryStore
+from fsdcore.activations import IDENTITY, SOFTMAX, TANH, clipped_relu
+from fsdcore.errors import KeyMissingError, PlanError, StoreError, WireError
+from fsdcore.network import Layer, Network
+from fsdcore.partition import Partition, make_partition
+from fsdcore.plan import LayerPart, from_arrays, layer_arrays
+from fsdcore.plan_store import (
+    custom_method,
+    find_plan,
+    plan_id,
+    read_owners,
+    read_partition,
+    read_rank,
+    write_plan,
+)
+from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments
+from fsdcore.testing import random_network
+
+WORKERS = 3
+PLAN = "a-plan"
+NETWORK = random_network((9, 12, 11, 7), (clipped_relu(1.5), TANH), density=0.5)
+PARTITION = make_partition(NETWORK, WORKERS, "random", 4)
+
+
+class RecordingStore(MemoryStore):
+    """Remembers what was asked for, and refuses puts once told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[str, str]] = []
+        self.puts_left = 1_000
+
+    def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
+        if self.puts_left == 0:
+            raise StoreError("made to fail")
+        self.puts_left -= 1
+        self.requests.append(("put", key))
+        super().put(key, data, if_absent)
+
+    def get(self, key: str) -> bytes:
+        self.requests.append(("get", key))
+        return super().get(key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        self.requests.append(("get", key))
+        return super().get_range(key, start, length)
+
+    def list(self, prefix: str) -> list[str]:
+        self.requests.append(("list", prefix))
+        return super().list(prefix)
+
+
+def written(network: Network = NETWORK, partition: Partition = PARTITION) -> RecordingStore:
+    store = RecordingStore()
+    write_plan(store, PLAN, network, partition)
+    store.requests.clear()
+    return store
+
+
+def same_matrix(a: sp.csr_array, b: sp.csr_array) -> bool:
+    pairs = ((a.data, b.data), (a.indices, b.indices), (a.indptr, b.indptr))
+    return a.shape == b.shape and all(np.array_equal(x, y) for x, y in pairs)
+
+
+def same(a: LayerPart, b: LayerPart) -> bool:
+    return (
+        same_matrix(a.local, b.local)
+        and [source.rank for source in a.sources] == [source.rank for source in b.sources]
+        and all(same_matrix(x.block, y.block) for x, y in zip(a.sources, b.sources, strict=True))
+        and [(send.rank, send.rows.tolist()) for send in a.sends] == [(s.rank, s.rows.tolist()) for s in b.sends]
+        and np.array_equal(a.bias, b.bias)
+        and (a.activation, a.keeps_zero) == (b.activation, b.keeps_zero)
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    workers=st.integers(1, 5),
+    density=st.sampled_from([0.0, 0.5]),
+    seed=st.integers(0, 999),
+)
+def test_every_rank_reads_what_was_planned(widths: list[int], workers: int, density: float, seed: int) -> None:
+    network = random_network(widths, (clipped_relu(0.7), IDENTITY), density, seed=seed)
+    partition = make_partition(network, workers, "random", seed)
+    store = written(network, partition)
+    layers = list(layer_arrays(network, partition))
+    for rank in range(workers):
+        part = read_rank(store, PLAN, rank, workers)
+        expected = [
+            from_arrays(arrays[rank], layer.activation) for layer, arrays in zip(network.layers, layers, strict=True)
+        ]
+        assert (part.rank, part.workers) == (rank, workers)
+        assert np.array_equal(part.input_rows, layers[0][rank]["input_rows"])
+        assert all(same(found, wanted) for found, wanted in zip(part.layers, expected, strict=True))
+
+
+def test_a_rank_reads_its_own_object_in_one_request() -> None:
+    store = written()
+    for rank in range(WORKERS):
+        read_rank(store, PLAN, rank, WORKERS)
+        assert store.requests == [("get", f"plans/{PLAN}/{rank}")]
+        store.requests.clear()
+
+
+def test_softmax_on_the_last_layer_is_kept() -> None:
+    last = NETWORK.layers[-1]
+    network = Network([*NETWORK.layers[:-1], Layer(last.weights, last.bias, SOFTMAX)])
+    store = written(network, make_partition(network, WORKERS, "block"))
+    assert read_rank(store, PLAN, 1, WORKERS).layers[-1].activation == SOFTMAX
+
+
+def test_the_manifest_says_what_the_plan_is_of() -> None:
+    store = written()
+    manifest = find_plan(store, PLAN)
+    assert manifest is not None
+    assert (manifest.fingerprint, manifest.widths) == (NETWORK.fingerprint, NETWORK.widths)
+    assert (manifest.workers, manifest.method, manifest.seed) == (WORKERS, "random", 4)
+    assert manifest.largest_rows == max(int(np.bincount(owners).max()) for owners in PARTITION.owners[1:])
+    for rank, memory in enumerate(manifest.memory_bytes):
+        part = read_rank(store, PLAN, rank, WORKERS)
+        assert part.memory_bytes <= memory <= part.memory_bytes + 4 * part.input_rows.size + 1_000
+
+
+def test_the_partition_comes_back() -> None:
+    store = written()
+    manifest = find_plan(store, PLAN)
+    assert manifest is not None
+    found = read_partition(store, PLAN, manifest)
+    assert (found.workers, found.method, found.seed) == (WORKERS, "random", 4)
+    assert found.fingerprint == NETWORK.fingerprint
+    assert [o.tolist() for o in found.owners] == [o.tolist() for o in PARTITION.owners]
+    (last,) = read_owners(store, PLAN, [len(NETWORK)])
+    assert np.array_equal(last, PARTITION.owners[-1])
+
+
+def test_a_plan_is_there_whole_or_not_at_all() -> None:
+    for puts in range(WORKERS + 2):
+        store = RecordingStore()
+        store.puts_left = puts
+        with pytest.raises(StoreError, match="made to fail"):
+            write_plan(store, PLAN, NETWORK, PARTITION)
+        assert find_plan(store, PLAN) is None
+    store.puts_left = 1_000
+    write_plan(store, PLAN, NETWORK, PARTITION)
+    assert find_plan(store, PLAN) is not None
+
+
+def test_a_plan_of_another_version_is_not_found() -> None:
+    store = written()
+    manifest = find_plan(store, PLAN)
+    assert manifest is not None
+    newer = msgspec.structs.replace(manifest, version=manifest.version + 1)
+    store.put(f"plans/{PLAN}/manifest", msgspec.json.encode(newer))
+    assert find_plan(store, PLAN) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"no json", b'{"version": 1}'])
+def test_a_damaged_manifest_is_refused_and_says_what_to_delete(data: bytes) -> None:
+    store = written()
+    store.put(f"plans/{PLAN}/manifest", data)
+    with pytest.raises(WireError, match=f"delete plans/{PLAN}/"):
+        find_plan(store, PLAN)
+
+
+def test_a_plan_for_others_is_refused() -> None:
+    store = written()
+    with pytest.raises(PlanError, match="not a plan for rank 1 of 4"):
+        read_rank(store, PLAN, 1, 4)
+    store.put(f"plans/{PLAN}/1", store.get(f"plans/{PLAN}/0"))
+    with pytest.raises(PlanError, match="not a plan for rank 1 of 3"):
+        read_rank(store, PLAN, 1, WORKERS)
+    with pytest.raises(KeyMissingError):
+        read_rank(store, "another", 0, WORKERS)
+
+
+def test_a_partition_of_another_network_writes_nothing() -> None:
+    store = RecordingStore()
+    with pytest.raises(PlanError):
+        write_plan(store, PLAN, random_network((9, 12, 11, 7), seed=1), PARTITION)
+    assert store.requests == []
+
+
+SOUND = written().get(f"plans/{PLAN}/1")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(SOUND) - 1), st.integers(1, 255), st.booleans())
+def test_damaged_bytes_are_refused_or_change_nothing(at: int, change: int, cut: bool) -> None:
+    damaged = bytearray(SOUND[:at] if cut else SOUND)
+    if not cut:
+        damaged[at] ^= change
+    store = MemoryStore()
+    store.put(f"plans/{PLAN}/1", bytes(damaged))
+    try:
+        part = read_rank(store, PLAN, 1, WORKERS)
+    except WireError:
+        return
+    expected = read_rank(written(), PLAN, 1, WORKERS)
+    assert all(same(found, wanted) for found, wanted in zip(part.layers, expected.layers, strict=True))
+
+
+def object_of(about: dict[str, Any], layers: int = 3) -> bytes:
+    """The object of rank 1, with `layers` of its segments, and something else said about it."""
+    store = MemoryStore()
+    store.put("sound", SOUND)
+    segments = [compress_segment(plain) for plain in SegmentReader(store, "sound").read(range(layers))]
+    return pack_segments(segments, {"rank": 1, "workers": WORKERS} | about)
+
+
+ACTIVATIONS = [["relu", 0.0]] * 3
+
+
+def test_the_objects_made_here_are_like_the_real_ones() -> None:
+    store = MemoryStore()
+    store.put(f"plans/{PLAN}/1", object_of({"activations": ACTIVATIONS}))
+    assert len(read_rank(store, PLAN, 1, WORKERS).layers) == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        object_of({}),
+        object_of({"activations": None}),
+        object_of({"activations": ACTIVATIONS[:2]}),
+        object_of({"activations": ACTIVATIONS}, layers=2),
+        object_of({"activations": [["relu"]] * 3}),
+        object_of({"activations": [["unheard of", 0.0]] * 3}),
+        object_of({"activations": [["relu", "x"]] * 3}),
+        object_of({"activations": [["clipped_relu", -1.0]] * 3}),
+        pack_segments(
+            [compress_segment(pack_arrays({"x": np.zeros(1)}))],
+            {"rank": 1, "workers": WORKERS, "activations": ACTIVATIONS[:1]},
+        ),
+    ],
+)
+def test_an_object_that_contradicts_itself_is_refused(data: bytes) -> None:
+    store = MemoryStore()
+    store.put(f"plans/{PLAN}/1", data)
+    with pytest.raises(WireError):
+        read_rank(store, PLAN, 1, WORKERS)
+
+
+def test_layers_that_do_not_follow_each_other_are_refused() -> None:
+    store = MemoryStore()
+    store.put("sound", SOUND)
+    segments = [compress_segment(plain) for plain in SegmentReader(store, "sound").read([0, 1, 2])]
+    about = {"rank": 1, "workers": WORKERS, "activations": ACTIVATIONS}
+    store.put(f"plans/{PLAN}/1", pack_segments([segments[1], segments[0], segments[2]], about))
+    with pytest.raises(WireError):
+        read_rank(store, PLAN, 1, WORKERS)
+
+
+def test_damaged_owners_are_refused() -> None:
+    store = written()
+    key = f"plans/{PLAN}/owners"
+    data = store.get(key)
+    store.put(key, data[:-3])
+    with pytest.raises(WireError):
+        read_owners(store, PLAN)
+    store.put(key, pack_segments([compress_segment(pack_arrays({"x": np.zeros(1)}))], {}))
+    with pytest.raises(WireError):
+        read_owners(store, PLAN)
+
+
+def test_plans_are_told_apart_by_all_that_makes_them() -> None:
+    ids = {
+        plan_id(fingerprint, workers, method, seed)
+        for fingerprint in ("a" * 64, "b" * 64)
+        for workers in (1, 2)
+        for method in ("block", "random", custom_method(PARTITION))
+        for seed in (0, 1)
+    }
+    assert len(ids) == 24
+
+
+def test_custom_partitions_are_told_apart_by_content() -> None:
+    again = Partition(WORKERS, tuple(owners.copy() for owners in PARTITION.owners), "mine")
+    other = make_partition(NETWORK, WORKERS, "random", 5)
+    assert custom_method(again) == custom_method(PARTITION) != custom_method(other)
