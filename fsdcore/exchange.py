@@ -10,7 +10,6 @@ a worker reads those segments that hold rows it needs.
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -120,10 +119,8 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
     for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
         parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
     if not parts:
-        return sp.csr_array((0, samples), dtype=np.float32)
-    joined: Any = sp.vstack(parts, format="csr")
-    result: sp.csr_array = joined
-    return result
+        return sp.csr_array(np.empty((0, samples), np.float32))
+    return sp.csr_array(sp.vstack(parts, format="csr"))
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

@@ -17,7 +17,7 @@ from fsdcore.errors import KeyMissingError, PlanError, WireError
 from fsdcore.events import SILENT, Observer
 from fsdcore.network import Network
 from fsdcore.partition.base import Owners, Partition
-from fsdcore.plan import RankPart, from_arrays, layer_arrays
+from fsdcore.plan import LayerPart, RankPart, from_arrays, layer_arrays
 from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.store import Store
 
@@ -110,7 +110,10 @@ def read_owners(store: Store, plan: str, boundaries: list[int] | None = None) ->
     """The owners at the given boundaries, or at all, from a stored plan."""
     reader = SegmentReader(store, f"plans/{plan}/owners")
     numbers = range(len(reader)) if boundaries is None else boundaries
-    return [unpack_arrays(segment)["owners"].astype(np.int32) for segment in reader.read(numbers)]
+    try:
+        return [unpack_arrays(segment)["owners"].astype(np.int32) for segment in reader.read(numbers)]
+    except KeyError as error:
+        raise WireError(f"the owners of plan {plan} are damaged: there is no array {error}") from error
 
 
 def read_partition(store: Store, plan: str, manifest: Manifest) -> Partition:
@@ -119,8 +122,14 @@ def read_partition(store: Store, plan: str, manifest: Manifest) -> Partition:
     return Partition(manifest.workers, owners, manifest.method, manifest.seed, manifest.fingerprint)
 
 
-def _activations(about: dict[str, Any]) -> list[Activation]:
-    return [Activation(str(name), float(parameter)) for name, parameter in about["activations"]]
+def _activations(about: dict[str, Any], layers: int) -> list[Activation]:
+    try:
+        found = [Activation(str(name), float(parameter)) for name, parameter in about["activations"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"a plan whose activations are damaged: {error}") from error
+    if len(found) != layers:
+        raise WireError(f"a plan of {layers} layers with {len(found)} activations")
+    return found
 
 
 def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
@@ -128,9 +137,13 @@ def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
     reader = SegmentReader(store, f"plans/{plan}/{rank}")
     if (reader.about.get("rank"), reader.about.get("workers")) != (rank, workers):
         raise PlanError(f"plan {plan} is not a plan for rank {rank} of {workers}")
-    layers, input_rows = [], np.empty(0, np.int32)
-    for activation, segment in zip(_activations(reader.about), reader.read(range(len(reader))), strict=True):
+    layers: list[LayerPart] = []
+    input_rows = np.empty(0, np.int32)
+    activations = _activations(reader.about, len(reader))
+    for activation, segment in zip(activations, reader.read(range(len(reader))), strict=True):
         arrays = unpack_arrays(segment)
         input_rows = arrays.pop("input_rows", input_rows)
         layers.append(from_arrays(arrays, activation))
+        if layers[-1].local.shape[1] != (layers[-2].rows if len(layers) > 1 else input_rows.size):
+            raise WireError(f"layer {len(layers)} of plan {plan} does not read what rank {rank} has")
     return RankPart(rank, workers, input_rows, tuple(layers))

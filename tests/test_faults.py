@@ -89,17 +89,6 @@ def test_a_worker_that_dies_stops_its_peers(make_session: SessionMaker, network:
     assert session.backend.store.list("runs/") == []
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
-def test_the_next_run_of_the_session_is_right(make_session: SessionMaker, network: Network, channel: str) -> None:
-    session = make_session(FailOnce("send", rank=1), workers=4, channel=channel, settings=QUICK)
-    model, x = session.load(network), random_inputs(12, 20)
-    with pytest.raises(ChannelError):
-        model.run(x)
-    healthy = make_session(workers=4, channel=channel, settings=QUICK)
-    healthy.backend.compute.worker_backend = healthy.backend  # type: ignore[attr-defined]
-    assert healthy.load(network).run(x).categories().size > 0
-
-
 def test_a_message_that_never_comes_is_a_deadline_naming_rank_layer_and_peer(
     make_session: SessionMaker, network: Network
 ) -> None:

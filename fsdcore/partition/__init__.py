@@ -26,10 +26,15 @@ def make_partition(
 ) -> Partition:
     """Divide `network` among `workers`.
 
-    `method` is ``hypergraph`` (fewest rows sent), ``block`` (consecutive ranges) or ``random``; the same `seed`
-    gives the same partition. `ConfigError` for another method; `MissingExtraError` if the hypergraph partitioner is not
-    installed.
+    `method` is ``hypergraph`` (fewest rows sent), ``block`` (consecutive ranges) or ``random``; the same `seed`, from 0
+    to 2^31 - 1, gives the same partition. For 1 worker every method gives the same and none needs the partitioner.
+    `observer` hears of ``partition`` after each layer. `ConfigError` for another method, fewer than 1 worker or another
+    seed; `MissingExtraError` if the hypergraph partitioner is not installed.
     """
+    if workers < 1:
+        raise ConfigError(f"workers must be 1 or more, not {workers}")
+    if not 0 <= seed < 2**31:
+        raise ConfigError(f"seed must be 0 to {2**31 - 1}, not {seed}")
     if method not in METHODS:
         raise ConfigError(f"there is no partition method {method!r}{suggestion(method, list(METHODS))}")
     make = METHODS[method] if workers > 1 else block

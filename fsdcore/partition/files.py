@@ -1,47 +1,110 @@
-"""Partitions as ``.npz`` files."""
+"""Partitions as ``.npz`` files.
+
+Three arrays: ``owners``, all boundaries one after the other, in the smallest unsigned type; ``widths`` int64, the
+neurons of each boundary; ``about``, five words: format, workers, method, seed and the network's fingerprint.
+"""
 
 from __future__ import annotations
 
-import os
+import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from fsdcore.errors import FormatError, PlanError
-from fsdcore.formats.files import replacing
+from fsdcore.errors import FormatError, InputError
+from fsdcore.formats.files import PathLike, first_line, replacing
 from fsdcore.partition.base import Partition
 
 __all__ = ["load_partition", "save_partition"]
 
+_FORMAT = "fsd-partition-1"
+_NAMES = ("owners", "widths", "about")
+# A small file may claim to unpack to anything; this is far more than the neurons of any network.
+_MOST_BYTES = 2**31
+# What numpy and zipfile raise on bytes that are not what they should be.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
-def save_partition(path: str | os.PathLike[str], partition: Partition) -> None:
-    """Write `partition`; the file appears whole or not at all."""
-    kind = np.uint16 if partition.workers <= 2**16 else np.uint32
-    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+
+def save_partition(path: PathLike, partition: Partition) -> None:
+    """Write `partition`; the file appears whole or not at all. `FormatError` if it cannot be written."""
+    about = (_FORMAT, str(partition.workers), partition.method, str(partition.seed), partition.fingerprint)
+    with replacing(path) as unfinished, unfinished.open("xb") as stream:
         np.savez_compressed(
             stream,
-            owners=np.concatenate(partition.owners).astype(kind),
+            owners=np.concatenate(partition.owners).astype(np.min_scalar_type(partition.workers - 1)),
             widths=np.array([owners.size for owners in partition.owners], np.int64),
-            about=np.array([str(partition.workers), partition.method, str(partition.seed), partition.fingerprint]),
+            about=np.array(about),
         )
 
 
-def load_partition(path: str | os.PathLike[str]) -> Partition:
-    """What `save_partition` wrote; `FormatError` if the file is anything else. Nothing is unpickled."""
-    file = os.fspath(path)
+def load_partition(path: PathLike) -> Partition:
+    """What `save_partition` wrote; `FormatError` naming the file if it is anything else. Nothing is unpickled."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            owners, widths, about = (archive[name] for name in ("owners", "widths", "about"))
-        return _partition(owners, widths, [str(word) for word in about])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, NotImplementedError, PlanError) as error:
-        raise FormatError(f"not a partition file: {error}", file=file) from error
+        return _partition(*_arrays(path))
+    except _UNREADABLE as error:
+        reason = error.message if isinstance(error, InputError) else first_line(error)
+        raise FormatError(f"not a partition that can be read: {reason}", file=str(path)) from error
 
 
-def _partition(owners: np.ndarray[Any, Any], widths: np.ndarray[Any, Any], about: list[str]) -> Partition:
-    sound = owners.ndim == widths.ndim == 1 and widths.size > 1 and widths.dtype == np.int64 and len(about) == 4
-    if not sound or widths.min() < 0 or widths.sum() != owners.size or owners.dtype.kind != "u":
-        raise ValueError("its arrays do not fit together")
-    workers, method, seed, fingerprint = about
+def _arrays(path: PathLike) -> list[npt.NDArray[Any]]:
+    with open(path, "rb") as stream:
+        with zipfile.ZipFile(stream) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MOST_BYTES:
+            raise InputError(f"it unpacks to {size:,} bytes, {_MOST_BYTES:,} are the most")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as arrays:
+            return [np.asarray(arrays[name]) for name in _NAMES]
+
+
+def _partition(owners: npt.NDArray[Any], widths: npt.NDArray[Any], about: npt.NDArray[Any]) -> Partition:
+    if about.shape != (5,) or about.dtype.kind != "U" or about[0] != _FORMAT:
+        raise InputError(f"it is not marked as {_FORMAT}")
+    _, workers, method, seed, fingerprint = (str(word) for word in about)
+    _check_words(workers, method, seed, fingerprint)
+    _check_owners(owners, widths, int(workers))
     parts = np.split(owners.astype(np.int32), np.cumsum(widths)[:-1])
     return Partition(int(workers), tuple(parts), method, int(seed), fingerprint)
+
+
+def _check_words(workers: str, method: str, seed: str, fingerprint: str) -> None:
+    sound = {
+        "workers": re.fullmatch(r"[1-9][0-9]{0,8}", workers),
+        "method": re.fullmatch(r"[ -~]{1,100}", method),
+        "seed": re.fullmatch(r"-?[0-9]{1,20}", seed),
+        "fingerprint": re.fullmatch(r"([0-9a-f]{64})?", fingerprint),
+    }
+    for name, match in sound.items():
+        if match is None:
+            raise InputError(f"its {name} is damaged")
+
+
+def _check_owners(owners: npt.NDArray[Any], widths: npt.NDArray[Any], workers: int) -> None:
+    if widths.ndim != 1 or widths.dtype.kind != "i" or widths.size < 2 or widths.min() < 0:
+        raise InputError("its widths are not those of a network")
+    if owners.ndim != 1 or owners.dtype.kind != "u":
+        raise InputError(f"its owners are {owners.dtype} of shape {owners.shape}, not one row of ranks")
+    # As Python numbers: a sum of hostile widths may pass 2^63.
+    if sum(widths.tolist()) != owners.size:
+        raise InputError(f"it has {owners.size} owners, which is not the sum of its widths")
+    if owners.size and int(owners.max()) >= workers:
+        raise InputError(f"it names rank {owners.max()}, the last is {workers - 1}")

@@ -6,24 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from fsdcore.network import Layer, Network
 from fsdcore.partition.base import Owners, Partition
 
 __all__ = ["QualityReport", "quality"]
 
+IntArray = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class QualityReport:
     """What a run of the partition would cost.
 
-    - `rows_sent`: activation rows that workers send each other, for each batch; `rows_sent_per_layer` by layer
+    - `rows_sent`: activation rows that workers send each other, for each batch; `rows_sent_per_layer` by layer, 0 for
+      layer 1, whose input comes from the store
     - `input_rows_read`: input rows that workers read from the store, summed over ranks
     - `input_rows_moved`: those of them that another rank owns: what the paper would send for layer 1
     - `pairs`: (source, target, layer) that talk: messages of a batch
     - `load_imbalance`: by layer, the largest load (nonzeros of a rank's rows) over the mean
-    - `memory_bytes`: by rank, weights with their indices, and biases
+    - `memory_bytes`: by rank, what its part of the plan takes: weights with their indices, and biases
     """
 
     workers: int
@@ -53,51 +55,65 @@ class QualityReport:
         return "\n".join(self.lines())
 
 
-def _crossings(layer: Layer, before: Owners, after: Owners, workers: int) -> npt.NDArray[np.int64]:
+def _crossings(layer: Layer, before: Owners, after: Owners, workers: int) -> IntArray:
     """`(workers, workers)`: how many rows of the source (first index) the target reads."""
-    readers = np.repeat(after, np.diff(layer.weights.indptr)).astype(np.int64)
-    used = np.unique(readers * layer.inputs + layer.weights.indices)
-    target, neuron = np.divmod(used, max(layer.inputs, 1))
-    cells = before[neuron].astype(np.int64) * workers + target
+    target = np.repeat(after, np.diff(layer.weights.indptr))
+    reads = np.zeros((workers, layer.inputs), np.bool_)
+    reads[target, layer.weights.indices] = True
+    targets, neurons = np.nonzero(reads)
+    cells = before[neurons].astype(np.int64) * workers + targets
     return np.bincount(cells, minlength=workers * workers).reshape(workers, workers)
 
 
-def _loads(layer: Layer, after: Owners, workers: int) -> npt.NDArray[np.float64]:
-    weights = np.diff(layer.weights.indptr).astype(np.float64)
-    return np.bincount(after, weights=weights, minlength=workers).astype(np.float64)
+def _loads(layer: Layer, after: Owners, workers: int) -> IntArray:
+    """The nonzeros of each rank's rows."""
+    sizes = np.diff(layer.weights.indptr).astype(np.float64)
+    return np.bincount(after, weights=sizes, minlength=workers).astype(np.int64)
 
 
-def _imbalance(loads: npt.NDArray[np.float64]) -> float:
+def _imbalance(loads: IntArray) -> float:
     return float(loads.max() / loads.mean()) if loads.any() else 1.0
 
 
-def _memory(
-    weights: sp.csr_array, rows: npt.NDArray[np.int64], loads: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    return loads * (weights.data.itemsize + weights.indices.itemsize) + rows * 8
+def _memory(loads: IntArray, rows: IntArray, blocks: IntArray) -> IntArray:
+    """Bytes by rank of one layer: 4 for a value, an index, a row end of each block and a bias."""
+    return 4 * (2 * loads + blocks * (rows + 1) + rows)
+
+
+def _all_memory(loads: list[IntArray], partition: Partition, crossings: list[IntArray]) -> IntArray:
+    workers = partition.workers
+    total = np.zeros(workers, np.int64)
+    for number, (load, after, crossing) in enumerate(zip(loads, partition.owners[1:], crossings, strict=True)):
+        # The local block, and one for each rank that rows come from; no rank sends the input.
+        sources = np.count_nonzero(_sent(crossing), axis=0) if number else np.zeros(workers, np.int64)
+        total += _memory(load, np.bincount(after, minlength=workers), 1 + sources)
+    return total
+
+
+def _sent(crossing: IntArray) -> IntArray:
+    """`crossing` without what ranks read of their own."""
+    return crossing - np.diag(np.diag(crossing))
 
 
 def quality(network: Network, partition: Partition) -> QualityReport:
     """What `partition` would cost for `network`; `PlanError` if they do not fit."""
     partition.check(network)
-    workers, owners = partition.workers, partition.owners
+    workers, layers, owners = partition.workers, network.layers, partition.owners
     crossings = [
         _crossings(layer, before, after, workers)
-        for layer, before, after in zip(network.layers, owners, owners[1:], strict=False)
+        for layer, before, after in zip(layers, owners[:-1], owners[1:], strict=True)
     ]
-    loads = [_loads(layer, after, workers) for layer, after in zip(network.layers, owners[1:], strict=True)]
-    rows = [np.bincount(after, minlength=workers) for after in owners[1:]]
-    memory = sum(_memory(layer.weights, r, load) for layer, r, load in zip(network.layers, rows, loads, strict=True))
-    moved = [int(crossing.sum() - np.trace(crossing)) for crossing in crossings]
-    talk = [int(np.count_nonzero(c) - np.count_nonzero(np.diag(c))) for c in crossings[1:]]
+    loads = [_loads(layer, after, workers) for layer, after in zip(layers, owners[1:], strict=True)]
+    sent = [_sent(crossing) for crossing in crossings]
+    per_layer = (0, *(int(rows.sum()) for rows in sent[1:]))
     return QualityReport(
         workers=workers,
         method=partition.method,
-        rows_sent=sum(moved[1:]),
-        rows_sent_per_layer=(0, *moved[1:]),
+        rows_sent=sum(per_layer),
+        rows_sent_per_layer=per_layer,
         input_rows_read=int(crossings[0].sum()),
-        input_rows_moved=moved[0],
-        pairs=sum(talk),
+        input_rows_moved=int(sent[0].sum()),
+        pairs=sum(int(np.count_nonzero(rows)) for rows in sent[1:]),
         load_imbalance=tuple(_imbalance(load) for load in loads),
-        memory_bytes=tuple(np.asarray(memory).astype(int).tolist()),
+        memory_bytes=tuple(_all_memory(loads, partition, crossings).tolist()),
     )

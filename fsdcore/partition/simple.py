@@ -27,13 +27,16 @@ def _loads(network: Network) -> list[npt.NDArray[np.integer]]:
 
 
 def block(network: Network, workers: int, seed: int, observer: Observer) -> list[Owners]:
-    """Consecutive ranges of neurons, of equal nonzeros. The seed is not used."""
-    del seed, observer
-    return [balanced_ranges(loads, workers) for loads in _loads(network)]
+    """Consecutive ranges of neurons, of equal nonzeros: a rank is over the mean by a row at most, or a little more."""
+    del seed
+    owners = [balanced_ranges(loads, workers) for loads in _loads(network)]
+    observer.progress("partition", len(network), len(network))
+    return owners
 
 
 def random(network: Network, workers: int, seed: int, observer: Observer) -> list[Owners]:
-    """Neurons dealt out in random order, the same number to each rank."""
-    del observer
+    """Neurons dealt out in random order, the same number to each rank, or one more."""
     rng = np.random.default_rng(seed)
-    return [rng.permutation(np.arange(width) % workers).astype(np.int32) for width in network.widths]
+    owners = [rng.permutation(np.arange(width) % workers).astype(np.int32) for width in network.widths]
+    observer.progress("partition", len(network), len(network))
+    return owners
