@@ -240,7 +240,7 @@ _ARRAYS = {
 def _check_arrays(arrays: Arrays) -> None:
     """`WireError` unless the arrays fit together; what blocks hold is looked at as they are made."""
     for name, kind in _ARRAYS.items():
-        if (arrays[name].dtype, arrays[name].ndim) != kind:
+        if (arrays[name].dtype.name, arrays[name].ndim) != kind:
             raise WireError(f"a plan whose array {name} is damaged")
     bounds, sources = arrays["bias"].size + 1, arrays["remote.ranks"]
     targets, counts = arrays["send.ranks"], arrays["send.counts"]

@@ -1,8 +1,8 @@
 """Objects made of segments that can be read one at a time.
 
 Layout: 4 bytes magic ``FSDS``, 4 bytes length of the index and 4 bytes its CRC-32 (little endian), the index as JSON,
-then the segments one after another, each compressed, with a checksum. A reader asks for the front of the object, which usually holds the index and, for a
-small object, everything; then for the ranges it needs.
+then the segments one after another, each compressed, with a checksum. A reader asks for the front of the object, which
+usually holds the index and, for a small object, everything; then for the ranges it needs.
 """
 
 from __future__ import annotations

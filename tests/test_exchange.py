@@ -194,7 +194,7 @@ def test_inputs_that_contradict_themselves_are_refused(data: bytes) -> None:
 
 
 def rows_of(values: list[list[float]], columns: list[int]) -> Rows:
-    return Rows(np.array(columns, np.int32), np.array(values, np.float32).reshape(-1, len(columns)))
+    return Rows(np.array(columns, np.int32), np.array(values, np.float32).reshape(len(values), len(columns)))
 
 
 @pytest.mark.parametrize("rows", [rows_of([[1, 0], [0, -2], [3, 4]], [1, 4]), rows_of([[], [], []], [])])

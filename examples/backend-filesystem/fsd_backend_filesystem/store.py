@@ -13,13 +13,16 @@ from fsdcore.capabilities import StoreCapabilities
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
 from fsdcore.store import Store, check_key
 
+__all__ = ["CAPABILITIES", "FilesystemStore"]
+
+CAPABILITIES = StoreCapabilities(durable=True, shared=True)
 # A quoted key has no "=": a name that ends in one is an object, one that begins with it is not finished.
 _END = "="
 _LONGEST_NAME = 200
 
 
-def write_aside(folder: Path, data: bytes) -> Path:
-    """Write `data` to a new file of `folder`, whole before it is given the name under which others look for it."""
+def _write_aside(folder: Path, data: bytes) -> Path:
+    """Write `data` to a new file of `folder`, whole before it gets the name under which others look for it."""
     handle, name = tempfile.mkstemp(prefix=_END, suffix="~", dir=folder)
     with os.fdopen(handle, "wb") as stream:
         stream.write(data)
@@ -53,7 +56,7 @@ class FilesystemStore(Store):
 
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities(durable=True, shared=True)
+        return CAPABILITIES
 
     def _file(self, key: str) -> Path:
         name = quote(check_key(key), safe="")
@@ -63,8 +66,9 @@ class FilesystemStore(Store):
     def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
         file = self._file(key)
         with _translated(key):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside = write_aside(file.parent, data)
+            if file.parent != self._root:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            aside = _write_aside(file.parent, data)
             try:
                 # Both are atomic: a link fails where there is a file, a replacement takes its place.
                 (os.link if if_absent else os.replace)(aside, file)
