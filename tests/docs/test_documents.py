@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+
+from fsdcore.radixnet import radixnet
 
 ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -71,6 +74,18 @@ def follow(document: str, folder: Path) -> None:
 def test_a_newcomer_can_follow_the_document(document: str, tmp_path: Path) -> None:
     follow(document, tmp_path)
     assert (tmp_path / "outputs.npz").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_reference_run_as_shown(tmp_path: Path) -> None:
+    layers = tmp_path / "data"
+    layers.mkdir()
+    for number, layer in enumerate(radixnet(1024, 2).layers, start=1):
+        neurons, inputs = layer.weights.nonzero()
+        lines = np.column_stack([inputs + 1, neurons + 1, layer.weights.data])
+        np.savetxt(layers / f"n1024-l{number}.tsv", lines, fmt=["%d", "%d", "%.6f"], delimiter="\t")
+    follow("docs/cli.md", tmp_path)
+    assert (tmp_path / "categories.tsv").exists()
 
 
 def test_the_backend_of_the_document_passes_its_suites(tmp_path: Path) -> None:
