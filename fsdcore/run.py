@@ -31,7 +31,7 @@ __all__ = ["Done", "execute"]
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 10.0
 # What a lease outlasts its run by: workers end by themselves when the run's time is over.
 _LEASE_MARGIN_SECONDS = 30.0
 

@@ -149,7 +149,8 @@ class _Worker:
         failure = failure_of(error, invocation.rank, SYSTEM_CLOCK.wall(), trace)
         failure = msgspec.structs.replace(failure, layer=failure.layer or self._recorder.layer or None)
         self._try_to(error, lambda: self._abort(error, failure.layer))
-        self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
+        if not _stopped_by_the_client(error):
+            self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
 
     def _try_to(self, error: Exception, tell: Callable[[], None]) -> None:
         try:
@@ -168,3 +169,8 @@ class _Worker:
         self._messenger.abort(
             AbortNotice(rank=invocation.rank, layer=layer, batch=self._batch, error=name, message=message)
         )
+
+
+def _stopped_by_the_client(error: Exception) -> bool:
+    """Whether there is nobody left to tell: the client has stopped the run, and may have removed its objects."""
+    return isinstance(error, AbortedError) and error.peer is None
