@@ -17,6 +17,7 @@
     │   ├── FrameTooLargeError          a frame or publish over the channel's limits
     │   └── WireError                   bytes that are not a sound frame
     ├── ComputeError                    a worker could not be started
+    ├── ServerError                     a server on this machine did not start, or ended
     └── RunError                        a run that did not finish; exit code 1
         ├── DeadlineError (TimeoutError)
         ├── WorkerFailedError           a worker ended with an error, or ended without a word
@@ -49,6 +50,7 @@ __all__ = [
     "PreconditionError",
     "RunCancelledError",
     "RunError",
+    "ServerError",
     "StoreError",
     "WireError",
     "WorkerFailedError",
@@ -178,6 +180,10 @@ class WireError(ChannelError):
 
 class ComputeError(FsdError):
     """A worker could not be started."""
+
+
+class ServerError(FsdError):
+    """A server on this machine, such as an emulator of a service, did not start or ended."""
 
 
 class RunError(FsdError):
