@@ -8,6 +8,7 @@
     │   ├── FormatError                 a file: carries `file` and `line`
     │   ├── PlanError                   a partition or plan that does not fit network or run
     │   ├── BackendNotFoundError        no backend of that name is registered
+    │   ├── DeploymentMissingError      there is no deployment of that name, or it is not ready
     │   └── MissingExtraError           the backend is known, its packages are not installed
     ├── StoreError                      the object store
     │   ├── KeyMissingError             no object at the key
@@ -17,6 +18,7 @@
     │   ├── FrameTooLargeError          a frame or publish over the channel's limits
     │   └── WireError                   bytes that are not a sound frame
     ├── ComputeError                    a worker could not be started
+    ├── DeploymentError                 resources could not be made or removed
     ├── ServerError                     a server on this machine did not start, or ended
     └── RunError                        a run that did not finish; exit code 1
         ├── DeadlineError (TimeoutError)
@@ -40,6 +42,8 @@ __all__ = [
     "ComputeError",
     "ConfigError",
     "DeadlineError",
+    "DeploymentError",
+    "DeploymentMissingError",
     "FormatError",
     "FrameTooLargeError",
     "FsdError",
@@ -146,6 +150,10 @@ class BackendNotFoundError(InputError):
     """No backend of that name is registered under the entry point group ``fsdcore.backends``."""
 
 
+class DeploymentMissingError(InputError):
+    """There is no deployment of that name, or it is not ready; the text names the command."""
+
+
 class MissingExtraError(InputError):
     """The part asked for is known but its packages are not installed; the text names the command."""
 
@@ -184,6 +192,10 @@ class ComputeError(FsdError):
 
 class ServerError(FsdError):
     """A server on this machine, such as an emulator of a service, did not start or ended."""
+
+
+class DeploymentError(FsdError):
+    """The resources of a deployment could not be made, looked at or removed."""
 
 
 class RunError(FsdError):
