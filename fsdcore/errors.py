@@ -9,6 +9,7 @@
     │   ├── PlanError                   a partition or plan that does not fit network or run
     │   ├── BackendNotFoundError        no backend of that name is registered
     │   ├── DeploymentMissingError      there is no deployment of that name, or it is not ready
+    │   ├── CredentialsError            none, or such as the provider does not take; also an AccessDeniedError
     │   └── MissingExtraError           the backend is known, its packages are not installed
     ├── StoreError                      the object store
     │   ├── KeyMissingError             no object at the key
@@ -41,6 +42,7 @@ __all__ = [
     "ChannelError",
     "ComputeError",
     "ConfigError",
+    "CredentialsError",
     "DeadlineError",
     "DeploymentError",
     "DeploymentMissingError",
@@ -172,6 +174,10 @@ class PreconditionError(StoreError):
 
 class AccessDeniedError(StoreError):
     """The store refused: credentials are missing or not sufficient."""
+
+
+class CredentialsError(AccessDeniedError, InputError):
+    """There are no credentials, or such as the provider does not take; the text says how to get some."""
 
 
 class ChannelError(FsdError):
