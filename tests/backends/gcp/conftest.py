@@ -1,0 +1,40 @@
+"""Google Cloud on this machine, started once for all tests of a process; each test finds it empty of faults and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from backends.gcp.emulator.pubsub import PubsubServer
+from backends.gcp.emulator.storage import StorageFaults, StorageServer
+
+PROJECT = "local-project"
+REGION = "europe-west1"
+
+
+@pytest.fixture(scope="session")
+def _storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageServer]:
+    with StorageServer(tmp_path_factory.mktemp("storage")) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud_storage(_storage_server: StorageServer) -> StorageServer:
+    """Cloud Storage. Buckets of other tests may be there: use names of your own."""
+    _storage_server.faults = StorageFaults()
+    _storage_server.log.clear()
+    return _storage_server
+
+
+@pytest.fixture(scope="session")
+def _pubsub_server() -> Iterator[PubsubServer]:
+    with PubsubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def pubsub(_pubsub_server: PubsubServer) -> PubsubServer:
+    """Pub/Sub, empty."""
+    _pubsub_server.reset()
+    return _pubsub_server
