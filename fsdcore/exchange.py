@@ -10,6 +10,7 @@ a worker reads those segments that hold rows it needs.
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -46,6 +47,8 @@ __all__ = [
 
 _SEGMENT_NONZEROS = 1 << 20
 _WHOLE = 1 << 40
+
+_Kind = TypeVar("_Kind")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,30 +97,63 @@ def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> No
     store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]}))
 
 
-def _pick(arrays: Arrays, rows: Index, samples: int) -> sp.csr_array:
-    counts, columns, data = arrays["counts"], arrays["samples"], arrays["data"]
-    data = np.full(columns.size, data[0], np.float32) if data.size == 1 != columns.size else data
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    if counts.min(initial=0) < 0 or indptr[-1] != columns.size or not _within(columns, samples):
-        raise WireError("inputs that are damaged")
-    return sp.csr_array(sp.csr_array((data, columns, indptr), shape=(counts.size, samples))[rows])
+class _About(msgspec.Struct, frozen=True):
+    """What the object of a batch says of itself: where its segments begin and end, and its samples."""
+
+    bounds: list[int]
+    samples: int
 
 
-def _within(columns: Index, samples: int) -> bool:
-    return columns.size == 0 or 0 <= int(columns.min()) <= int(columns.max()) < samples
+def _about(reader: SegmentReader, batch: int, samples: int) -> Index:
+    """The bounds of the segments, checked."""
+    try:
+        about = msgspec.convert(reader.about, _About)
+    except msgspec.ValidationError as error:
+        raise WireError(f"the inputs of batch {batch} are damaged: {error}") from error
+    if about.samples != samples:
+        raise WireError(f"the inputs of batch {batch} have {about.samples} samples, not {samples}")
+    rising = all(low <= high for low, high in itertools.pairwise([0, *about.bounds, 2**31 - 1]))
+    if len(about.bounds) != len(reader) + 1 or about.bounds[0] != 0 or not rising:
+        raise WireError(f"the inputs of batch {batch} are damaged: their segments do not meet")
+    return np.array(about.bounds, np.int32)
+
+
+_ARRAYS = {"counts": "int32", "samples": "int32", "data": "float32"}
+
+
+def _rows(arrays: Arrays, neurons: int, samples: int) -> sp.csr_array:
+    """A segment of `neurons` rows, checked: scipy reads out of bounds where indices lie."""
+    found = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+    if any(found.get(name) != (kind, 1) for name, kind in _ARRAYS.items()):
+        raise WireError("a segment of inputs that lacks what it needs")
+    counts, columns, data = (arrays[name] for name in _ARRAYS)
+    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    sound = (
+        counts.size == neurons
+        and counts.min(initial=0) >= 0
+        and indptr[-1] == columns.size
+        and (columns.size == 0 or 0 <= int(columns.min()) <= int(columns.max()) < samples)
+        and data.size in ({1, columns.size} if columns.size else {0})
+    )
+    if not sound:
+        raise WireError("a segment of inputs that contradicts itself")
+    values = np.array(np.broadcast_to(data, columns.shape))
+    return sp.csr_array((values, columns, indptr), shape=(neurons, samples))
 
 
 def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> sp.csr_array:
     """The given input neurons of a batch, CSR `(len(rows), samples)`; `WireError` if the object is damaged."""
     reader = SegmentReader(store, f"runs/{run}/inputs/{batch}")
-    bounds = np.array(reader.about["bounds"])
-    if reader.about["samples"] != samples:
-        raise WireError(f"the inputs of batch {batch} have {reader.about['samples']} samples, not {samples}")
+    bounds = _about(reader, batch, samples)
+    if rows.size and rows.max() >= bounds[-1]:
+        raise WireError(f"the inputs of batch {batch} have {bounds[-1]} neurons, the plan reads neuron {rows.max()}")
     home = np.searchsorted(bounds, rows, side="right") - 1
     needed = np.unique(home)
     parts: list[sp.csr_array] = []
     for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
-        parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
+        size = int(bounds[number + 1] - bounds[number])
+        segment_rows = _rows(unpack_arrays(segment), size, samples)
+        parts.append(sp.csr_array(segment_rows[rows[home == number] - bounds[number]]))
     if not parts:
         return sp.csr_array(np.empty((0, samples), np.float32))
     return sp.csr_array(sp.vstack(parts, format="csr"))
@@ -143,8 +179,8 @@ def write_done(store: Store, run: str, records: list[WorkerRecord]) -> None:
 
 
 def read_done(store: Store, run: str) -> list[WorkerRecord]:
-    """What every worker did."""
-    return msgspec.json.decode(store.get(f"runs/{run}/end/done"), type=list[WorkerRecord])
+    """What every worker did; `WireError` if the object is damaged."""
+    return _decoded(store, f"runs/{run}/end/done", list[WorkerRecord])
 
 
 def write_failure(store: Store, run: str, failure: Failure) -> None:
@@ -153,8 +189,15 @@ def write_failure(store: Store, run: str, failure: Failure) -> None:
 
 
 def read_failure(store: Store, key: str) -> Failure:
-    """What `write_failure` wrote at `key`."""
-    return msgspec.json.decode(store.get(key), type=Failure)
+    """What `write_failure` wrote at `key`; `WireError` if it is damaged."""
+    return _decoded(store, key, Failure)
+
+
+def _decoded(store: Store, key: str, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.json.decode(store.get(key), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"object {key} is damaged: {error}") from error
 
 
 def failure_of(error: BaseException, rank: int, at: float, trace: str = "") -> Failure:
