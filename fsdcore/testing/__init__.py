@@ -1,11 +1,12 @@
 """For authors of backends: suites that check the contracts, and faults to run under.
 
-Subclass `StoreTests`, `ChannelTests` and `BackendTests` in your own tests and give each the fixture it asks for; wrap
-your backend in a `FaultyBackend` to see that runs stay right when the service misbehaves. Needs pytest.
+Subclass `StoreTests`, `ChannelTests`, `ComputeTests` and `BackendTests` in your own tests and give each the fixture it
+asks for; wrap your backend in a `FaultyBackend` to see that runs stay right when the service misbehaves. Needs pytest.
 """
 
 from fsdcore.testing.backends import BackendTests
 from fsdcore.testing.channels import ChannelTests
+from fsdcore.testing.computes import ComputeTests
 from fsdcore.testing.faults import (
     CrashWorker,
     Delay,
@@ -21,6 +22,7 @@ from fsdcore.testing.stores import StoreTests
 __all__ = [
     "BackendTests",
     "ChannelTests",
+    "ComputeTests",
     "CrashWorker",
     "Delay",
     "DropUntilRedelivery",

@@ -1,4 +1,4 @@
-"""What every backend must do as a whole: compute that starts workers, and runs that are right."""
+"""What every backend must do as a whole: runs that are right, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import pytest
 
 from fsdcore.activations import TANH, clipped_relu
 from fsdcore.backend import Backend
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Invocation
 from fsdcore.config import RunSettings
 from fsdcore.errors import ConfigError, FsdError
-from fsdcore.exchange import write_inputs
 from fsdcore.session import Session
 from fsdcore.testing.networks import random_inputs, random_network
 from fsdcore.verify import compare
-from fsdcore.wire import new_run_id
 
 __all__ = ["BackendTests"]
 
@@ -52,46 +48,9 @@ class BackendTests:
         with pytest.raises(ConfigError, match="no channel 'pigeon'"):
             backend.check_channel("pigeon")
 
-    def test_starting_a_rank_twice_does_no_harm(self, backend: Backend) -> None:
-        model = self.session(backend, backend.channels[0], 1).load(_NETWORK)
-        invocation = self.invocation(model.plan)
-        write_inputs(backend.store, invocation.run, 0, _INPUTS)
-        backend.compute.invoke(invocation)
-        self.await_end(backend, invocation.run)
-        backend.compute.invoke(invocation)
-        if backend.compute.capabilities.reports_exit:
-            deadline = Deadline.after(30.0)
-            while len(backend.compute.exits(invocation.run)) < 2 and not deadline.passed():
-                SYSTEM_CLOCK.sleep(0.01)
-            assert [end.error for end in backend.compute.exits(invocation.run)] == [None, None]
-        assert backend.store.list(f"runs/{invocation.run}/end/") == [f"runs/{invocation.run}/end/done"]
-
     def test_a_worker_that_fails_is_reported(self, backend: Backend) -> None:
         model = self.session(backend, backend.channels[0], 1).load(_NETWORK)
         backend.store.delete([f"plans/{model.plan}/0"])
         with pytest.raises(FsdError) as caught:
             model.run(_INPUTS)
         assert caught.value.rank == 0
-
-    def invocation(self, plan: str) -> Invocation:
-        """A serial run of the suite's network."""
-        return Invocation(
-            run=new_run_id(),
-            rank=0,
-            workers=1,
-            channel="queue",
-            lane=0,
-            plan=plan,
-            batches=(int(_INPUTS.shape[0]),),
-            branching=2,
-            deadline_seconds=30.0,
-            run_seconds=60.0,
-            started=SYSTEM_CLOCK.wall(),
-        )
-
-    def await_end(self, backend: Backend, run: str) -> None:
-        """Wait until the run says how it ended."""
-        deadline = Deadline.after(60.0)
-        while not backend.store.list(f"runs/{run}/end/"):
-            assert not deadline.passed(), "the worker did not end"
-            SYSTEM_CLOCK.sleep(0.01)

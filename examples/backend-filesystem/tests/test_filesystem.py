@@ -8,7 +8,7 @@ from fsd_backend_filesystem.store import FilesystemStore
 
 from fsdcore.backend import Backend
 from fsdcore.store import Store
-from fsdcore.testing import BackendTests, ChannelTests, StoreTests
+from fsdcore.testing import BackendTests, ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
 
 
@@ -26,7 +26,7 @@ class TestChannel(ChannelTests):
         return lambda address: backend.open_channel(kind, address)
 
 
-class TestBackend(BackendTests):
+class TestBackend(ComputeTests, BackendTests):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Backend:
         return FilesystemBackend(FilesystemSettings(str(tmp_path)))

@@ -15,7 +15,7 @@ from backends.local.memory_store import MemoryStore
 from fsdcore.backend import Backend
 from fsdcore.errors import ConfigError, StoreError
 from fsdcore.store import Store
-from fsdcore.testing import BackendTests, ChannelTests, StoreTests
+from fsdcore.testing import BackendTests, ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
 
 
@@ -68,7 +68,7 @@ class TestObjectChannel(ChannelTests):
         return lambda address: backend.open_channel("object", address)
 
 
-class TestLocalBackend(BackendTests):
+class TestLocalBackend(ComputeTests, BackendTests):
     @pytest.fixture
     def backend(self) -> Iterator[Backend]:
         backend = LocalBackend()
@@ -76,7 +76,7 @@ class TestLocalBackend(BackendTests):
         backend.close()
 
 
-class TestLocalBackendOnADirectory(BackendTests):
+class TestLocalBackendOnADirectory(ComputeTests, BackendTests):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[Backend]:
         settings = LocalSettings(path=str(tmp_path), publishes_in_flight=3, background_receive=True)
