@@ -57,8 +57,8 @@ class Channel(ABC):
 
     **Blocking.** `send` blocks until the service has taken the frames. `receive` blocks until at least one frame
     is there or the deadline has passed, and then returns what there is, perhaps nothing: an empty return is not
-    an error. `send` may be called from several threads at once, and at the same time as `receive`; `receive` and
-    `acknowledge` are called from one thread.
+    an error. `send` may be called from several threads at once, and at the same time as `receive`; `receive`,
+    `acknowledge` and `release` are called from one thread.
 
     **Repeating.** `send` may be repeated after an error: doubles do no harm. A frame that was received and not
     acknowledged may come again (`redelivers`), so frames are acknowledged once taken in.
@@ -85,6 +85,12 @@ class Channel(ABC):
     @abstractmethod
     def acknowledge(self, received: Sequence[Received]) -> None:
         """Say that these deliveries have been taken in and need not come again."""
+
+    def release(self, received: Sequence[Received]) -> None:  # noqa: B027 - they come again by themselves
+        """Give back deliveries that are another's, so that they come again at once.
+
+        The default leaves it to the time after which frames come again anyway.
+        """
 
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:  # noqa: B027 - a hint
         """Hint: the caller will wait for messages of `slot` from `sources`.

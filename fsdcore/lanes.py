@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import msgspec
 
 from fsdcore.clock import Clock, Deadline
-from fsdcore.errors import DeadlineError, KeyMissingError, PreconditionError
+from fsdcore.errors import DeadlineError, KeyMissingError, PreconditionError, WireError
 from fsdcore.store import Store
+from fsdcore.wire import new_run_id
 
 __all__ = ["Lease", "lease_lane"]
 
@@ -25,14 +26,18 @@ class _Terms(msgspec.Struct, frozen=True):
     expires: float
 
 
+_NOBODY = _Terms("", 0.0)
+
+
 @dataclass(frozen=True)
 class Lease:
-    """A lane held for a run."""
+    """A lane held for `run`, whose id is above those of all runs that held it before."""
 
     store: Store
     prefix: str
     lane: int
     generation: int
+    run: str
 
     @property
     def key(self) -> str:
@@ -41,7 +46,7 @@ class Lease:
 
     def release(self) -> None:
         """Give the lane back. The object stays until the next holder removes it, so that generations never repeat."""
-        self.store.put(self.key, msgspec.json.encode(_Terms("", 0.0)))
+        self.store.put(self.key, msgspec.json.encode(_Terms(self.run, 0.0)))
 
 
 def _key(prefix: str, lane: int, generation: int) -> str:
@@ -56,46 +61,60 @@ def _generations(store: Store, prefix: str) -> dict[int, list[int]]:
     return found
 
 
-def _free(store: Store, key: str, now: float) -> bool:
+def _terms(store: Store, key: str) -> _Terms | None:
+    """The terms of a lease; None if another took the next generation and removed this one: its lane is held."""
     try:
-        return msgspec.json.decode(store.get(key), type=_Terms).expires <= now
+        return msgspec.json.decode(store.get(key), type=_Terms)
     except KeyMissingError:
-        # Another took the next generation and removed this one: its lane is held.
-        return False
-
-
-def _try_lane(store: Store, prefix: str, lane: int, known: list[int], terms: bytes, now: float) -> Lease | None:
-    latest = max(known, default=0)
-    if known and not _free(store, _key(prefix, lane, latest), now):
         return None
-    lease = Lease(store, prefix, lane, latest + 1)
-    try:
-        store.put(lease.key, terms, if_absent=True)
-    except PreconditionError:
-        return None
-    current = _generations(store, prefix).get(lane, [])
-    if max(current, default=0) != lease.generation:
-        store.delete([lease.key])
-        return None
-    store.delete(_key(prefix, lane, generation) for generation in known if generation < latest)
-    return lease
+    except msgspec.MsgspecError as error:
+        raise WireError(f"object {key} is damaged: {error}; delete it once no run is under way") from error
 
 
-def lease_lane(
-    store: Store, channel: str, lanes: int, run: str, run_seconds: float, deadline: Deadline, clock: Clock
-) -> Lease:
-    """Hold one of `lanes` for `run`, for `run_seconds` at most; wait for one until `deadline`.
+@dataclass(frozen=True)
+class _Lanes:
+    """The lanes of a channel, for one that wants to hold one for `seconds`."""
+
+    store: Store
+    prefix: str
+    seconds: float
+    clock: Clock
+
+    def take_any(self, lanes: int) -> Lease | None:
+        """The first lane that is free."""
+        known = _generations(self.store, self.prefix)
+        leases = (self._take(lane, known.get(lane, [])) for lane in range(lanes))
+        return next((lease for lease in leases if lease is not None), None)
+
+    def _take(self, lane: int, known: list[int]) -> Lease | None:
+        latest = max(known, default=0)
+        last = _terms(self.store, _key(self.prefix, lane, latest)) if known else _NOBODY
+        if last is None or last.expires > self.clock.wall():
+            return None
+        lease = Lease(self.store, self.prefix, lane, latest + 1, new_run_id(last.run))
+        terms = _Terms(lease.run, self.clock.wall() + self.seconds)
+        try:
+            self.store.put(lease.key, msgspec.json.encode(terms), if_absent=True)
+        except PreconditionError:
+            return None
+        if max(_generations(self.store, self.prefix).get(lane, []), default=0) != lease.generation:
+            self.store.delete([lease.key])
+            return None
+        self.store.delete(_key(self.prefix, lane, generation) for generation in known if generation < latest)
+        return lease
+
+
+def lease_lane(store: Store, channel: str, lanes: int, run_seconds: float, deadline: Deadline) -> Lease:
+    """Hold one of `lanes` for a new run, for `run_seconds` at most; wait for one until `deadline`.
 
     `DeadlineError` if all stay taken.
     """
-    prefix = f"lanes/{channel}/"
+    clock = deadline.clock
+    wanted = _Lanes(store, f"lanes/{channel}/", run_seconds, clock)
     while True:
-        terms = msgspec.json.encode(_Terms(run, clock.wall() + run_seconds))
-        known = _generations(store, prefix)
-        for lane in range(lanes):
-            lease = _try_lane(store, prefix, lane, known.get(lane, []), terms, clock.wall())
-            if lease is not None:
-                return lease
+        lease = wanted.take_any(lanes)
+        if lease is not None:
+            return lease
         if deadline.passed():
-            raise DeadlineError(f"all {lanes} lanes of the {channel} channel are taken by other runs", run=run)
+            raise DeadlineError(f"all {lanes} lanes of the {channel} channel are taken by other runs")
         clock.sleep(min(_POLL_SECONDS, deadline.remaining()))

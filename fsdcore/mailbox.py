@@ -66,13 +66,17 @@ class Mailbox:
         self._stopped: Exception | None = None
         self.dropped = 0
 
-    def add(self, frames: Iterable[bytes | memoryview]) -> None:
-        """Take in frames as they came from the channel; `WireError` for one that is not sound."""
+    def add(self, frames: Iterable[bytes | memoryview]) -> list[int]:
+        """Take in frames as they came from the channel; `WireError` for one that is not sound.
+
+        Returns the positions of those that are of a younger run: they are not this run's to throw away.
+        """
         parsed = [parse_frame(data) for data in frames]
         with self._changed:
             for frame in parsed:
                 self._add(frame)
             self._changed.notify_all()
+        return [position for position, frame in enumerate(parsed) if frame.run > self._run]
 
     def _add(self, frame: Frame) -> None:
         if frame.run != self._run:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from fsdcore.channel import Address, Channel, Outgoing, Slot
+from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
-from fsdcore.errors import DeadlineError, FsdError
+from fsdcore.errors import DeadlineError, FsdError, RunError, WireError
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.packing import pack
 from fsdcore.record import Recorder
@@ -142,7 +142,22 @@ class Messenger:
         received = self._channel.receive(deadline)
         self._recorder.add("receives")
         if received:
-            self._mailbox.add(item.data for item in received)
+            self._take_in(received)
+
+    def _take_in(self, received: Sequence[Received]) -> None:
+        try:
+            younger = set(self._mailbox.add(item.data for item in received))
+        except WireError:
+            # Or it would come again, and end the next run of this lane as well.
+            self._acknowledge(received)
+            raise
+        self._acknowledge([item for position, item in enumerate(received) if position not in younger])
+        if younger:
+            self._channel.release([received[position] for position in sorted(younger)])
+            raise RunError("this run has outlived its lease: a younger run has its lane")
+
+    def _acknowledge(self, received: Sequence[Received]) -> None:
+        if received:
             self._channel.acknowledge(received)
             self._recorder.add("acknowledges")
 

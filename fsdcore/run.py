@@ -76,7 +76,7 @@ class _Run:
     def __init__(self, backend: Backend, request: Request) -> None:
         self._backend, self._request = backend, request
         self._settings = request.settings
-        self.id = new_run_id()
+        self.id = ""
         self._counts: dict[str, int] = {}
         self._store = CountingStore(backend.store, self._count)
         self._lease: Lease | None = None
@@ -89,6 +89,7 @@ class _Run:
         begin = time.perf_counter()
         deadline = Deadline.after(self._settings.run_seconds)
         lane = self._take_lane(deadline)
+        self.id = self._lease.run if self._lease else new_run_id()
         for batch, inputs in enumerate(self._request.batches):
             write_inputs(self._store, self.id, batch, inputs)
         self._started = True
@@ -107,7 +108,7 @@ class _Run:
         if lanes is None:
             return 0
         seconds = self._settings.run_seconds + _LEASE_MARGIN_SECONDS
-        self._lease = lease_lane(self._backend.store, channel, lanes, self.id, seconds, deadline, SYSTEM_CLOCK)
+        self._lease = lease_lane(self._backend.store, channel, lanes, seconds, deadline)
         return self._lease.lane
 
     def _invocation(self, lane: int, deadline: Deadline) -> Invocation:
@@ -205,7 +206,8 @@ class _Run:
     def clean(self) -> None:
         """Remove the run's objects and give the lane back; a store that refuses is no reason to lose a result."""
         try:
-            self._backend.store.delete(self._backend.store.list(f"runs/{self.id}/"))
+            if self.id:
+                self._backend.store.delete(self._backend.store.list(f"runs/{self.id}/"))
             if self._lease is not None:
                 self._lease.release()
         except (StoreError, ChannelError):

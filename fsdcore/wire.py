@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fsdcore.channel import Slot
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import FrameTooLargeError, WireError
 
@@ -64,6 +65,7 @@ _HEADER = struct.Struct("<2sBBBBQIIIIHHII")
 HEADER_BYTES = _HEADER.size
 _CRC_AT = HEADER_BYTES - 4
 _MAX_PIECES = 0xFFFF
+_RANDOM_BITS = 20
 
 
 class Body(NamedTuple):
@@ -87,9 +89,14 @@ class Frame:
     data: memoryview
 
 
-def new_run_id() -> str:
-    """A fresh run id: 16 hex digits, 64 random bits."""
-    return secrets.token_hex(8)
+def new_run_id(after: str = "") -> str:
+    """A fresh run id: 16 hex digits, 44 bits of milliseconds and 20 random ones; above `after` whatever the clock says.
+
+    So of two runs that hold one lane in turn the younger has the larger id, and a worker can tell left-over frames of
+    an older run from those of a younger one, which are not its own to throw away.
+    """
+    fresh = (int(1000 * SYSTEM_CLOCK.wall()) << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
+    return f"{max(fresh, int(after or '0', 16) + 1):016x}"
 
 
 def make_body(plain: bytes, level: int = 1) -> Body:

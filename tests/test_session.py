@@ -166,6 +166,16 @@ def test_two_runs_of_one_session_at_once_do_not_mix(make_session: SessionMaker) 
         assert compare(result.outputs, network.infer(x)) == []
 
 
+def test_runs_in_a_row_on_one_lane_leave_each_other_their_frames(make_session: SessionMaker) -> None:
+    network = random_network((20, 24, 24, 20))
+    local = LocalSettings(lanes=1, background_receive=True, publishes_in_flight=2)
+    with make_session(workers=4, settings=local) as session:
+        model = session.load(network)
+        for seed in range(8):
+            x = random_inputs(15, 20, seed=seed)
+            assert compare(model.run(x).outputs, network.infer(x)) == []
+
+
 def test_inputs_that_do_not_fit_are_refused(make_session: SessionMaker) -> None:
     with make_session(workers=2) as session:
         model = session.load(random_network((6, 7, 5)))

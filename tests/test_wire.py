@@ -156,3 +156,10 @@ def test_any_bytes_are_refused_with_a_wire_error(data: bytes) -> None:
 
 def test_run_ids_are_fresh() -> None:
     assert len({new_run_id() for _ in range(100)}) == 100
+
+
+def test_a_run_id_is_above_the_one_it_follows_whatever_the_clock_says() -> None:
+    ahead = new_run_id(after=f"{2**63:016x}")
+    assert ahead > f"{2**63:016x}"
+    assert new_run_id() < ahead < new_run_id(after=ahead)
+    assert {len(ahead), len(new_run_id())} == {16}

@@ -82,6 +82,14 @@ class Queue:
                 if isinstance(item.token, int):
                     self._hidden.pop(item.token, None)
 
+    def release(self, received: Sequence[Received]) -> None:
+        """Show these deliveries again."""
+        with self._changed:
+            for item in received:
+                if isinstance(item.token, int) and item.token in self._hidden:
+                    self._visible.append(self._hidden.pop(item.token).data)
+            self._changed.notify_all()
+
     def purge(self) -> int:
         """Forget everything; returns how many frames that were."""
         with self._changed:
@@ -149,6 +157,9 @@ class LocalQueueChannel(Channel):
 
     def acknowledge(self, received: Sequence[Received]) -> None:
         self._own().acknowledge(received)
+
+    def release(self, received: Sequence[Received]) -> None:
+        self._own().release(received)
 
     def purge(self) -> int:
         return self._own().purge()

@@ -101,6 +101,20 @@ class ChannelTests:
         self.make_redelivery_due()
         assert [item.data for item in self.collect(target, 1)] == [data]
 
+    def test_released_frames_come_again(self, opener: Opener) -> None:
+        run = new_run_id()
+        source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
+        if not target.capabilities.redelivers:
+            pytest.skip("the channel does not redeliver")
+        data = self.frame(run, 0, 1, 1, b"not mine")
+        source.send([Outgoing(1, data)])
+        deadline = Deadline.after(_PATIENCE)
+        while not (received := target.receive(deadline)):
+            assert not deadline.passed()
+        target.release(received)
+        self.make_redelivery_due()
+        assert [item.data for item in self.collect(target, 1)] == [data]
+
     def test_publishes_at_the_limits_pass(self, opener: Opener) -> None:
         run = new_run_id()
         source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))

@@ -253,6 +253,9 @@ class _FaultyChannel(Channel):
     def acknowledge(self, received: Sequence[Received]) -> None:
         self._inner.acknowledge(received)
 
+    def release(self, received: Sequence[Received]) -> None:
+        self._inner.release(received)
+
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:
         self._inner.expect(slot, sources)
 

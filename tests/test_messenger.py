@@ -1,0 +1,131 @@
+"""Messages over a channel: counted, acknowledged, given back, waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from backends.local import LocalSettings
+from backends.local.queue import LocalQueueChannel, QueueService
+from fsdcore.channel import Address, Outgoing, Slot
+from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.errors import AbortedError, ChannelError, DeadlineError, RunError, WireError
+from fsdcore.mailbox import AbortNotice, Mailbox
+from fsdcore.messenger import Messenger, Patience
+from fsdcore.record import Recorder
+from fsdcore.wire import DATA, Body, build_frames, make_body
+
+OLDER, RUN, YOUNGER = "00000000000000aa", "00000000000000bb", "00000000000000cc"
+SLOT = Slot(DATA, 0, 1)
+
+
+class Ends:
+    """Two messengers of one run over one service."""
+
+    def __init__(self, settings: LocalSettings | None = None, seconds: float = 5.0) -> None:
+        self.settings = settings or LocalSettings()
+        self.service = QueueService(self.settings.limits(), visibility_timeout=30.0)
+        self.recorders = [Recorder(rank) for rank in range(2)]
+        self.ends = [self.messenger(rank, seconds) for rank in range(2)]
+
+    def messenger(self, rank: int, seconds: float) -> Messenger:
+        address, mailbox = Address(RUN, rank, 2), Mailbox(RUN, rank, workers=2, batches=1, layers=3)
+        patience = Patience(seconds, SYSTEM_CLOCK.now() + 60.0)
+        channel = LocalQueueChannel(self.service, address)
+        return Messenger(channel, address, mailbox, self.recorders[rank], patience)
+
+    def send_raw(self, data: bytes) -> None:
+        LocalQueueChannel(self.service, Address(RUN, 0, 2)).send([Outgoing(1, data)])
+
+    def counts(self, rank: int) -> dict[str, int]:
+        return {name: sum(counts) for name, counts in self.recorders[rank].finish(0).counters.items()}
+
+    def waiting(self, rank: int = 1) -> int:
+        """Frames that are still in the rank's queue, received or not."""
+        return self.service.queue(0, rank).purge()
+
+
+@pytest.fixture(params=[LocalSettings(), LocalSettings(publishes_in_flight=3, background_receive=True)])
+def ends(request: pytest.FixtureRequest) -> Callable[[], Ends]:
+    return lambda: Ends(request.param)
+
+
+def frames_of(run: str, plain: bytes) -> Sequence[bytes]:
+    return list(build_frames(run, SLOT, 0, 1, make_body(plain), 1 << 20))
+
+
+def test_messages_arrive_are_counted_and_leave_nothing_behind(ends: Callable[[], Ends]) -> None:
+    pair = ends()
+    pair.ends[0].send(SLOT, [(1, make_body(b"hello"))])
+    pair.ends[0].send(Slot(DATA, 0, 2), [(1, Body(0, b""))])
+    pair.ends[0].flush()
+    assert pair.ends[1].receive(SLOT, 0) == make_body(b"hello")
+    assert pair.ends[1].receive(Slot(DATA, 0, 2), 0) == Body(0, b"")
+    for end in pair.ends:
+        end.close()
+    counts = pair.counts(0)
+    assert (counts["messages"], counts["frames"], counts["publishes"]) == (2, 2, 2)
+    assert counts["bytes_sent"] == sum(map(len, frames_of(RUN, b"hello"))) + len(frames_of(RUN, b"")[0])
+    assert pair.waiting() == 0
+
+
+def test_frames_of_an_older_run_are_thrown_away(ends: Callable[[], Ends]) -> None:
+    pair = ends()
+    pair.send_raw(frames_of(OLDER, b"left over")[0])
+    pair.send_raw(frames_of(RUN, b"mine")[0])
+    assert pair.ends[1].receive(SLOT, 0) == make_body(b"mine")
+    pair.ends[1].close()
+    assert pair.waiting() == 0
+
+
+def test_frames_of_a_younger_run_are_given_back_and_end_this_one(ends: Callable[[], Ends]) -> None:
+    pair = ends()
+    pair.send_raw(frames_of(YOUNGER, b"not mine")[0])
+    with pytest.raises(RunError, match="a younger run has its lane"):
+        pair.ends[1].receive(SLOT, 0)
+    pair.ends[1].close()
+    assert pair.waiting() == 1
+
+
+def test_garbage_ends_the_run_but_not_the_next_one(ends: Callable[[], Ends]) -> None:
+    pair = ends()
+    pair.send_raw(b"garbage")
+    with pytest.raises(WireError):
+        pair.ends[1].receive(SLOT, 0)
+    pair.ends[1].close()
+    assert pair.waiting() == 0
+
+
+def test_what_does_not_come_is_a_deadline_that_names_whom_was_waited_for(ends: Callable[[], Ends]) -> None:
+    pair = Ends(ends().settings, seconds=0.05)
+    with pytest.raises(DeadlineError, match=r"nothing came from rank 0 within 0.05 s") as caught:
+        pair.ends[1].receive(SLOT, 0)
+    assert (caught.value.peer, caught.value.layer, caught.value.batch) == (0, 1, 0)
+    pair.ends[1].close()
+
+
+def test_an_abort_reaches_the_peer(ends: Callable[[], Ends]) -> None:
+    pair = ends()
+    pair.ends[0].abort(AbortNotice(rank=0, layer=2, error="StoreError", message="it broke"))
+    with pytest.raises(AbortedError, match="it broke"):
+        pair.ends[1].receive(SLOT, 0)
+    for end in pair.ends:
+        end.close()
+
+
+def test_a_publish_that_fails_is_raised_no_later_than_by_flush(
+    ends: Callable[[], Ends], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: LocalQueueChannel, frames: Sequence[Outgoing]) -> None:
+        raise ChannelError("the service refuses")
+
+    def send_and_flush(messenger: Messenger) -> None:
+        messenger.send(SLOT, [(1, make_body(b"hello"))])
+        messenger.flush()
+
+    pair = ends()
+    monkeypatch.setattr(LocalQueueChannel, "send", refused)
+    with pytest.raises(ChannelError, match="the service refuses"):
+        send_and_flush(pair.ends[0])
+    pair.ends[0].close()
