@@ -9,17 +9,15 @@ import http.client
 import json
 import random
 import re
-import socket
-import struct
 import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.errors import MissingExtraError
 from fsdcore.testing.processes import HOST, ServerProcess, free_port, http_ready
 
@@ -27,6 +25,7 @@ __all__ = ["StorageFaults", "StorageServer"]
 
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
+_REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
 _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
 
@@ -54,14 +53,13 @@ class StorageServer:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.log = CallLog()
         self._folder = folder
-        self._proxy = _Proxy((HOST, port), self.log)
-        self._thread = threading.Thread(target=self._proxy.serve_forever, args=(0.05,), name="storage", daemon=True)
+        self._proxy = _Proxy(port, self.log)
         self._server: ServerProcess | None = None
 
     @property
     def url(self) -> str:
         """Where it listens: what ``STORAGE_EMULATOR_HOST`` is to hold."""
-        return f"http://{HOST}:{self._proxy.server_port}"
+        return self._proxy.url
 
     @property
     def faults(self) -> StorageFaults:
@@ -83,7 +81,7 @@ class StorageServer:
             log=self._folder / "server.log",
         ).start()
         self._proxy.upstream = port
-        self._thread.start()
+        self._proxy.open()
         return self
 
     def _options(self, port: int) -> list[str]:
@@ -94,10 +92,7 @@ class StorageServer:
 
     def stop(self) -> None:
         """End the server and the proxy. May be called twice."""
-        if self._thread.is_alive():
-            self._proxy.shutdown()
-            self._thread.join()
-        self._proxy.server_close()
+        self._proxy.end()
         if self._server is not None:
             self._server.stop()
 
@@ -121,12 +116,9 @@ def _program() -> Path:
     return Path(_get_binary_path())
 
 
-class _Proxy(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], log: CallLog) -> None:
-        super().__init__(address, _Handler)
+class _Proxy(WebServer):
+    def __init__(self, port: int, log: CallLog) -> None:
+        super().__init__(port, _Handler)
         self.log = log
         self.upstream = 0
         self._lock = threading.Lock()
@@ -148,14 +140,8 @@ class _Proxy(ThreadingHTTPServer):
                 return name
         return ""
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone, or was cut off, is nothing to tell of."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = 1 << 16
+class _Handler(Handler):
     server: _Proxy
 
     def setup(self) -> None:
@@ -166,65 +152,37 @@ class _Handler(BaseHTTPRequestHandler):
         self._upstream.close()
         super().finish()
 
-    def _pass_on(self) -> None:
-        body = self._body()
+    def answer(self) -> None:
+        body = self.body()
         kind, resource = kind_of(self.command, self.path, body)
         fault = self.server.draw(kind)
-        if fault in ("unavailable", "throttled"):
-            code = 503 if fault == "unavailable" else 429
-            return self._answer(kind, resource, len(body), code, [], _refusal(code))
         if fault == "reset":
-            self.server.log.add(Call(kind, resource, 1, len(body), "RESET"))
-            return self._cut_off()
+            self._log(kind, resource, len(body), "RESET")
+            return self.cut_off()
+        if fault in _REFUSALS:
+            code, reason = _REFUSALS[fault]
+            self._log(kind, resource, len(body), str(code))
+            return self.write(code, _refusal(code, reason))
+        code, headers, content = self._ask(body)
+        # Before the answer: who has read it finds the call in the log.
+        ended = "LOST" if fault else "OK" if code < 400 else str(code)
+        self._log(kind, resource, len(body) or len(content), ended)
+        return self.cut_off() if fault else self.write(code, content, headers)
+
+    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the server itself answers."""
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
         headers["Host"] = f"{HOST}:{self.server.server_port}"
         self._upstream.request(self.command, self.path, body, headers)
         answer = self._upstream.getresponse()
-        content = answer.read()
-        if fault == "lost_response":
-            self.server.log.add(Call(kind, resource, 1, len(body), "LOST"))
-            return self._cut_off()
         kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
-        return self._answer(kind, resource, len(body) or len(content), answer.status, kept, content)
+        return answer.status, kept, answer.read()
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = _pass_on  # noqa: N815 - names of the standard library
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def _answer(
-        self, kind: str, resource: str, size: int, code: int, headers: list[tuple[str, str]], content: bytes
-    ) -> None:
-        # Before the answer: who has read it finds the call in the log.
-        self.server.log.add(Call(kind, resource, 1, size, "OK" if code < 400 else str(code)))
-        self.send_response_only(code)
-        for name, value in headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-        self.wfile.flush()
-
-    def _cut_off(self) -> None:
-        # Without lingering, closing resets the connection instead of ending it in order.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-        self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """The log of calls says it all."""
+    def _log(self, kind: str, resource: str, size: int, ended: str) -> None:
+        self.server.log.add(Call(kind, resource, 1, size, ended))
 
 
-def _refusal(code: int) -> bytes:
-    reason = "backendError" if code == 503 else "rateLimitExceeded"
+def _refusal(code: int, reason: str) -> bytes:
     return json.dumps({"error": {"code": code, "message": reason, "errors": [{"reason": reason}]}}).encode()
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends.gcp.emulator.environment import PROJECT, REGION, environment
+from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.pubsub import PubsubServer
 from backends.gcp.emulator.storage import StorageFaults, StorageServer
 
-PROJECT = "local-project"
-REGION = "europe-west1"
+__all__ = ["PROJECT", "REGION"]
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,23 @@ def pubsub(_pubsub_server: PubsubServer) -> PubsubServer:
     """Pub/Sub, empty."""
     _pubsub_server.reset()
     return _pubsub_server
+
+
+@pytest.fixture(scope="session")
+def _functions_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsServer]:
+    with FunctionsServer(tmp_path_factory.mktemp("functions")) as server:
+        yield server
+
+
+@pytest.fixture
+def functions(_functions_server: FunctionsServer) -> Iterator[FunctionsServer]:
+    """Cloud Functions, with none there; those of the test are deleted after it."""
+    _functions_server.log.clear()
+    yield _functions_server
+    _functions_server.reset()
+
+
+@pytest.fixture
+def gcp_environment(cloud_storage: StorageServer, pubsub: PubsubServer, functions: FunctionsServer) -> dict[str, str]:
+    """The variables that lead the backend to the three servers."""
+    return environment(cloud_storage, pubsub, functions)
