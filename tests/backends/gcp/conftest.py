@@ -1,4 +1,4 @@
-"""Google Cloud on this machine, started once for all tests of a process; each test finds it empty of faults and calls."""
+"""Google Cloud on this machine, started once for a test process; each test finds it without faults and calls."""
 
 from __future__ import annotations
 
