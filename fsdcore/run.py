@@ -136,7 +136,7 @@ class _Run:
         pause = _SHORTEST_POLL
         while True:
             lost = self._lost()
-            done = self._ended()
+            done = self._ended(at_once=lost is not None)
             if done is not None:
                 return done
             if lost:
@@ -146,13 +146,14 @@ class _Run:
             SYSTEM_CLOCK.sleep(min(pause, deadline.remaining()))
             pause = min(pause * 1.5, _LONGEST_POLL)
 
-    def _ended(self) -> list[WorkerRecord] | None:
+    def _ended(self, at_once: bool) -> list[WorkerRecord] | None:
         """What the workers did, if the run is done; raises the first cause if it failed; None if neither is so yet.
 
-        Where requests take time and money, the end is asked for by name, and failures are looked for less often.
+        Where requests take time and money, the end is asked for by name, and failures are looked for less often,
+        unless `at_once`.
         """
         now, latency = SYSTEM_CLOCK.now(), self._store.capabilities.latency_seconds
-        if now < self._next_list:
+        if now < self._next_list and not at_once:
             try:
                 return read_done(self._store, self.id)
             except KeyMissingError:
