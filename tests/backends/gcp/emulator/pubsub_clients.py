@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-__all__ = ["PROJECT", "Pubsub"]
+__all__ = ["PROJECT", "Pubsub", "Stream"]
 
 PROJECT = "projects/conformance"
 # Without it a client takes no more than 4 MB in one answer.
@@ -23,8 +24,9 @@ class Pubsub:
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.insecure_channel(target, options=_OPTIONS)
-        self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
-        self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
+        # Not typed: they take a dictionary wherever their types say a message.
+        self.publisher: Any = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
+        self.subscriber: Any = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
         name = f"t-{uuid.uuid4().hex[:12]}"
         self.topic, self.subscription = f"{PROJECT}/topics/{name}", f"{PROJECT}/subscriptions/{name}"
         self.publisher.create_topic(name=self.topic)
@@ -66,6 +68,11 @@ class Pubsub:
             ack_deadline_seconds=seconds,
         )
 
+    def stream(self, **fields: Any) -> Stream:
+        """A streaming pull."""
+        first = {"subscription": self.subscription, "stream_ack_deadline_seconds": 60, **fields}
+        return Stream(self.subscriber, first)
+
     def is_empty(self) -> bool:
         """Whether a look that does not wait finds nothing."""
         request = {"subscription": self.subscription, "max_messages": 10, "return_immediately": True}
@@ -73,3 +80,32 @@ class Pubsub:
 
     def close(self) -> None:
         self._channel.close()
+
+
+class Stream:
+    """An open streaming pull: requests go to the server as they are put, until `close`."""
+
+    def __init__(self, subscriber: Any, first: dict[str, Any]) -> None:
+        self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._requests.put(first)
+        self._answers = subscriber.streaming_pull(requests=iter(self._requests.get, None), timeout=60.0)
+
+    def receive(self, count: int) -> list[Any]:
+        """At least `count` deliveries."""
+        received: list[Any] = []
+        while len(received) < count:
+            received += next(self._answers).received_messages
+        return received
+
+    def acknowledge(self, received: Iterable[Any]) -> None:
+        self._requests.put({"ack_ids": [item.ack_id for item in received]})
+
+    def close(self) -> list[Any]:
+        """Say that no request follows; returns what the server sends until its end."""
+        self._requests.put(None)
+        return [item for answer in self._answers for item in answer.received_messages]
+
+    def cancel(self) -> None:
+        """End it without waiting for the server."""
+        self._requests.put(None)
+        self._answers.cancel()
