@@ -154,7 +154,9 @@ class _Worker:
         mine = msgspec.json.encode(self._recorder.finish(peak_memory_bytes()))
         gathered = Collectives(self._messenger, self._address()).gather(mine)
         if gathered is not None:
-            write_done(self.store, run, [msgspec.json.decode(part, type=WorkerRecord) for part in gathered])
+            others = [msgspec.json.decode(part, type=WorkerRecord) for part in gathered[1:]]
+            # Once more, with the calls that brought the others.
+            write_done(self.store, run, [self._recorder.finish(peak_memory_bytes()), *others])
 
     def _report(self, error: Exception) -> None:
         """Tell client and peers. What fails here as well is left to their deadlines."""
