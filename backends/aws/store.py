@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -135,7 +136,8 @@ class S3Store(Store):
         return self._read_once(request)
 
     def _read_once(self, request: dict[str, str]) -> bytes:
-        with self._s3.get_object(Bucket=self._bucket, **request)["Body"] as body:
+        # The body's own `with` gives the bare stream, which does not see that it was cut short.
+        with closing(self._s3.get_object(Bucket=self._bucket, **request)["Body"]) as body:
             data: bytes = body.read()
         return data
 

@@ -64,6 +64,6 @@ def test_the_partition_follows_from_the_region(region: str, partition: str) -> N
 
 @pytest.mark.parametrize("text", ["", "{}", '{"name": 3}', "[1]", make_deployment().to_json()[:-1] + ', "later": 1}'])
 def test_what_another_release_made_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ConfigError, match="another release .* run: fsd deploy aws") as caught:
+    with pytest.raises(ConfigError, match=r"another release .* run: fsd deploy aws") as caught:
         Deployment.from_json(text)
     assert "\n" not in caught.value.message
