@@ -18,7 +18,7 @@ FRAMES = st.binary(min_size=1, max_size=300)
 
 def counted(entry: dict[str, Any]) -> int:
     """What SNS and SQS count: the text, and names, types and values of the attributes."""
-    total = len(entry.get("Message", entry.get("MessageBody")).encode())
+    total = len(str(entry.get("Message", entry.get("MessageBody"))).encode())
     for name, attribute in entry["MessageAttributes"].items():
         value = attribute.get("StringValue", "").encode() + attribute.get("BinaryValue", b"")
         total += len(name) + len(attribute["DataType"]) + len(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from botocore.exceptions import IncompleteReadError
@@ -42,9 +43,9 @@ def body(data: bytes, length: int | None = None) -> dict[str, Any]:
 def test_a_create_whose_answer_was_lost_is_known_by_its_writer(
     clients: StubbedClients, store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.uuid, "uuid4", lambda: module.uuid.UUID(int=7))
+    monkeypatch.setattr("uuid.uuid4", lambda: UUID(int=7))
     clients.fails("s3", "put_object", "PreconditionFailed", 412, repeated=1)
-    clients.answers("s3", "head_object", {"Metadata": {"writer": module.uuid.UUID(int=7).hex}})
+    clients.answers("s3", "head_object", {"Metadata": {"writer": UUID(int=7).hex}})
     store.put("claim", b"", if_absent=True)
 
 
