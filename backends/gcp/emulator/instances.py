@@ -9,18 +9,18 @@ import site
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from backends.gcp.emulator.system import own_memory
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.testing.processes import HOST, ServerProcess
 
 __all__ = ["Answer", "Instance", "NoInstanceError", "Pool", "Revision"]
 
 _LAUNCH = Path(__file__).with_name("launch.py")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _WATCH_SECONDS = 0.1
 _START_SECONDS = 120.0
 
@@ -116,26 +116,11 @@ class Instance:
     def memory(self) -> int:
         """Bytes that its processes hold for themselves; what they share with others is not counted."""
         pid = self._process.pid
-        return sum(map(_own_bytes, _family(pid))) if pid is not None else 0
+        return own_memory(pid) if pid is not None else 0
 
     def kill(self) -> None:
         """End it at once."""
         self._process.stop()
-
-
-def _family(pid: int) -> Iterator[int]:
-    """A process and its children, all the way down."""
-    yield pid
-    with suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from _family(int(child))
-
-
-def _own_bytes(pid: int) -> int:
-    with suppress(OSError, ValueError):
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
-        return (int(resident) - int(shared)) * _PAGE
-    return 0
 
 
 class Pool:

@@ -17,15 +17,17 @@ from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.system import listening_port
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.errors import MissingExtraError
-from fsdcore.testing.processes import HOST, ServerProcess, free_port, http_ready
+from fsdcore.testing.processes import HOST, ServerProcess, http_ready
 
 __all__ = ["StorageFaults", "StorageServer"]
 
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
+_HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
 
@@ -72,23 +74,24 @@ class StorageServer:
 
     def start(self) -> Self:
         """`MissingExtraError` if the program is not installed; `ServerError` if it does not start."""
-        port = free_port()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._server = ServerProcess(
-            "fake-gcs-server",
-            [_program(), *self._options(port)],
-            ready=http_ready(f"http://{HOST}:{port}/_internal/healthcheck"),
-            log=self._folder / "server.log",
-        ).start()
-        self._proxy.upstream = port
+        log = self._folder / "server.log"
+        self._server = ServerProcess("fake-gcs-server", self._command(), ready=self._is_ready, log=log)
+        self._server.start()
         self._proxy.open()
         return self
 
-    def _options(self, port: int) -> list[str]:
+    def _is_ready(self) -> bool:
+        # The server takes any port that is free: one chosen for it could be another's by the time it listens.
+        pid = self._server.pid if self._server is not None else None
+        self._proxy.upstream = listening_port(pid) if pid is not None else 0
+        return self._proxy.upstream > 0 and http_ready(f"http://{HOST}:{self._proxy.upstream}{_HEALTH}")()
+
+    def _command(self) -> list[str]:
         # The address for outside is the proxy's, or uploads in parts would pass it by.
-        listen = ["-scheme", "http", "-host", HOST, "-port", str(port), "-public-host", urlsplit(self.url).netloc]
+        listen = ["-scheme", "http", "-host", HOST, "-port", "0", "-public-host", urlsplit(self.url).netloc]
         keep = ["-backend", "filesystem", "-filesystem-root", str(self._folder / "objects")]
-        return [*listen, *keep, "-external-url", self.url, "-log-level", "warn"]
+        return [str(_program()), *listen, *keep, "-external-url", self.url, "-log-level", "warn"]
 
     def stop(self) -> None:
         """End the server and the proxy. May be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,11 @@ from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.pubsub import PubsubServer
 from backends.gcp.emulator.storage import StorageFaults, StorageServer
 
-__all__ = ["PROJECT", "REGION"]
+__all__ = ["ABANDONS_SOCKETS", "PROJECT", "REGION"]
+
+ABANDONS_SOCKETS = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,16 @@ def cloud_storage(_storage_server: StorageServer) -> StorageServer:
     _storage_server.faults = StorageFaults()
     _storage_server.log.clear()
     return _storage_server
+
+
+@pytest.fixture
+def abandoned_sockets() -> Iterator[None]:
+    """For tests in which downloads fail: Google's client leaves the sockets of refused answers to the collector.
+
+    Such a test is also marked `ABANDONS_SOCKETS`; here they are collected while that holds.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

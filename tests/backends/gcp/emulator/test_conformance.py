@@ -67,7 +67,8 @@ class PubsubTests:
 
     @pytest.mark.parametrize("call", ["get_subscription", "delete_subscription", "pull", "acknowledge"])
     def test_a_missing_subscription_is_not_found(self, pubsub_at: Pubsub, call: str) -> None:
-        more: dict[str, Any] = {"pull": {"max_messages": 1}, "acknowledge": {"ack_ids": ["1"]}}.get(call, {})
+        fields: dict[str, dict[str, Any]] = {"pull": {"max_messages": 1}, "acknowledge": {"ack_ids": ["1"]}}
+        more = fields.get(call, {})
         with pytest.raises(NotFound):
             getattr(pubsub_at.subscriber, call)(
                 request={"subscription": f"{pubsub_at.subscription}-none", **more}, timeout=20.0
