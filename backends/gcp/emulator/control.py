@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
-from backends.gcp.emulator.instances import Answer, Pool, Revision
+from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Pool, Revision
 from backends.gcp.emulator.sources import BuildError, build
 from fsdcore.errors import ServerError
 
@@ -39,9 +39,13 @@ class ApiError(Exception):
 
 
 class ControlPlane:
-    """Functions by name. `root` keeps sources and logs; functions answer below `url`."""
+    """Functions by name. `root` keeps sources and logs; functions answer below `url`.
+
+    `queue_seconds` is how long a request may wait for an instance.
+    """
 
     def __init__(self, root: Path, url: str, log: CallLog) -> None:
+        self.queue_seconds = QUEUE_SECONDS
         self._root, self._url, self._log = root, url, log
         self._functions: dict[str, dict[str, Any]] = {}
         self._pools: dict[str, Pool] = {}

@@ -8,14 +8,13 @@ are enforced by ending the instance. Packages are not installed, and the Python 
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.control import ControlPlane
-from backends.gcp.emulator.instances import Answer, NoInstanceError, Pool
+from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, NoInstanceError, Pool
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
@@ -27,24 +26,30 @@ _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "cont
 
 
 class FunctionsServer:
-    """The server; as a context manager it starts and stops.
+    """The server; as a context manager it starts and stops. Sources and logs of instances are kept in `folder`.
 
     `log` has the kinds ``invoke`` (each request to a function, ended ``OK`` or with its status), ``start`` (each cold
     start), and the verbs of the control plane (``create``, ``update``, ``delete``, ``get``, ``list``, ``upload``).
     """
 
-    def __init__(self, folder: Path | None = None, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.log = CallLog()
-        self._own = tempfile.TemporaryDirectory(prefix="functions-") if folder is None else None
         self._server = _Server(port, self.log)
-        root = Path(self._own.name) if self._own else folder
-        assert root is not None
-        self._server.control = ControlPlane(root, self._server.url, self.log)
+        self._server.control = ControlPlane(folder, self._server.url, self.log)
 
     @property
     def url(self) -> str:
         """Where it listens: the API endpoint of clients."""
         return self._server.url
+
+    @property
+    def queue_seconds(self) -> float:
+        """How long a request may wait for an instance, where all are busy and there may be no more."""
+        return self._server.control.queue_seconds
+
+    @queue_seconds.setter
+    def queue_seconds(self, seconds: float) -> None:
+        self._server.control.queue_seconds = seconds
 
     def kill_instances(self, busy: bool = True) -> int:
         """End all instances, or only idle ones, as the service may at any time; returns how many.
@@ -54,7 +59,8 @@ class FunctionsServer:
         return sum(pool.kill(busy) for pool in self._server.control.pools())
 
     def reset(self) -> None:
-        """Delete all functions and forget all calls."""
+        """Delete all functions and forget all calls; requests wait as long as they do at first."""
+        self.queue_seconds = QUEUE_SECONDS
         self._server.control.close()
         self.log.clear()
 
@@ -66,8 +72,6 @@ class FunctionsServer:
         """End all instances and answer no more. May be called twice."""
         self._server.end()
         self._server.control.close()
-        if self._own is not None:
-            self._own.cleanup()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -123,7 +127,7 @@ class _Handler(Handler):
         # The time to start an instance is the request's.
         deadline = Deadline.after(pool.revision.timeout)
         try:
-            with pool.instance() as instance:
+            with pool.instance(self.server.control.queue_seconds) as instance:
                 answer = instance.ask(self.command, path, headers, body, deadline)
         except NoInstanceError:
             return Answer(429, [], b"The request was aborted because there was no available instance.")

@@ -18,9 +18,10 @@ from backends.gcp.emulator.system import own_memory
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.testing.processes import HOST, ServerProcess
 
-__all__ = ["Answer", "Instance", "NoInstanceError", "Pool", "Revision"]
+__all__ = ["QUEUE_SECONDS", "Answer", "Instance", "NoInstanceError", "Pool", "Revision"]
 
 _LAUNCH = Path(__file__).with_name("launch.py")
+QUEUE_SECONDS = 10.0
 _WATCH_SECONDS = 0.1
 _START_SECONDS = 120.0
 
@@ -126,14 +127,12 @@ class Instance:
 class Pool:
     """The instances of one revision: warm ones are used again, cold ones started, `revision.most` at the most.
 
-    A request that finds all busy waits `queue_seconds` for one. `on_start` is called for each cold start.
+    `on_start` is called for each cold start.
     """
 
-    def __init__(
-        self, revision: Revision, folder: Path, on_start: Callable[[], None], queue_seconds: float = 10.0
-    ) -> None:
+    def __init__(self, revision: Revision, folder: Path, on_start: Callable[[], None]) -> None:
         self.revision = revision
-        self._folder, self._on_start, self._queue_seconds = folder, on_start, queue_seconds
+        self._folder, self._on_start = folder, on_start
         self._idle: list[Instance] = []
         self._all: set[Instance] = set()
         self._numbers = itertools.count(1)
@@ -143,12 +142,12 @@ class Pool:
         self._watch.start()
 
     @contextmanager
-    def instance(self) -> Iterator[Instance]:
-        """An instance for one request, started if none is idle.
+    def instance(self, queue_seconds: float = QUEUE_SECONDS) -> Iterator[Instance]:
+        """An instance for one request, started if none is idle, waited for if there may be no more.
 
         `NoInstanceError` if there is none to be had, `ServerError` if it does not start.
         """
-        instance = self._reserve(Deadline.after(self._queue_seconds))
+        instance = self._reserve(Deadline.after(queue_seconds))
         try:
             if not instance.ready:
                 self._on_start()

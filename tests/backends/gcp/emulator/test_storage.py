@@ -11,12 +11,14 @@ import requests
 from google.api_core.exceptions import NotFound, PreconditionFailed, ServiceUnavailable, TooManyRequests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 from backends.gcp.emulator.calls import Call
 from backends.gcp.emulator.storage import StorageFaults, StorageServer, kind_of
 from tests.backends.gcp.conftest import ABANDONS_SOCKETS
 
 ONE_TRY: dict[str, Any] = {"retry": None, "timeout": 20.0}
+QUICK_TRIES: dict[str, Any] = {"retry": DEFAULT_RETRY.with_delay(initial=0.01, maximum=0.1), "timeout": 20.0}
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_a_create_retried_after_its_answer_was_lost_meets_itself(cloud_storage: 
     refused = 0
     for number in range(10):
         try:
-            bucket.blob(f"k{number}").upload_from_string(b"x", if_generation_match=0, timeout=20.0)
+            bucket.blob(f"k{number}").upload_from_string(b"x", if_generation_match=0, **QUICK_TRIES)
         except PreconditionFailed:
             refused += 1
     lost = cloud_storage.log.count("put", "LOST")
@@ -130,8 +132,8 @@ def test_the_client_retries_faults_away(cloud_storage: StorageServer, bucket: An
     cloud_storage.faults = StorageFaults(seed=1, unavailable=0.2, throttled=0.1, reset=0.1)
     keys = [f"k{number}" for number in range(10)]
     for key in keys:
-        bucket.blob(key).upload_from_string(key.encode(), if_generation_match=0)
-    assert [bucket.blob(key).download_as_bytes() for key in keys] == [key.encode() for key in keys]
+        bucket.blob(key).upload_from_string(key.encode(), if_generation_match=0, **QUICK_TRIES)
+    assert [bucket.blob(key).download_as_bytes(**QUICK_TRIES) for key in keys] == [key.encode() for key in keys]
     assert len(list(cloud_storage.log)) > 20
 
 
