@@ -31,7 +31,7 @@ Unneeded: TypeAlias = Callable[[PurePosixPath], bool]
 _FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CLIENT_ONLY = ("fsdcore/cli", "fsdcore/testing", "fsdcore/packaging.py")
-_FOLDERS = frozenset({"__pycache__", "bin", "doc", "docs", "include", "test", "tests"})
+_FOLDERS = frozenset({"__pycache__", "include", "test", "tests"})
 _RECORDS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
 _ENDINGS = frozenset({".a", ".c", ".cpp", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
 _ELF_MACHINES = {62: "x86_64", 183: "arm64"}
@@ -241,9 +241,12 @@ def _platform(target: Target) -> list[str]:
 
 def _needless(path: PurePosixPath) -> bool:
     """Whether no worker needs a file of a distribution, whatever the backend."""
-    if path.parts[0].endswith(".dist-info"):
-        return path.name in _RECORDS
-    return path.suffix in _ENDINGS or bool(_FOLDERS.intersection(path.parts[:-1])) or path.name == "conftest.py"
+    top = path.parts[0]
+    if top == "bin" or top.endswith(".dist-info"):
+        return top == "bin" or path.name in _RECORDS
+    # Of tests, packages import what is not a test itself: numpy.testing does.
+    tests = bool(_FOLDERS.intersection(path.parts[:-1])) and not (path.name.startswith("_") and path.suffix == ".py")
+    return tests or path.suffix in _ENDINGS or path.name == "conftest.py"
 
 
 # The zip ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,9 @@ from fsdcore.errors import CredentialsError
 from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 
 if TYPE_CHECKING:
-    from fsdcore.backend import Provisioner
+    from collections.abc import Iterable
+
+    from fsdcore.backend import Check, Provisioner
 
 __all__ = ["AwsBackend"]
 
@@ -80,6 +82,11 @@ class AwsBackend(Backend):
         from backends.aws.deploy import AwsProvisioner
 
         return AwsProvisioner(self)
+
+    def checks(self, workers: int) -> Iterable[Check]:
+        from backends.aws.deploy.checks import checks
+
+        return checks(self, workers)
 
     def close(self) -> None:
         self.clients.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -59,7 +60,7 @@ class ToyProvisioner(Provisioner):
 
 
 class ToyBackend(LocalBackend):
-    settings_type = ToySettings
+    settings_type: ClassVar[type[Any]] = ToySettings
 
     def __init__(self, settings: ToySettings | None = None) -> None:
         super().__init__(LocalSettings())
