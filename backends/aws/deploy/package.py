@@ -8,7 +8,7 @@ from backends.aws.settings import AwsSettings
 from fsdcore.events import Observer
 from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder, worker_requirements
 
-__all__ = ["lambda_package", "lambda_recipe"]
+__all__ = ["LARGEST_BYTES", "lambda_package", "lambda_recipe"]
 
 # Amazon Linux 2 with Python 3.11, Amazon Linux 2023 from 3.12 on.
 _GLIBC = {"3.11": 26}
@@ -25,7 +25,8 @@ _SDK = (
 )
 # The services that workers call, and what their clients read of all others; 3 MB of 27.
 _SERVICES = frozenset({"lambda", "s3", "sns", "sqs", "sts"})
-_LARGEST_BYTES = 250 * 1024 * 1024
+# What Lambda takes, unzipped.
+LARGEST_BYTES = 250 * 1024 * 1024
 
 
 def lambda_recipe(settings: AwsSettings) -> Recipe:
@@ -37,7 +38,7 @@ def lambda_recipe(settings: AwsSettings) -> Recipe:
         requirements=(*worker_requirements(target), *_SDK),
         excluded=("backends/aws/deploy", "backends/aws/emulator"),
         unneeded=_unneeded,
-        largest_bytes=_LARGEST_BYTES,
+        largest_bytes=LARGEST_BYTES,
     )
 
 

@@ -93,7 +93,7 @@ class Stacks:
         """Begin to make or change a stack; False if it fits already."""
         there = self.find(stack) is not None
         service = self._service
-        request = {"StackName": stack, "Capabilities": ["CAPABILITY_NAMED_IAM"], **self._body(body)}
+        request: dict[str, Any] = {"StackName": stack, "Capabilities": ["CAPABILITY_NAMED_IAM"], **self._body(body)}
         request["Tags"] = [{"Key": TAG, "Value": self._name}]
         with asking(self._clients, f"{'changing' if there else 'making'} stack {stack}"):
             try:
