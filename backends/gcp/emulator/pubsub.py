@@ -23,6 +23,7 @@ from backends.gcp.emulator.broker import Broker, ServiceError, Subscription
 from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.streams import Stream
 from fsdcore.clock import SYSTEM_CLOCK, Clock
+from fsdcore.errors import ServerError
 from fsdcore.testing.processes import HOST
 
 __all__ = ["PubsubFaults", "PubsubServer"]
@@ -78,8 +79,8 @@ class PubsubServer:
         self.log = CallLog()
         self.port = port
         self._service = _Service(Broker(seed, clock), self.log, pull_seconds)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="pubsub", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread | None = None
         self._server: Any = None
         self.faults = PubsubFaults()
 
@@ -106,23 +107,31 @@ class PubsubServer:
         return asyncio.run_coroutine_threadsafe(self._service.backlog(), self._loop).result()
 
     def start(self) -> Self:
+        """`ServerError` if the port is another's."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pubsub", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
+        except RuntimeError as error:
+            self.stop()
+            raise ServerError(f"Pub/Sub cannot listen at {self.target}: {error}") from error
         return self
 
     async def _serve(self) -> None:
         self._server = grpc.aio.server(options=[*_UNLIMITED, ("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers(self._service.handlers())
-        self.port = self._server.add_insecure_port(f"{HOST}:{self.port}")
+        self.port = self._server.add_insecure_port(self.target)
         await self._server.start()
 
     def stop(self) -> None:
-        """End all calls and the thread. May be called twice."""
-        if not self._thread.is_alive():
+        """End all calls and the thread. May be called twice, and before `start`."""
+        thread, self._thread = self._thread, None
+        if thread is None:
             return
         asyncio.run_coroutine_threadsafe(self._server.stop(None), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        thread.join()
         self._loop.close()
 
     def __enter__(self) -> Self:
@@ -211,6 +220,10 @@ class _Service:
             except ServiceError as error:
                 self._log.add(_logged(name, request, None, error.code))
                 await context.abort(grpc.StatusCode[error.code], error.message)
+            except asyncio.CancelledError:
+                # The client's deadline has passed, or it has gone.
+                self._log.add(_logged(name, request, None, "CANCELLED"))
+                raise
             self._log.add(_logged(name, request, answered))
             return answered
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import (
+    DeadlineExceeded,
     GoogleAPICallError,
     InvalidArgument,
     MethodNotImplemented,
@@ -18,6 +19,7 @@ from google.api_core.exceptions import (
 
 from backends.gcp.emulator.calls import Call
 from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
+from fsdcore.errors import ServerError
 from fsdcore.testing.processes import HOST, ServerProcess, free_port, tcp_ready
 from tests.backends.gcp.emulator.pubsub_clients import Pubsub
 
@@ -160,6 +162,19 @@ def test_an_empty_pull_ends_without_an_error(pubsub: PubsubServer) -> None:
         clients = Pubsub(server.target)
         assert clients.pull() == []
         clients.close()
+
+
+def test_a_pull_that_its_caller_gave_up_is_in_the_log(pubsub: PubsubServer, clients: Pubsub) -> None:
+    with pytest.raises(DeadlineExceeded):
+        clients.pull(timeout=0.05)
+    clients.publish(b"x")
+    assert clients.pull_data(1) == [b"x"]
+    assert pubsub.log.count("Pull", "CANCELLED") == 1
+
+
+def test_a_port_that_is_anothers_is_one_line(pubsub: PubsubServer) -> None:
+    with pytest.raises(ServerError, match=f"cannot listen at {pubsub.target}"):
+        PubsubServer(pubsub.port).start()
 
 
 def test_a_reset_leaves_nothing(pubsub: PubsubServer, clients: Pubsub) -> None:
