@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from fsdcore.errors import ConfigError
 from fsdcore.events import SILENT, Observer
 from fsdcore.store import Store
 
-__all__ = ["Backend", "DeploymentStatus", "NoSettings", "Provisioner"]
+__all__ = ["Backend", "Check", "DeploymentStatus", "NoSettings", "Provisioner", "Removal"]
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,51 @@ class NoSettings:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing that `fsd doctor` looked at: whether it is as it must be, what was found, and what to do if not."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
 class DeploymentStatus:
-    """Whether a deployment is there: `ready` for runs of up to `workers`, and its `resources`, one line each."""
+    """Whether a deployment is there: `ready` for runs of up to `workers`, and its `resources`, one line each.
+
+    `problem` says why it is not ready and what to do; a deployment that is not there at all has no resources.
+    """
 
     name: str
     ready: bool
     workers: int
     resources: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What `destroy` did: `removed` and `left`, one line for each resource or kind of them; why it was left."""
+
+    removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class Provisioner(ABC):
     """Makes and removes the resources that runs need: function, topics, queues, bucket.
 
-    They belong to a deployment, never to a run. All three calls may be repeated: `deploy` makes what is missing
-    and leaves the rest, `destroy` removes what is there and is content if nothing is.
+    They belong to a deployment, never to a run. All calls may be repeated, also after one that was stopped in the
+    middle: `deploy` makes what is missing, changes what differs and leaves the rest, `destroy` removes what is there
+    and is content if nothing is. The steps are told to the backend's `observer`.
+
+    **Errors.** `AccessDeniedError` without credentials or permission, `InputError` for settings the service does not
+    take, `DeploymentError` for everything else.
     """
+
+    @abstractmethod
+    def describe(self, workers: int) -> str:
+        """All that `deploy` would make, as text for a reader; calls no service and needs no credentials."""
 
     @abstractmethod
     def deploy(self, workers: int) -> DeploymentStatus:
@@ -47,7 +78,7 @@ class Provisioner(ABC):
         """What is there now; changes nothing."""
 
     @abstractmethod
-    def destroy(self) -> None:
+    def destroy(self) -> Removal:
         """Remove everything the deployment made, and nothing else."""
 
 
@@ -90,12 +121,20 @@ class Backend(ABC):
         """The limits of the channels of `kind`, without opening one."""
 
     def provisioner(self) -> Provisioner | None:
-        """What makes the backend's resources; None if it needs none."""
+        """What makes the backend's resources, tells `self.observer` of its steps; None if it needs none."""
         return None
 
     def credentials(self) -> str:
         """One line for `fsd doctor`: what credentials were found, or that none are needed."""
         return "none needed"
+
+    def checks(self, workers: int) -> Iterable[Check]:
+        """For `fsd doctor`, in order: what runs of `workers` need of accounts, quotas and the deployment.
+
+        May call services, and changes nothing. What fails is a `Check` that is not ok, or a raised `FsdError`, which
+        ends the checks.
+        """
+        return (Check("credentials", True, self.credentials()),)
 
     def check_channel(self, kind: str) -> str:
         """Return `kind` if the backend has it."""

@@ -22,6 +22,7 @@ class ChannelCapabilities:
     `publishes_in_flight`: how many sends are worth running at once; 1 means one after the other.
     `background_receive`: receiving in a thread of its own while multiplying pays.
     `lanes`: how many runs the deployment can carry at once; None if there is no limit.
+    `lane_pool`: channels of the same pool share their lanes; by default each kind of channel has its own.
     `redelivers`: a frame received and not acknowledged comes again.
     """
 
@@ -35,6 +36,7 @@ class ChannelCapabilities:
     publishes_in_flight: int = 1
     background_receive: bool = False
     lanes: int | None = None
+    lane_pool: str | None = None
     redelivers: bool = True
 
     def publish_size(self, frame_bytes: int) -> int:
@@ -51,6 +53,7 @@ class StoreCapabilities:
     `shared`: a worker in another process sees the same objects.
     `max_object_bytes`: the largest object, None if there is no limit worth naming.
     `requests_in_flight`: how many requests are worth running at once.
+    `latency_seconds`: about what one small request takes; who looks for an object again and again, waits as long.
     """
 
     conditional_put: bool = True
@@ -58,6 +61,7 @@ class StoreCapabilities:
     shared: bool = False
     max_object_bytes: int | None = None
     requests_in_flight: int = 1
+    latency_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

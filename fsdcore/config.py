@@ -129,13 +129,15 @@ def load_config(
     environ: Mapping[str, str] = os.environ,
     *,
     settings: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
     **arguments: Any,
 ) -> Config:
     """The configuration from `file` (or the one that ``FSD_CONFIG`` names), `environ` and `arguments`.
 
     `arguments` are fields of `RunSettings`, `settings` those of the backend; one that is None counts as not
-    given. `ConfigError`, naming the file, variable or argument, for anything unknown or not sound;
-    `BackendNotFoundError` and `MissingExtraError` for a backend that is not there.
+    given. `assignments` are settings of the backend as text, ``key=value``. `ConfigError`, naming the file,
+    variable or argument, for anything unknown or not sound; `BackendNotFoundError` and `MissingExtraError` for a
+    backend that is not there.
     """
     sources = [*_files(file, environ), _from_environment(environ), _from_arguments(arguments)]
     run = _merged(source.run for source in sources)
@@ -143,7 +145,7 @@ def load_config(
     run_settings = _run_settings(run, backend)
     name = run_settings.backend
     named = [source.backends.get(name, {}) for source in sources]
-    values = _merged([*named, _as_arguments(settings or {})])
+    values = _merged([*named, _as_arguments(settings or {}), _assigned(assignments)])
     return Config(run_settings, _backend_settings(backend, name, values), _origins(run, name, backend, values))
 
 
@@ -248,6 +250,16 @@ def _from_arguments(arguments: Mapping[str, Any]) -> _Source:
 
 def _as_arguments(given: Mapping[str, Any]) -> _Values:
     return {key: _Value(value, _ARGUMENT) for key, value in given.items() if value is not None}
+
+
+def _assigned(assignments: Iterable[str]) -> _Values:
+    values: _Values = {}
+    for assignment in assignments:
+        key, sign, value = (part.strip() for part in assignment.partition("="))
+        if not (key and sign):
+            raise ConfigError(f"--set {assignment}: must be KEY=VALUE, such as name=demo")
+        values[key] = _Value(value, f"--set {key}", strict=False)
+    return values
 
 
 def _merged(sources: Iterable[_Values]) -> _Values:

@@ -8,6 +8,8 @@
     │   ├── FormatError                 a file: carries `file` and `line`
     │   ├── PlanError                   a partition or plan that does not fit network or run
     │   ├── BackendNotFoundError        no backend of that name is registered
+    │   ├── DeploymentMissingError      there is no deployment of that name, or it is not ready
+    │   ├── CredentialsError            none, or such as the provider does not take; also an AccessDeniedError
     │   └── MissingExtraError           the backend is known, its packages are not installed
     ├── StoreError                      the object store
     │   ├── KeyMissingError             no object at the key
@@ -17,6 +19,8 @@
     │   ├── FrameTooLargeError          a frame or publish over the channel's limits
     │   └── WireError                   bytes that are not a sound frame
     ├── ComputeError                    a worker could not be started
+    ├── DeploymentError                 resources could not be made or removed
+    ├── ServerError                     a server on this machine did not start, or ended
     └── RunError                        a run that did not finish; exit code 1
         ├── DeadlineError (TimeoutError)
         ├── WorkerFailedError           a worker ended with an error, or ended without a word
@@ -38,7 +42,10 @@ __all__ = [
     "ChannelError",
     "ComputeError",
     "ConfigError",
+    "CredentialsError",
     "DeadlineError",
+    "DeploymentError",
+    "DeploymentMissingError",
     "FormatError",
     "FrameTooLargeError",
     "FsdError",
@@ -49,6 +56,7 @@ __all__ = [
     "PreconditionError",
     "RunCancelledError",
     "RunError",
+    "ServerError",
     "StoreError",
     "WireError",
     "WorkerFailedError",
@@ -144,6 +152,10 @@ class BackendNotFoundError(InputError):
     """No backend of that name is registered under the entry point group ``fsdcore.backends``."""
 
 
+class DeploymentMissingError(InputError):
+    """There is no deployment of that name, or it is not ready; the text names the command."""
+
+
 class MissingExtraError(InputError):
     """The part asked for is known but its packages are not installed; the text names the command."""
 
@@ -164,6 +176,10 @@ class AccessDeniedError(StoreError):
     """The store refused: credentials are missing or not sufficient."""
 
 
+class CredentialsError(AccessDeniedError, InputError):
+    """There are no credentials, or such as the provider does not take; the text says how to get some."""
+
+
 class ChannelError(FsdError):
     """The channel between workers failed."""
 
@@ -178,6 +194,14 @@ class WireError(ChannelError):
 
 class ComputeError(FsdError):
     """A worker could not be started."""
+
+
+class ServerError(FsdError):
+    """A server on this machine, such as an emulator of a service, did not start or ended."""
+
+
+class DeploymentError(FsdError):
+    """The resources of a deployment could not be made, looked at or removed."""
 
 
 class RunError(FsdError):

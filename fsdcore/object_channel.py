@@ -81,12 +81,14 @@ def _split(part: bytes) -> list[bytes]:
 class ObjectChannel(Channel):
     """The endpoint of one rank. `expect` must have named a slot before its frames can be received.
 
-    `store` is shared and stays open when the channel closes.
+    `store` is shared and stays open when the channel closes. Between two looks for an object that is not there yet
+    the channel waits as long as a request takes, and longer each time, up to `longest_pause`.
     """
 
     def __init__(self, store: Store, address: Address, longest_pause: float = _LONGEST_PAUSE) -> None:
         self._store, self._address = store, address
-        self._longest_pause = longest_pause
+        self._shortest_pause = max(_SHORTEST_PAUSE, store.capabilities.latency_seconds)
+        self._longest_pause = max(longest_pause, self._shortest_pause)
         self._limits = object_channel_capabilities(store.capabilities)
         self._waiting: dict[tuple[Slot, int], None] = {}
         self._next_abort_check = 0.0
@@ -119,7 +121,7 @@ class ObjectChannel(Channel):
             self._waiting.setdefault((slot, source))
 
     def receive(self, deadline: Deadline) -> list[Received]:
-        pause = _SHORTEST_PAUSE
+        pause = self._shortest_pause
         while True:
             received = self._check_abort(deadline.clock.now())
             received += self._fetch_in_order()

@@ -17,7 +17,7 @@ from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.config import RunSettings
 from fsdcore.counting import CountingStore
-from fsdcore.errors import ChannelError, DeadlineError, FsdError, StoreError, WorkerFailedError
+from fsdcore.errors import ChannelError, DeadlineError, FsdError, KeyMissingError, StoreError, WorkerFailedError
 from fsdcore.exchange import Failure, read_done, read_failure, read_outputs, write_inputs
 from fsdcore.lanes import Lease, lease_lane
 from fsdcore.mailbox import AbortNotice
@@ -30,6 +30,8 @@ from fsdcore.wire import CLIENT, new_run_id
 __all__ = ["Done", "execute"]
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
+# Between two lists the client waits as long as so many small requests take: a list costs as much as ten reads.
+_REQUESTS_PER_LIST = 50
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
 _GRACE_SECONDS = 10.0
 # What a lease outlasts its run by: workers end by themselves when the run's time is over.
@@ -81,6 +83,7 @@ class _Run:
         self._store = CountingStore(backend.store, self._count)
         self._lease: Lease | None = None
         self._started = False
+        self._next_list = 0.0
 
     def _count(self, counter: str) -> None:
         self._counts[counter] = self._counts.get(counter, 0) + 1
@@ -104,11 +107,12 @@ class _Run:
         if self._settings.workers == 1:
             return 0
         channel = self._settings.channel
-        lanes = self._backend.channel_capabilities(channel).lanes
-        if lanes is None:
+        limits = self._backend.channel_capabilities(channel)
+        if limits.lanes is None:
             return 0
         seconds = self._settings.run_seconds + _LEASE_MARGIN_SECONDS
-        self._lease = lease_lane(self._backend.store, channel, lanes, seconds, deadline)
+        pool = limits.lane_pool or channel
+        self._lease = lease_lane(self._backend.store, pool, limits.lanes, seconds, deadline)
         return self._lease.lane
 
     def _invocation(self, lane: int, deadline: Deadline) -> Invocation:
@@ -132,17 +136,35 @@ class _Run:
         pause = _SHORTEST_POLL
         while True:
             lost = self._lost()
-            ended = self._store.list(f"runs/{self.id}/end/")
-            if f"runs/{self.id}/end/done" in ended:
-                return read_done(self._store, self.id)
-            if ended:
-                raise self._first_cause(ended)
+            done = self._ended(at_once=lost is not None)
+            if done is not None:
+                return done
             if lost:
                 raise WorkerFailedError(f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank)
             if deadline.passed():
                 raise DeadlineError(f"the run did not end within {self._settings.run_seconds:g} s", run=self.id)
             SYSTEM_CLOCK.sleep(min(pause, deadline.remaining()))
             pause = min(pause * 1.5, _LONGEST_POLL)
+
+    def _ended(self, at_once: bool) -> list[WorkerRecord] | None:
+        """What the workers did, if the run is done; raises the first cause if it failed; None if neither is so yet.
+
+        Where requests take time and money, the end is asked for by name, and failures are looked for less often,
+        unless `at_once`.
+        """
+        now, latency = SYSTEM_CLOCK.now(), self._store.capabilities.latency_seconds
+        if now < self._next_list and not at_once:
+            try:
+                return read_done(self._store, self.id)
+            except KeyMissingError:
+                return None
+        self._next_list = now + _REQUESTS_PER_LIST * latency
+        ended = self._store.list(f"runs/{self.id}/end/")
+        if f"runs/{self.id}/end/done" in ended:
+            return read_done(self._store, self.id)
+        if ended:
+            raise self._first_cause(ended)
+        return None
 
     def _lost(self) -> Exit | None:
         """A worker that is known to have ended with an error. Asked before the store, which may explain it."""

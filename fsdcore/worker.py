@@ -16,26 +16,32 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
-from fsdcore.errors import AbortedError, ChannelError, FsdError, StoreError
+from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
 from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
 from fsdcore.launch import start_children
 from fsdcore.loop import BatchLoop
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Messenger, Patience
 from fsdcore.plan import RankPart
+from fsdcore.plan_cache import PlanCache
 from fsdcore.plan_store import read_rank
 from fsdcore.record import Recorder, WorkerRecord
 
 __all__ = ["peak_memory_bytes", "run_worker"]
 
 
-def run_worker(backend: Backend, invocation: Invocation) -> None:
+def run_worker(
+    backend: Backend, invocation: Invocation, *, end: float | None = None, plans: PlanCache | None = None
+) -> None:
     """Run one rank to its end.
 
     A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store)
     and to all peers (abort frames) before it is raised.
+
+    `end`, in monotonic seconds, is when the worker must have stopped by itself, with `DeadlineError`; `plans` keeps
+    parts of plans for the next worker of this process.
     """
-    worker = _Worker(backend, invocation)
+    worker = _Worker(backend, invocation, end, plans)
     if claim(worker.store, invocation.run, invocation.rank):
         worker.run()
 
@@ -51,8 +57,9 @@ def peak_memory_bytes() -> int:
 
 
 class _Worker:
-    def __init__(self, backend: Backend, invocation: Invocation) -> None:
+    def __init__(self, backend: Backend, invocation: Invocation, end: float | None, plans: PlanCache | None) -> None:
         self._backend, self._invocation = backend, invocation
+        self._end, self._plans = end, plans
         self._recorder = Recorder(invocation.rank)
         self.store = CountingStore(backend.store, self._recorder.add)
         self._messenger: Messenger | None = None
@@ -72,7 +79,7 @@ class _Worker:
         invocation = self._invocation
         start_children(self._backend.compute, invocation, self._recorder.add)
         with self._recorder.timed("load"):
-            part = read_rank(self.store, invocation.plan, invocation.rank, invocation.workers)
+            part = self._read_plan()
         self._recorder.set_layers(len(part.layers))
         if invocation.workers > 1:
             self._messenger = self._connect(len(part.layers))
@@ -82,13 +89,19 @@ class _Worker:
         self._batch, self._recorder.layer = None, 0
         self._finish()
 
+    def _read_plan(self) -> RankPart:
+        invocation = self._invocation
+        read = self._plans.read if self._plans is not None else read_rank
+        return read(self.store, invocation.plan, invocation.rank, invocation.workers)
+
     def _connect(self, layers: int) -> Messenger:
         invocation = self._invocation
         address = self._address()
         channel = self._backend.open_channel(invocation.channel, address)
         channel.observe(self._recorder.add)
         left = invocation.started + invocation.run_seconds - SYSTEM_CLOCK.wall()
-        patience = Patience(invocation.deadline_seconds, SYSTEM_CLOCK.now() + left)
+        end = SYSTEM_CLOCK.now() + left
+        patience = Patience(invocation.deadline_seconds, end if self._end is None else min(end, self._end))
         mailbox = Mailbox(invocation.run, invocation.rank, invocation.workers, len(invocation.batches), layers)
         return Messenger(channel, address, mailbox, self._recorder, patience)
 
@@ -112,7 +125,11 @@ class _Worker:
         self._step(batch, len(part.layers), len(part.layers))
 
     def _step(self, batch: int, done: int, layers: int) -> None:
-        """Between layers: stop if a peer has failed, and tell of progress."""
+        """Between layers: stop if a peer has failed or time is up, and tell of progress."""
+        if self._end is not None and SYSTEM_CLOCK.now() >= self._end:
+            raise DeadlineError(
+                "the worker's time is up before the run is done; use more workers, smaller batches or a longer timeout"
+            )
         if self._messenger is not None:
             self._messenger.check()
         if self._invocation.rank == 0:
@@ -137,7 +154,9 @@ class _Worker:
         mine = msgspec.json.encode(self._recorder.finish(peak_memory_bytes()))
         gathered = Collectives(self._messenger, self._address()).gather(mine)
         if gathered is not None:
-            write_done(self.store, run, [msgspec.json.decode(part, type=WorkerRecord) for part in gathered])
+            others = [msgspec.json.decode(part, type=WorkerRecord) for part in gathered[1:]]
+            # Once more, with the calls that brought the others.
+            write_done(self.store, run, [self._recorder.finish(peak_memory_bytes()), *others])
 
     def _report(self, error: Exception) -> None:
         """Tell client and peers. What fails here as well is left to their deadlines."""

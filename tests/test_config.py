@@ -275,7 +275,7 @@ def test_whole_numbers_are_good_seconds() -> None:
 
 @given(st.text(max_size=12).filter(lambda key: key not in {f.name for f in fields(RunSettings)}))
 def test_no_unknown_key_is_passed_over(key: str) -> None:
-    if key not in {"file", "environ", "settings"}:
+    if key not in {"file", "environ", "settings", "assignments"}:
         arguments: dict[str, Any] = {key: 1}
         with pytest.raises(ConfigError, match="unknown argument"):
             load_config(None, {}, **arguments)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fsdcore import registry
+from fsdcore.backend import Check
 from fsdcore.cli.output import say, size, table, version
 from fsdcore.errors import BackendNotFoundError, FsdError, MissingExtraError
 
@@ -121,8 +122,24 @@ def _shown(value: Any, open_to_all: bool) -> str:
     return "(set, hidden)"
 
 
-def doctor() -> None:
-    """Show versions, kernel, backends and credentials; exit code 1 if no backend can be used."""
+def doctor(
+    backend: Annotated[
+        str | None, typer.Argument(metavar="[BACKEND]", help="Check only this backend, its services included.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the deployment; the same as --set name=...")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the backend; may be repeated.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show versions, kernel, backends and credentials; exit code 1 if no backend can be used.
+
+    With BACKEND: check its credentials, quotas and deployment; exit code 1 if one is not as it must be.
+    """
+    if backend is not None:
+        given = [*(assignments or ()), *([f"name={name}"] if name is not None else ())]
+        _check_backend(backend, given, config)
+        return
     table(("part", "version"), _versions())
     say("")
     states = {name: _state(name) for name in registry.backend_names()}
@@ -130,6 +147,31 @@ def doctor() -> None:
     if not any(usable for usable, *_ in states.values()):
         say(f"no backend can be used: {_REINSTALL}")
         raise typer.Exit(1)
+
+
+def _check_backend(name: str, assignments: list[str], file: Path | None) -> None:
+    from fsdcore.config import load_config
+
+    kind = registry.backend_class(name)
+    settings = load_config(file, backend=name, channel=kind.channels[0], assignments=assignments)
+    backend = kind(settings.backend_settings)
+    try:
+        found = list(_looked_at(backend, settings.run.workers))
+    finally:
+        backend.close()
+    for check in found:
+        remedy = f"; {check.remedy}" if check.remedy and not check.ok else ""
+        say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}{remedy}")
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
+
+
+def _looked_at(backend: Backend, workers: int) -> Iterator[Check]:
+    """The checks of a backend; an error is the last of them."""
+    try:
+        yield from backend.checks(workers)
+    except FsdError as error:
+        yield Check("access", False, error.message)
 
 
 def _versions() -> Iterator[tuple[str, str]]:

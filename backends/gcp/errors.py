@@ -1,0 +1,82 @@
+"""Errors of Google's libraries as those of the framework: the one place where they are translated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import google.auth.exceptions
+from google.api_core import exceptions
+
+from fsdcore.errors import (
+    AccessDeniedError,
+    ChannelError,
+    ConfigError,
+    CredentialsError,
+    DeploymentError,
+    DeploymentMissingError,
+    FsdError,
+    StoreError,
+)
+
+__all__ = ["BucketMissingError", "TopicMissingError", "one_line", "translated", "translation"]
+
+_LOGIN = "run: gcloud auth application-default login"
+_SERVICE = re.compile(r"([a-z]+\.googleapis\.com)")
+_LONGEST = 300
+
+
+class BucketMissingError(StoreError, DeploymentMissingError):
+    """The bucket of the deployment is gone."""
+
+
+class TopicMissingError(ChannelError, DeploymentMissingError):
+    """A topic or subscription of the deployment is gone."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line of sensible length."""
+    text = " ".join((getattr(error, "message", "") or str(error) or type(error).__name__).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _is_disabled(text: str) -> bool:
+    return "SERVICE_DISABLED" in text or "has not been used in project" in text or "it is disabled" in text
+
+
+def _quota(error: exceptions.GoogleAPIError) -> bool:
+    return isinstance(error, exceptions.TooManyRequests) and "quota" in str(error).lower()
+
+
+def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentError) -> FsdError:
+    """The framework's error for `error`, which came of doing `what`; `kind` where no other fits."""
+    text = one_line(error)
+    if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
+        return CredentialsError(f"{what}: there are no Google Cloud credentials; {_LOGIN}")
+    if isinstance(error, google.auth.exceptions.GoogleAuthError):
+        return CredentialsError(f"{what}: the credentials are not taken ({text}); {_LOGIN}")
+    if isinstance(error, exceptions.Unauthorized):
+        return CredentialsError(f"{what}: the credentials are not taken ({text}); {_LOGIN}")
+    if isinstance(error, exceptions.Forbidden):
+        return _forbidden(str(error), text, what)
+    if _quota(error) if isinstance(error, exceptions.GoogleAPIError) else False:
+        return ConfigError(f"{what}: a quota of the project is too small: {text}")
+    return kind(f"{what}: {text}")
+
+
+def _forbidden(full: str, text: str, what: str) -> FsdError:
+    if _is_disabled(full):
+        service = _SERVICE.search(full)
+        name = service[1] if service else "SERVICE"
+        return ConfigError(f"{what}: the API {name} is not enabled; run: gcloud services enable {name}")
+    return AccessDeniedError(f"{what}: no permission: {text}")
+
+
+@contextmanager
+def translated(what: str, kind: type[FsdError] = DeploymentError) -> Iterator[None]:
+    """Raise errors of Google's libraries from the block as the framework's."""
+    try:
+        yield
+    except (exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError) as error:
+        raise translation(error, what, kind) from error

@@ -1,0 +1,80 @@
+"""Settings of the GCP backend: which deployment to use, and how one is made."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+
+from fsdcore.errors import ConfigError
+
+__all__ = ["GcpSettings"]
+
+_NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
+# A service account's id has 30 characters at most, "fsd-" among them.
+_LONGEST_NAME = 24
+_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# What the services allow: the lowest and the highest value.
+_RANGES = {
+    "memory_mb": (256, 32_768),
+    "timeout_seconds": (1, 3_600),
+    "lanes": (1, 100),
+    "ack_deadline": (10, 600),
+    "publishes_in_flight": (1, 64),
+    "run_days": (1, 365),
+}
+
+
+def _own_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class GcpSettings:
+    """Which deployment runs use, and what `fsd deploy gcp` makes. All but the first three count when it is made.
+
+    - `name`: of the deployment; 1 to 24 lower-case letters, digits and inner hyphens, a letter first
+    - `project`: id of the project; empty for the one that the credentials are of
+    - `region`: such as ``europe-west4``; there is no region by default
+    - `memory_mb`, `timeout_seconds`: of the function
+    - `cpu`: of the function, such as ``1`` or ``2``; empty for what comes with the memory
+    - `python`: of the function, such as ``3.12``; by default that of this client
+    - `lanes`: how many runs on queues may be under way at once, each with topics of its own
+    - `ack_deadline`: seconds until a message that was pulled and not acknowledged comes again
+    - `publishes_in_flight`: how many publishes a worker has under way at once
+    - `run_days`: after how many days what runs left in the bucket is removed
+    - `storage_endpoint`, `pubsub_endpoint`, `functions_endpoint`: servers that stand in for Google's, such as
+      ``http://127.0.0.1:4443``, ``127.0.0.1:8085`` and ``http://127.0.0.1:8086``
+    """
+
+    name: str = "fsd"
+    project: str = ""
+    region: str = ""
+    memory_mb: int = 2_048
+    timeout_seconds: int = 900
+    cpu: str = ""
+    python: str = _own_python()
+    lanes: int = 1
+    ack_deadline: int = 60
+    publishes_in_flight: int = 8
+    run_days: int = 1
+    storage_endpoint: str = ""
+    pubsub_endpoint: str = ""
+    functions_endpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
+            raise ConfigError(
+                f"name must be 1 to {_LONGEST_NAME} lower-case letters, digits and inner hyphens, a letter first, "
+                f"not {self.name!r}"
+            )
+        for key, (low, high) in _RANGES.items():
+            if not low <= getattr(self, key) <= high:
+                raise ConfigError(f"{key} must be {low} to {high}, not {getattr(self, key)}")
+        if self.python not in _PYTHONS:
+            raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
+
+    @property
+    def emulated(self) -> bool:
+        """Whether servers of this machine stand in for Google's."""
+        return bool(self.storage_endpoint or self.pubsub_endpoint or self.functions_endpoint)

@@ -1,0 +1,139 @@
+"""The queue channels, given answers that a server gives seldom: entries that fail, and long waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from backends.aws import queue as module
+from backends.aws.deployment import Deployment
+from backends.aws.queue import SnsChannel, SqsChannel
+from fsdcore.channel import Address, Outgoing, Received
+from fsdcore.clock import Deadline
+from fsdcore.errors import ChannelError, CredentialsError
+from fsdcore.testing.clock import ManualClock
+from tests.backends.aws.stubs import StubbedClients, make_deployment
+
+URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/fsd-fsd-0-1"
+ADDRESS = Address("0" * 16, 1, 4)
+FRAMES = [Outgoing(2, b"first"), Outgoing(3, b"second")]
+
+
+def entry(number: int, frame: bytes, target: int) -> dict[str, object]:
+    return {
+        "Id": str(number),
+        "Message": "-",
+        "MessageAttributes": {
+            "target": {"DataType": "String", "StringValue": f"0-{target}"},
+            "frame": {"DataType": "Binary", "BinaryValue": frame},
+        },
+    }
+
+
+DONE: dict[str, object] = {"Successful": [], "Failed": []}
+
+
+def refused(*ids: str, blame: bool = False) -> dict[str, object]:
+    failed = [{"Id": number, "Code": "InternalError", "SenderFault": blame} for number in ids]
+    return {"Successful": [], "Failed": failed}
+
+
+@pytest.fixture
+def deployment() -> Deployment:
+    return make_deployment()
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubbedClients]:
+    monkeypatch.setattr(module, "SYSTEM_CLOCK", ManualClock())
+    made = StubbedClients()
+    yield made
+    made.check()
+    made.close()
+
+
+@pytest.fixture
+def channel(clients: StubbedClients, deployment: Deployment) -> Iterator[SnsChannel]:
+    made = SnsChannel(clients, deployment, ADDRESS)
+    yield made
+    made.close()
+
+
+def test_a_publish_goes_to_the_topic_of_its_rank(
+    clients: StubbedClients, deployment: Deployment, channel: SnsChannel
+) -> None:
+    entries = [entry(0, b"first", 2), entry(1, b"second", 3)]
+    clients.answers("sns", "publish_batch", DONE, TopicArn=deployment.topic_arn(1), PublishBatchRequestEntries=entries)
+    channel.send(FRAMES)
+
+
+def test_only_the_entries_that_failed_are_sent_again(
+    clients: StubbedClients, deployment: Deployment, channel: SnsChannel
+) -> None:
+    counted: list[str] = []
+    channel.observe(counted.append)
+    clients.answers("sns", "publish_batch", refused("1"))
+    again = [entry(1, b"second", 3)]
+    clients.answers("sns", "publish_batch", DONE, TopicArn=deployment.topic_arn(1), PublishBatchRequestEntries=again)
+    channel.send(FRAMES)
+    assert counted == ["publishes"]
+
+
+@pytest.mark.parametrize(("blame", "times"), [(True, 1), (False, 5)])
+def test_entries_that_go_on_failing_are_an_error(
+    clients: StubbedClients, channel: SnsChannel, blame: bool, times: int
+) -> None:
+    for _ in range(times):
+        clients.answers("sns", "publish_batch", refused("0", "1", blame=blame))
+    with pytest.raises(ChannelError, match="2 of 2 messages failed, InternalError"):
+        channel.send(FRAMES)
+
+
+def test_a_send_straight_to_the_queue_has_no_target(clients: StubbedClients, deployment: Deployment) -> None:
+    frame = {"frame": {"DataType": "Binary", "BinaryValue": b"data"}}
+    sent = [{"Id": "0", "MessageBody": "-", "MessageAttributes": frame}]
+    clients.answers("sqs", "send_message_batch", DONE, QueueUrl=URL, Entries=sent)
+    channel = SqsChannel(clients, deployment, Address("0" * 16, 0, 4))
+    channel.send([Outgoing(1, b"data")])
+    channel.close()
+
+
+def test_a_long_wait_is_several_polls_of_whole_seconds(clients: StubbedClients, channel: SnsChannel) -> None:
+    counted: list[str] = []
+    channel.observe(counted.append)
+    clock = ManualClock()
+    deadline = Deadline(clock.now() + 40.5, clock)
+    asked = {"QueueUrl": URL, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["frame"]}
+    client = clients.client("sqs")
+    client.meta.events.register("before-parameter-build.sqs.ReceiveMessage", lambda **_: clock.advance(20.0))
+    for seconds in (20, 20, 1):
+        clients.answers("sqs", "receive_message", {}, **asked, WaitTimeSeconds=seconds)
+    assert channel.receive(deadline) == []
+    assert counted == ["receives"] * 2
+
+
+def test_deletions_that_failed_are_made_again(clients: StubbedClients, channel: SnsChannel) -> None:
+    clients.answers("sqs", "delete_message_batch", refused("1"))
+    again = [{"Id": "1", "ReceiptHandle": "b"}]
+    clients.answers("sqs", "delete_message_batch", DONE, QueueUrl=URL, Entries=again)
+    channel.acknowledge([Received(b"x", "a"), Received(b"y", "b")])
+    channel.close()
+
+
+def test_released_messages_are_made_visible_at_once(clients: StubbedClients, channel: SnsChannel) -> None:
+    entries = [{"Id": "0", "ReceiptHandle": "a", "VisibilityTimeout": 0}]
+    clients.answers("sqs", "change_message_visibility_batch", DONE, QueueUrl=URL, Entries=entries)
+    channel.release([Received(b"x", "a")])
+
+
+def test_expired_credentials_are_told(clients: StubbedClients, channel: SnsChannel) -> None:
+    clients.fails("sns", "publish_batch", "ExpiredToken")
+    with pytest.raises(CredentialsError, match="have expired"):
+        channel.send(FRAMES)
+
+
+def test_both_kinds_of_channel_share_their_lanes(clients: StubbedClients, deployment: Deployment) -> None:
+    pools = {kind(clients, deployment, ADDRESS).capabilities.lane_pool for kind in (SnsChannel, SqsChannel)}
+    assert len(pools) == 1
+    assert None not in pools

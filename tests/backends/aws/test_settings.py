@@ -1,0 +1,52 @@
+"""Settings of the AWS backend."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from backends.aws import AwsSettings
+from fsdcore.errors import ConfigError
+
+
+def test_the_python_of_the_function_is_that_of_the_client() -> None:
+    assert AwsSettings().python == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_there_is_no_region_by_default() -> None:
+    assert AwsSettings().region == ""
+
+
+@pytest.mark.parametrize("name", ["a", "demo", "a-1", "x" * 24])
+def test_names_that_fit_all_services_are_taken(name: str) -> None:
+    assert AwsSettings(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a--b", "x" * 25, "é"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="name must be"):
+        AwsSettings(name=name)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("memory_mb", 127),
+        ("memory_mb", 10_241),
+        ("timeout_seconds", 901),
+        ("topics", 0),
+        ("topic_bytes", (1 << 20) + 1),
+        ("lanes", 0),
+        ("visibility_timeout", 43_201),
+        ("publishes_in_flight", 0),
+        ("architecture", "mips"),
+        ("payload", "pigeon"),
+        ("python", "2.7"),
+        ("express_zone", "eu-west-1a"),
+    ],
+)
+def test_what_the_services_do_not_allow_is_refused_by_name(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        AwsSettings(**{setting: value})

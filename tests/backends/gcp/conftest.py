@@ -1,0 +1,76 @@
+"""Google Cloud on this machine, started once for a test process; each test finds it without faults and calls."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from backends.gcp.emulator.environment import PROJECT, REGION, environment
+from backends.gcp.emulator.functions import FunctionsServer
+from backends.gcp.emulator.pubsub import PubsubServer
+from backends.gcp.emulator.storage import StorageFaults, StorageServer
+
+__all__ = ["ABANDONS_SOCKETS", "PROJECT", "REGION"]
+
+ABANDONS_SOCKETS = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="session")
+def _storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageServer]:
+    with StorageServer(tmp_path_factory.mktemp("storage")) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud_storage(_storage_server: StorageServer) -> StorageServer:
+    """Cloud Storage. Buckets of other tests may be there: use names of your own."""
+    _storage_server.faults = StorageFaults()
+    _storage_server.log.clear()
+    return _storage_server
+
+
+@pytest.fixture
+def abandoned_sockets() -> Iterator[None]:
+    """For tests in which downloads fail: Google's client leaves the sockets of refused answers to the collector.
+
+    Such a test is also marked `ABANDONS_SOCKETS`; here they are collected while that holds.
+    """
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
+def _pubsub_server() -> Iterator[PubsubServer]:
+    with PubsubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def pubsub(_pubsub_server: PubsubServer) -> PubsubServer:
+    """Pub/Sub, empty."""
+    _pubsub_server.reset()
+    return _pubsub_server
+
+
+@pytest.fixture(scope="session")
+def _functions_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsServer]:
+    with FunctionsServer(tmp_path_factory.mktemp("functions")) as server:
+        yield server
+
+
+@pytest.fixture
+def functions(_functions_server: FunctionsServer) -> Iterator[FunctionsServer]:
+    """Cloud Functions, with none there; those of the test are deleted after it."""
+    _functions_server.log.clear()
+    yield _functions_server
+    _functions_server.reset()
+
+
+@pytest.fixture
+def gcp_environment(cloud_storage: StorageServer, pubsub: PubsubServer, functions: FunctionsServer) -> dict[str, str]:
+    """The variables that lead the backend to the three servers."""
+    return environment(cloud_storage, pubsub, functions)

@@ -1,0 +1,195 @@
+"""What our Pub/Sub server does beyond the suite: faults, the log of calls, refusals, a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api_core.exceptions import (
+    DeadlineExceeded,
+    GoogleAPICallError,
+    InvalidArgument,
+    MethodNotImplemented,
+    ResourceExhausted,
+    ServiceUnavailable,
+)
+
+from backends.gcp.emulator.calls import Call
+from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
+from fsdcore.errors import ServerError
+from fsdcore.testing.processes import HOST, ServerProcess, free_port, tcp_ready
+from tests.backends.gcp.emulator.pubsub_clients import Pubsub
+
+DATA = [f"{number:03d}".encode() for number in range(100)]
+
+
+@pytest.fixture
+def clients(pubsub: PubsubServer) -> Iterator[Pubsub]:
+    made = Pubsub(pubsub.target)
+    yield made
+    made.close()
+
+
+def test_doubles_come_as_deliveries_of_the_same_message(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(duplicate=1.0)
+    (message_id,) = clients.publish(b"x")
+    received = [*clients.pull(1), *clients.pull(1)]
+    assert [item.message.message_id for item in received] == [message_id] * 2
+    assert len({item.ack_id for item in received}) == 2
+
+
+def test_delayed_messages_come_all_the_same(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(delay=0.5, delay_seconds=0.05)
+    clients.publish(*DATA)
+    assert len(clients.pull(100)) < 100
+    pubsub.faults = PubsubFaults()
+    clients.pull()
+
+
+def test_a_forgotten_acknowledgement_is_answered_and_the_message_kept(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(forget=1.0)
+    clients.publish(b"x")
+    held = clients.pull()
+    clients.acknowledge(held)
+    assert pubsub.backlog() == {clients.subscription: 1}
+    clients.extend(held, 0)
+    assert clients.pull_data(1) == [b"x"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "error"),
+    [(PubsubFaults(unavailable=1.0), ServiceUnavailable), (PubsubFaults(exhausted=1.0), ResourceExhausted)],
+)
+def test_a_refused_publish_has_no_effect(
+    pubsub: PubsubServer, clients: Pubsub, faults: PubsubFaults, error: type[GoogleAPICallError]
+) -> None:
+    pubsub.faults = faults
+    with pytest.raises(error):
+        clients.publish(b"x")
+    with pytest.raises(error):
+        clients.pull()
+    assert pubsub.backlog() == {}
+
+
+def test_a_publish_whose_answer_is_lost_has_taken_effect(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(lost_response=1.0)
+    with pytest.raises(ServiceUnavailable):
+        clients.publish(b"x")
+    assert pubsub.backlog() == {clients.subscription: 1}
+
+
+def test_faults_of_one_method_leave_the_others(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(unavailable=1.0, methods=("Acknowledge",))
+    clients.publish(b"x")
+    held = clients.pull()
+    with pytest.raises(ServiceUnavailable):
+        clients.subscriber.acknowledge(
+            subscription=clients.subscription, ack_ids=[held[0].ack_id], retry=None, timeout=20.0
+        )
+
+
+def test_the_same_seed_makes_the_same_faults(pubsub: PubsubServer, clients: Pubsub) -> None:
+    def refused() -> list[bool]:
+        pubsub.faults = PubsubFaults(seed=7, unavailable=0.5)
+        return [_fails(lambda: clients.publish(b"x")) for _ in range(20)]
+
+    first = refused()
+    assert first == refused()
+    assert 0 < sum(first) < 20
+
+
+def _fails(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except ServiceUnavailable:
+        return True
+    return False
+
+
+def test_retries_of_the_client_bring_all_through(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(seed=1, unavailable=0.2, exhausted=0.1, lost_response=0.1, duplicate=0.1)
+    for data in DATA[:20]:
+        clients.publisher.publish(topic=clients.topic, messages=[{"data": data}], timeout=60.0)
+    pubsub.faults = PubsubFaults()
+    seen: set[bytes] = set()
+    while seen != set(DATA[:20]):
+        received = clients.pull()
+        seen |= {item.message.data for item in received}
+        clients.acknowledge(received)
+    assert pubsub.log.count("Publish", "UNAVAILABLE") > 0
+
+
+def test_each_call_is_in_the_log_with_what_it_carried(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.log.clear()
+    clients.publish(b"abc", b"de")
+    clients.acknowledge(held := clients.pull(2))
+    with pytest.raises(InvalidArgument):
+        clients.publish()
+    assert len(held) == 2
+    assert list(pubsub.log) == [
+        Call("Publish", clients.topic, 2, 5),
+        Call("Pull", clients.subscription, 2, 5),
+        Call("Acknowledge", clients.subscription, 2),
+        Call("Publish", clients.topic, 0, 0, "INVALID_ARGUMENT"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"filter": 'attributes.target = "3"'},
+        {"enable_message_ordering": True},
+        {"enable_exactly_once_delivery": True},
+        {"push_config": {"push_endpoint": "http://127.0.0.1:1"}},
+        {"dead_letter_policy": {"max_delivery_attempts": 5}},
+    ],
+)
+def test_what_it_lacks_is_refused(clients: Pubsub, field: dict[str, Any]) -> None:
+    with pytest.raises(MethodNotImplemented, match=next(iter(field))):
+        clients.subscribe(f"{clients.subscription}-x", **field)
+
+
+def test_ordering_keys_are_refused(clients: Pubsub) -> None:
+    with pytest.raises(MethodNotImplemented):
+        clients.publisher.publish(topic=clients.topic, messages=[{"data": b"x", "ordering_key": "k"}])
+
+
+def test_an_empty_pull_ends_without_an_error(pubsub: PubsubServer) -> None:
+    with PubsubServer(pull_seconds=0.05) as server:
+        clients = Pubsub(server.target)
+        assert clients.pull() == []
+        clients.close()
+
+
+def test_a_pull_that_its_caller_gave_up_is_in_the_log(pubsub: PubsubServer, clients: Pubsub) -> None:
+    with pytest.raises(DeadlineExceeded):
+        clients.pull(timeout=0.05)
+    clients.publish(b"x")
+    assert clients.pull_data(1) == [b"x"]
+    assert pubsub.log.count("Pull", "CANCELLED") == 1
+
+
+def test_a_port_that_is_anothers_is_one_line(pubsub: PubsubServer) -> None:
+    with pytest.raises(ServerError, match=f"cannot listen at {pubsub.target}"):
+        PubsubServer(pubsub.port).start()
+
+
+def test_a_reset_leaves_nothing(pubsub: PubsubServer, clients: Pubsub) -> None:
+    clients.publish(b"x")
+    pubsub.faults = PubsubFaults(unavailable=1.0)
+    pubsub.reset()
+    assert (pubsub.backlog(), list(pubsub.log), pubsub.faults) == ({}, [], PubsubFaults())
+
+
+def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "backends.gcp.emulator.pubsub", "--port", str(port)]
+    with ServerProcess("pubsub", command, ready=tcp_ready(port), log=tmp_path / "log") as server:
+        clients = Pubsub(f"{HOST}:{port}")
+        clients.publish(b"x")
+        assert clients.pull_data(1) == [b"x"]
+        clients.close()
+        assert "Traceback" not in server.log_tail()

@@ -1,0 +1,155 @@
+"""Local Cloud Storage by Google's own client: it works through the proxy, each call is logged, faults are as asked."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from google.api_core.exceptions import NotFound, PreconditionFailed, ServiceUnavailable, TooManyRequests
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from backends.gcp.emulator.calls import Call
+from backends.gcp.emulator.storage import StorageFaults, StorageServer, kind_of
+from tests.backends.gcp.conftest import ABANDONS_SOCKETS
+
+ONE_TRY: dict[str, Any] = {"retry": None, "timeout": 20.0}
+QUICK_TRIES: dict[str, Any] = {"retry": DEFAULT_RETRY.with_delay(initial=0.01, maximum=0.1), "timeout": 20.0}
+
+
+@pytest.fixture
+def bucket(cloud_storage: StorageServer) -> Iterator[Any]:
+    """A new bucket; what its making took is not in the log."""
+    client = storage.Client(
+        project="p", credentials=AnonymousCredentials(), client_options={"api_endpoint": cloud_storage.url}
+    )
+    made = client.create_bucket(f"b-{uuid.uuid4().hex[:12]}")
+    cloud_storage.log.clear()
+    yield made
+    client.close()
+
+
+def test_objects_come_back_whole_and_in_part(bucket: Any) -> None:
+    bucket.blob("a/b").upload_from_string(b"0123456789")
+    assert bucket.blob("a/b").download_as_bytes() == b"0123456789"
+    assert bucket.blob("a/b").download_as_bytes(start=3, end=5) == b"345"
+
+
+def test_lists_come_in_pages(cloud_storage: StorageServer, bucket: Any) -> None:
+    for number in range(5):
+        bucket.blob(f"a/{number}").upload_from_string(b"x")
+    bucket.blob("b").upload_from_string(b"x")
+    cloud_storage.log.clear()
+    assert [blob.name for blob in bucket.list_blobs(prefix="a/", page_size=2)] == [f"a/{number}" for number in range(5)]
+    assert cloud_storage.log.count("list") == 3
+
+
+def test_only_the_first_of_two_creates(cloud_storage: StorageServer, bucket: Any) -> None:
+    bucket.blob("k").upload_from_string(b"1", if_generation_match=0)
+    with pytest.raises(PreconditionFailed):
+        bucket.blob("k").upload_from_string(b"2", if_generation_match=0)
+    assert bucket.blob("k").download_as_bytes() == b"1"
+    assert cloud_storage.log.count("put", "412") == 1
+
+
+def test_each_call_is_logged_once_with_its_key(cloud_storage: StorageServer, bucket: Any) -> None:
+    key = 'dir/a "b" c'
+    bucket.blob(key).upload_from_string(b"x" * 100)
+    bucket.blob(key).download_as_bytes()
+    bucket.blob(key).exists()
+    list(bucket.list_blobs(prefix="dir/"))
+    bucket.delete_blobs([bucket.blob(key)])
+    with pytest.raises(NotFound):
+        bucket.blob("none").download_as_bytes()
+    calls = [(call.kind, call.resource, call.ended) for call in cloud_storage.log]
+    assert calls == [
+        ("put", f"{bucket.name}/{key}", "OK"),
+        ("get", f"{bucket.name}/{key}", "OK"),
+        ("stat", f"{bucket.name}/{key}", "OK"),
+        ("list", bucket.name, "OK"),
+        ("delete", f"{bucket.name}/{key}", "OK"),
+        ("get", f"{bucket.name}/none", "404"),
+    ]
+    assert cloud_storage.log.of("get") == [Call("get", f"{bucket.name}/{key}", 1, 100)]
+
+
+def test_an_upload_in_parts_is_one_put(cloud_storage: StorageServer, bucket: Any) -> None:
+    # Under 8 MiB the client sends it in one.
+    part = 3 << 20
+    bucket.blob("large", chunk_size=part).upload_from_string(bytes(3 * part))
+    assert len(bucket.blob("large").download_as_bytes()) == 3 * part
+    assert cloud_storage.log.summary() == {"put": 1, "part": 3, "get": 1}
+
+
+@pytest.mark.parametrize(
+    ("faults", "error", "ended"),
+    [
+        (StorageFaults(unavailable=1.0), ServiceUnavailable, "503"),
+        (StorageFaults(throttled=1.0), TooManyRequests, "429"),
+        (StorageFaults(reset=1.0), requests.ConnectionError, "RESET"),
+    ],
+)
+def test_a_refused_put_has_no_effect(
+    cloud_storage: StorageServer, bucket: Any, faults: StorageFaults, error: type[Exception], ended: str
+) -> None:
+    cloud_storage.faults = faults
+    with pytest.raises(error):
+        bucket.blob("k").upload_from_string(b"x", **ONE_TRY)
+    assert cloud_storage.log.count("put", ended) == 1
+    cloud_storage.faults = StorageFaults()
+    assert list(bucket.list_blobs()) == []
+
+
+def test_a_put_whose_answer_is_lost_has_taken_effect(cloud_storage: StorageServer, bucket: Any) -> None:
+    cloud_storage.faults = StorageFaults(lost_response=1.0)
+    with pytest.raises(requests.ConnectionError):
+        bucket.blob("k").upload_from_string(b"x", **ONE_TRY)
+    cloud_storage.faults = StorageFaults()
+    assert bucket.blob("k").download_as_bytes() == b"x"
+    assert cloud_storage.log.count("put", "LOST") == 1
+
+
+def test_a_create_retried_after_its_answer_was_lost_meets_itself(cloud_storage: StorageServer, bucket: Any) -> None:
+    cloud_storage.faults = StorageFaults(seed=2, lost_response=0.5, kinds=("put",))
+    refused = 0
+    for number in range(10):
+        try:
+            bucket.blob(f"k{number}").upload_from_string(b"x", if_generation_match=0, **QUICK_TRIES)
+        except PreconditionFailed:
+            refused += 1
+    lost = cloud_storage.log.count("put", "LOST")
+    assert 0 < refused <= lost
+    cloud_storage.faults = StorageFaults()
+    assert len(list(bucket.list_blobs())) == 10
+
+
+@ABANDONS_SOCKETS
+def test_the_client_retries_faults_away(cloud_storage: StorageServer, bucket: Any, abandoned_sockets: None) -> None:
+    cloud_storage.faults = StorageFaults(seed=1, unavailable=0.2, throttled=0.1, reset=0.1)
+    keys = [f"k{number}" for number in range(10)]
+    for key in keys:
+        bucket.blob(key).upload_from_string(key.encode(), if_generation_match=0, **QUICK_TRIES)
+    assert [bucket.blob(key).download_as_bytes(**QUICK_TRIES) for key in keys] == [key.encode() for key in keys]
+    assert len(list(cloud_storage.log)) > 20
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "kind", "resource"),
+    [
+        ("GET", "/storage/v1/b/bk/o/a%2Fb?alt=media", "get", "bk/a/b"),
+        ("GET", "/download/storage/v1/b/bk/o/a%2Fb?alt=media", "get", "bk/a/b"),
+        ("GET", "/storage/v1/b/bk/o/a?projection=noAcl", "stat", "bk/a"),
+        ("GET", "/storage/v1/b/bk/o?prefix=a", "list", "bk"),
+        ("DELETE", "/storage/v1/b/bk/o/a", "delete", "bk/a"),
+        ("POST", "/upload/storage/v1/b/bk/o?uploadType=media&name=a%2Fb", "put", "bk/a/b"),
+        ("PUT", "/upload/storage/v1/b/bk/o?uploadType=resumable&name=a&upload_id=1", "part", "bk/a"),
+        ("POST", "/storage/v1/b?project=p", "bucket", "/storage/v1/b"),
+        ("GET", "/storage/v1/b/bk", "bucket", "bk"),
+    ],
+)
+def test_requests_are_told_apart_as_they_are_billed(method: str, target: str, kind: str, resource: str) -> None:
+    assert kind_of(method, target) == (kind, resource)

@@ -1,0 +1,41 @@
+"""The local backend as a site: its faults are those of `fsdcore.testing`."""
+
+from __future__ import annotations
+
+from backends.local import LocalBackend, LocalSettings
+from fsdcore.backend import Backend
+from fsdcore.testing import CrashWorker, Delay, DropUntilRedelivery, Duplicate, FaultyBackend, Reorder
+from fsdcore.testing.faults import Fault
+from tests.end_to_end.sites import Site
+
+__all__ = ["LocalSite"]
+
+_FAULTS: dict[str, Fault] = {
+    "duplicates": Duplicate(2),
+    "disorder": Reorder(1),
+    "delays": Delay(3),
+    "lost deliveries": DropUntilRedelivery(3),
+}
+
+
+class LocalSite(Site):
+    name = "local"
+    most_workers = 64
+    channels = LocalBackend.channels
+    faults = tuple(_FAULTS)
+
+    def __init__(self) -> None:
+        self._fault: Fault | None = None
+
+    def open(self) -> Backend:
+        backend = LocalBackend(LocalSettings(visibility_timeout=0.2, lanes=1))
+        return FaultyBackend(backend, self._fault) if self._fault else backend
+
+    def harm(self, fault: str) -> None:
+        self._fault = _FAULTS[fault]
+
+    def lose_a_worker(self) -> None:
+        self._fault = CrashWorker(rank=1, nth=2)
+
+    def heal(self) -> None:
+        self._fault = None

@@ -1,0 +1,56 @@
+"""Where the end-to-end tests run: a backend, with all that it needs, and what it can tell of itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import Any
+
+from fsdcore.backend import Backend
+from fsdcore.config import RunSettings
+from fsdcore.session import Session
+
+__all__ = ["Site"]
+
+
+class Site(ABC):
+    """A backend whose services are there for up to `most_workers` workers."""
+
+    name: str
+    most_workers: int
+
+    @abstractmethod
+    def open(self) -> Backend:
+        """A new backend, as a client of its own would have it; the caller closes it."""
+
+    def session(self, **run: Any) -> Session:
+        """A session on a new backend; the caller closes it."""
+        settings = {"method": "block", "deadline_seconds": 60.0, "run_seconds": 240.0, **run}
+        return Session(self.open(), RunSettings(backend=self.name, **settings))
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[str, ...]:
+        """The kinds of channel it has."""
+
+    @property
+    @abstractmethod
+    def faults(self) -> tuple[str, ...]:
+        """The names of the faults it can be told to make."""
+
+    @abstractmethod
+    def harm(self, fault: str) -> None:
+        """Make the services misbehave, until `heal`, in a way that must not change a result."""
+
+    @abstractmethod
+    def lose_a_worker(self) -> None:
+        """Have a worker of the next run end without a word."""
+
+    @abstractmethod
+    def heal(self) -> None:
+        """Misbehave no longer."""
+
+    def requests(self, run: str) -> Counter[str] | None:
+        """The calls that the services saw for a run, by the names of the record's counters; None if nobody counts."""
+        del run
+        return None

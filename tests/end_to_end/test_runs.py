@@ -1,0 +1,172 @@
+"""Whole runs on every backend: the answer is the local one to the bit, whatever the services do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+import scipy.sparse as sp
+
+from backends.local import LocalBackend
+from fsdcore.activations import clipped_relu
+from fsdcore.clock import Deadline
+from fsdcore.config import RunSettings
+from fsdcore.errors import FsdError, RunError
+from fsdcore.lanes import lease_lane
+from fsdcore.network import Network
+from fsdcore.session import Result, Session
+from fsdcore.testing import random_inputs, random_network
+from tests.end_to_end.sites import Site
+
+WORKERS = 4
+SAMPLES = 40
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return random_network((32, 48, 48, 48, 32), (clipped_relu(32.0),), density=0.2)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> sp.csr_array:
+    return random_inputs(SAMPLES, 32)
+
+
+@pytest.fixture(scope="module")
+def expected(network: Network, inputs: sp.csr_array) -> sp.csr_array:
+    """What the same plan gives on threads of this process."""
+    with closing(LocalBackend()) as backend:
+        settings = RunSettings(workers=WORKERS, method="block")
+        return sp.csr_array(Session(backend, settings).load(network).run(inputs, batch_size=16).outputs)
+
+
+@pytest.fixture(params=["queue", "sqs", "object"])
+def channel(site: Site, request: pytest.FixtureRequest) -> str:
+    """Each channel that the site has."""
+    if request.param not in site.channels:
+        pytest.skip(f"{site.name} has no channel {request.param}")
+    return str(request.param)
+
+
+@pytest.fixture
+def run(site: Site, network: Network, inputs: sp.csr_array) -> Any:
+    """Runs the network on the site."""
+
+    def made(**settings: Any) -> Result:
+        with site.session(**{"workers": WORKERS, **settings}) as session:
+            return session.load(network).run(inputs, batch_size=16)
+
+    return made
+
+
+def same(result: Result, expected: sp.csr_array) -> bool:
+    """Whether the outputs are the same to the bit."""
+    found = sp.csr_array(result.outputs)
+    return found.shape == expected.shape and abs(found - expected).nnz == 0
+
+
+@pytest.mark.parametrize("branching", [2, 8])
+def test_runs_are_the_local_ones_to_the_bit(run: Any, channel: str, branching: int, expected: sp.csr_array) -> None:
+    result = run(channel=channel, branching=branching)
+    assert same(result, expected)
+    assert result.record.counters["invocations"] == WORKERS
+
+
+def test_a_serial_run_agrees(run: Any, network: Network, inputs: sp.csr_array) -> None:
+    result = run(workers=1)
+    assert abs(sp.csr_array(result.outputs) - sp.csr_array(network.infer(inputs))).max() <= 1e-4
+    assert result.record.channel == "serial"
+
+
+def test_the_record_counts_the_calls_that_the_services_saw(site: Site, run: Any, channel: str) -> None:
+    """Except for those that carry the record itself: a publish or put by each other worker, and its put at the end."""
+    result = run(channel=channel)
+    seen = site.requests(result.record.run_id)
+    if seen is None:
+        pytest.skip(f"nobody counts the calls of {site.name}")
+    counted = Counter({name: result.record.counters[name] for name in seen})
+    counted["puts"] += 1
+    counted["puts" if channel == "object" else "publishes"] += WORKERS - 1
+    assert seen == counted
+
+
+def test_misbehaving_services_do_not_change_the_result(
+    site: Site, run: Any, channel: str, expected: sp.csr_array
+) -> None:
+    for fault in site.faults:
+        site.harm(fault)
+        assert same(run(channel=channel), expected), fault
+        site.heal()
+
+
+def test_a_lost_worker_ends_the_run_in_time_and_the_next_is_exact(
+    site: Site, run: Any, channel: str, expected: sp.csr_array
+) -> None:
+    site.lose_a_worker()
+    with pytest.raises(RunError) as caught:
+        run(channel=channel, deadline_seconds=5.0)
+    assert caught.value.rank is not None
+    site.heal()
+    assert same(run(channel=channel), expected)
+
+
+def test_a_run_right_after_a_cancelled_one_is_exact(
+    site: Site, network: Network, inputs: sp.csr_array, channel: str, expected: sp.csr_array
+) -> None:
+    with site.session(workers=WORKERS, channel=channel) as session:
+        model = session.load(network)
+        invoke, session.backend.compute.invoke = session.backend.compute.invoke, _cancelled(session)  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            model.run(inputs, batch_size=16)
+        session.backend.compute.invoke = invoke  # type: ignore[method-assign]
+        assert same(model.run(inputs, batch_size=16), expected)
+
+
+def _cancelled(session: Session) -> Any:
+    """Start rank 0, and have the user press Ctrl-C at once."""
+    invoke = session.backend.compute.invoke
+
+    def interrupted(invocation: Any) -> None:
+        invoke(invocation)
+        if invocation.rank == 0:
+            raise KeyboardInterrupt
+
+    return interrupted
+
+
+def test_two_runs_at_once_are_both_exact(site: Site, run: Any, channel: str, expected: sp.csr_array) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: run(channel=channel), range(2)))
+    assert all(same(result, expected) for result in results)
+
+
+def test_a_second_run_that_may_not_wait_is_refused(site: Site, network: Network, inputs: sp.csr_array) -> None:
+    with site.session(workers=WORKERS, channel="queue", run_seconds=1.0) as session:
+        limits = session.backend.channel_capabilities("queue")
+        if limits.lanes is None:
+            pytest.skip(f"{site.name} has no lanes")
+        pool, model = limits.lane_pool or "queue", session.load(network)
+        with held_lanes(session, pool, limits.lanes), pytest.raises(FsdError, match=r"lanes of the .* are taken"):
+            model.run(inputs)
+
+
+@contextmanager
+def held_lanes(session: Session, pool: str, lanes: int) -> Iterator[None]:
+    """Hold every lane, as other runs would."""
+    store, seconds = session.backend.store, 60.0
+    held = [lease_lane(store, pool, lanes, seconds, Deadline.after(seconds)) for _ in range(lanes)]
+    try:
+        yield
+    finally:
+        for lease in held:
+            lease.release()
+
+
+def test_nothing_is_left_of_a_run(site: Site, run: Any, channel: str) -> None:
+    result = run(channel=channel)
+    with closing(site.open()) as backend:
+        assert backend.store.list(f"runs/{result.record.run_id}/") == []

@@ -1,0 +1,66 @@
+"""Parts of plans that a process keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends.local.memory_store import MemoryStore
+from fsdcore.counting import CountingStore
+from fsdcore.partition import make_partition
+from fsdcore.plan_cache import PlanCache
+from fsdcore.plan_store import read_rank, write_plan
+from fsdcore.testing import random_network
+
+NETWORK = random_network((12, 16, 10))
+LARGE = 1 << 30
+
+
+class Reads:
+    def __init__(self) -> None:
+        self.count = 0
+        memory = MemoryStore()
+        write_plan(memory, "plan", NETWORK, make_partition(NETWORK, 2, "block", 0))
+        self.store = CountingStore(memory, self._add)
+
+    def _add(self, counter: str) -> None:
+        self.count += 1
+
+    def of(self, cache: PlanCache, rank: int) -> tuple[Any, int]:
+        """What the cache gives, and how many requests it took."""
+        before = self.count
+        return cache.read(self.store, "plan", rank, 2), self.count - before
+
+
+@pytest.fixture
+def reads() -> Reads:
+    return Reads()
+
+
+def test_a_part_is_read_once(reads: Reads) -> None:
+    cache = PlanCache(LARGE)
+    first, requests = reads.of(cache, 0)
+    assert requests > 0
+    assert reads.of(cache, 0) == (first, 0)
+
+
+def test_each_rank_has_its_own_part(reads: Reads) -> None:
+    cache = PlanCache(LARGE)
+    assert [reads.of(cache, rank)[0].rank for rank in (0, 1, 0)] == [0, 1, 0]
+
+
+def test_what_is_over_the_bound_is_not_kept(reads: Reads) -> None:
+    cache = PlanCache(1)
+    reads.of(cache, 0)
+    part, requests = reads.of(cache, 0)
+    assert requests > 0
+    assert part.rank == 0
+
+
+def test_the_part_used_last_is_kept(reads: Reads) -> None:
+    size = read_rank(reads.store, "plan", 0, 2).memory_bytes
+    cache = PlanCache(2 * size + 1)
+    for rank in (0, 1):
+        reads.of(cache, rank)
+    assert reads.of(cache, 1)[1] == 0
