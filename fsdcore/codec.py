@@ -28,7 +28,7 @@ from fsdcore.activations import FloatArray
 from fsdcore.columns import Columns, decode_columns, encode_columns
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import WireError
-from fsdcore.rowtable import RowTable
+from fsdcore.rowtable import Picked, RowTable
 from fsdcore.wire import EMPTY, ROWS, Body
 
 __all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "decode_rows", "encode_rows", "open_rows"]
@@ -83,7 +83,8 @@ def _palette(words: Words) -> tuple[Words, npt.NDArray[np.uint8]] | None:
 def _write_values(values: FloatArray) -> tuple[int, bytes]:
     """The flag and the bytes of the nonzero values."""
     words = values.view(np.uint32)
-    found = _palette(words)
+    same = bool((words == words[0]).all())
+    found = (words[:1], words[:0].astype(np.uint8)) if same else _palette(words)
     # A palette of as many values as there are would only add to them.
     if found is None or 2 * found[0].size > words.size > 1:
         return 0, _planes(words)
@@ -102,13 +103,23 @@ class RowEncoder:
     """
 
     def __init__(self, x: Rows, samples: int) -> None:
-        self._columns, self._samples = x.columns, samples
-        self._table = RowTable.of(x.values)
-        self._all_columns = encode_columns(x.columns, samples)
+        self._samples = samples
+        table = RowTable.of(x.values)
+        live = table.live()
+        self._columns, self._table = x.columns[live], table.over(live)
+        self._all_columns = encode_columns(self._columns, samples)
+        self._done: dict[tuple[int, bytes, bytes], Encoded] = {}
 
     def encode(self, positions: npt.NDArray[np.integer] | None = None) -> Encoded:
         """The rows at `positions`, or all; nothing but a header's worth if all are zero."""
-        picked = self._table.pick(positions)
+        chosen = self._table.choose(positions)
+        key = chosen.key
+        if key not in self._done:
+            # Targets that get the same rows get the same bytes.
+            self._done[key] = self._encode(self._table.pick(chosen))
+        return self._done[key]
+
+    def _encode(self, picked: Picked) -> Encoded:
         if picked.nonzeros == 0:
             return Encoded(Body(EMPTY, b""), 0, 0)
         values, present = picked.values, picked.present
@@ -190,6 +201,11 @@ class Message:
     def __init__(self, columns: Columns, rows: int, plain: memoryview, head: _Head | None) -> None:
         self.columns = columns
         self._rows, self._plain, self._head = rows, plain, head
+
+    @property
+    def size(self) -> int:
+        """The bytes it holds."""
+        return len(self._plain)
 
     def over(self, columns: Columns) -> FloatArray:
         """The values as float32 `(rows, len(columns))`; `columns` includes all of the message's own."""

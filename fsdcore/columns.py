@@ -10,6 +10,8 @@ Rice: the low `k` bits of every gap, packed; then, from a byte of its own, every
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,7 +53,21 @@ def _rice(columns: Columns, samples: int) -> bytes:
 
 
 def decode_columns(form: int, data: memoryview, count: int, samples: int) -> Columns:
-    """The `count` columns that `encode_columns` made `data` of; `WireError` if it is anything else."""
+    """The `count` columns that `encode_columns` made `data` of, read-only; `WireError` if it is anything else.
+
+    Messages of neighbours and of layers on end often list the same samples, so the last few lists are remembered.
+    """
+    return _decoded(form, bytes(data), count, samples)
+
+
+@lru_cache(maxsize=32)
+def _decoded(form: int, data: bytes, count: int, samples: int) -> Columns:
+    columns = _decode(form, memoryview(data), count, samples)
+    columns.setflags(write=False)
+    return columns
+
+
+def _decode(form: int, data: memoryview, count: int, samples: int) -> Columns:
     if form == ALL and count == samples and not data:
         return np.arange(samples, dtype=np.int32)
     if form == BITMAP and len(data) == (samples + 7) // 8:

@@ -53,6 +53,7 @@ _RANGES = {
     "workers": _Range(1, 65_535),
     "seed": _Range(0, 2**31 - 1),
     "batch_size": _Range(0, 2**31 - 1),
+    "in_flight": _Range(1, 1_024),
     "branching": _Range(1, 65_535),
     "deadline_seconds": _Range(0, 7 * 86_400, above=True),
     "run_seconds": _Range(0, 7 * 86_400, above=True),
@@ -68,6 +69,7 @@ class RunSettings:
     - `workers`: how many take part; one is the serial variant
     - `method`, `seed`: how the network is partitioned
     - `batch_size`: samples per batch, 0 to let the run choose
+    - `in_flight`: how many batches are under way at once, fewer where memory would not do
     - `branching`: how many workers each worker starts
     - `deadline_seconds`: the longest wait for one message
     - `run_seconds`: the longest a run may take
@@ -81,6 +83,7 @@ class RunSettings:
     method: str = "hypergraph"
     seed: int = 0
     batch_size: int = 0
+    in_flight: int = 4
     branching: int = 4
     deadline_seconds: float = 60.0
     run_seconds: float = 900.0

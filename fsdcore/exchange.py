@@ -10,14 +10,15 @@ a worker reads those segments that hold rows it needs.
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
-import scipy.sparse as sp
 
 from fsdcore.channel import Slot
 from fsdcore.codec import Rows, decode_rows
 from fsdcore.errors import FsdError, PreconditionError, WireError
+from fsdcore.kernels import SparseRows
 from fsdcore.plan import Index
 from fsdcore.record import WorkerRecord
 from fsdcore.segments import (
@@ -30,6 +31,9 @@ from fsdcore.segments import (
 )
 from fsdcore.store import Store
 from fsdcore.wire import DATA, Body, build_frames, parse_frame
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = [
     "Failure",
@@ -46,6 +50,8 @@ __all__ = [
 
 _SEGMENT_NONZEROS = 1 << 20
 _WHOLE = 1 << 40
+
+_Kind = TypeVar("_Kind")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +92,8 @@ def _segment(rows: sp.csr_array) -> Arrays:
 
 def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> None:
     """Write the inputs of a batch, CSR `(samples, neurons)`."""
+    import scipy.sparse as sp
+
     rows = sp.csr_array(inputs.T.tocsr())
     rows.sort_indices()
     bounds = _bounds(rows)
@@ -94,33 +102,81 @@ def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> No
     store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]}))
 
 
-def _pick(arrays: Arrays, rows: Index, samples: int) -> sp.csr_array:
-    counts, columns, data = arrays["counts"], arrays["samples"], arrays["data"]
-    data = np.full(columns.size, data[0], np.float32) if data.size == 1 != columns.size else data
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    if counts.min(initial=0) < 0 or indptr[-1] != columns.size or not _within(columns, samples):
-        raise WireError("inputs that are damaged")
-    return sp.csr_array(sp.csr_array((data, columns, indptr), shape=(counts.size, samples))[rows])
+class _About(msgspec.Struct, frozen=True):
+    """What the object of a batch says of itself: where its segments begin and end, and its samples."""
+
+    bounds: list[int]
+    samples: int
 
 
-def _within(columns: Index, samples: int) -> bool:
-    return columns.size == 0 or 0 <= int(columns.min()) <= int(columns.max()) < samples
+def _about(reader: SegmentReader, batch: int, samples: int) -> Index:
+    """The bounds of the segments, checked."""
+    try:
+        about = msgspec.convert(reader.about, _About)
+    except msgspec.ValidationError as error:
+        raise WireError(f"the inputs of batch {batch} are damaged: {error}") from error
+    if about.samples != samples:
+        raise WireError(f"the inputs of batch {batch} have {about.samples} samples, not {samples}")
+    rising = all(low <= high for low, high in itertools.pairwise([0, *about.bounds, 2**31 - 1]))
+    if len(about.bounds) != len(reader) + 1 or about.bounds[0] != 0 or not rising:
+        raise WireError(f"the inputs of batch {batch} are damaged: their segments do not meet")
+    return np.array(about.bounds, np.int32)
 
 
-def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> sp.csr_array:
+_ARRAYS = {"counts": "int32", "samples": "int32", "data": "float32"}
+
+
+def _rows(arrays: Arrays, neurons: int, samples: int) -> SparseRows:
+    """A segment of `neurons` rows, checked: kernels read out of bounds where indices lie."""
+    found = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+    if any(found.get(name) != (kind, 1) for name, kind in _ARRAYS.items()):
+        raise WireError("a segment of inputs that lacks what it needs")
+    counts, columns, data = (arrays[name] for name in _ARRAYS)
+    indptr = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    sound = (
+        counts.size == neurons
+        and counts.min(initial=0) >= 0
+        and indptr[-1] == columns.size
+        and (columns.size == 0 or 0 <= int(columns.min()) <= int(columns.max()) < samples)
+        and data.size in ({1, columns.size} if columns.size else {0})
+    )
+    if not sound:
+        raise WireError("a segment of inputs that contradicts itself")
+    return SparseRows(indptr, columns, np.array(np.broadcast_to(data, columns.shape)))
+
+
+def _pick(segment: SparseRows, rows: Index) -> SparseRows:
+    starts, lengths = segment.indptr[:-1][rows], np.diff(segment.indptr)[rows]
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    taken = np.arange(indptr[-1]) + np.repeat(starts - indptr[:-1], lengths)
+    return SparseRows(indptr, segment.indices[taken], segment.data[taken])
+
+
+def _stacked(parts: list[SparseRows]) -> SparseRows:
+    if len(parts) == 1:
+        return parts[0]
+    counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.indptr) for part in parts)])
+    return SparseRows(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([np.empty(0, np.int32), *(part.indices for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.data for part in parts)]),
+    )
+
+
+def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> SparseRows:
     """The given input neurons of a batch, CSR `(len(rows), samples)`; `WireError` if the object is damaged."""
     reader = SegmentReader(store, f"runs/{run}/inputs/{batch}")
-    bounds = np.array(reader.about["bounds"])
-    if reader.about["samples"] != samples:
-        raise WireError(f"the inputs of batch {batch} have {reader.about['samples']} samples, not {samples}")
+    bounds = _about(reader, batch, samples)
+    if rows.size and rows.max() >= bounds[-1]:
+        raise WireError(f"the inputs of batch {batch} have {bounds[-1]} neurons, the plan reads neuron {rows.max()}")
     home = np.searchsorted(bounds, rows, side="right") - 1
     needed = np.unique(home)
-    parts: list[sp.csr_array] = []
+    parts: list[SparseRows] = []
     for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
-        parts.append(_pick(unpack_arrays(segment), rows[home == number] - bounds[number], samples))
-    if not parts:
-        return sp.csr_array(np.empty((0, samples), np.float32))
-    return sp.csr_array(sp.vstack(parts, format="csr"))
+        size = int(bounds[number + 1] - bounds[number])
+        segment_rows = _rows(unpack_arrays(segment), size, samples)
+        parts.append(_pick(segment_rows, rows[home == number] - bounds[number]))
+    return _stacked(parts)
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:
@@ -143,8 +199,8 @@ def write_done(store: Store, run: str, records: list[WorkerRecord]) -> None:
 
 
 def read_done(store: Store, run: str) -> list[WorkerRecord]:
-    """What every worker did."""
-    return msgspec.json.decode(store.get(f"runs/{run}/end/done"), type=list[WorkerRecord])
+    """What every worker did; `WireError` if the object is damaged."""
+    return _decoded(store, f"runs/{run}/end/done", list[WorkerRecord])
 
 
 def write_failure(store: Store, run: str, failure: Failure) -> None:
@@ -153,8 +209,15 @@ def write_failure(store: Store, run: str, failure: Failure) -> None:
 
 
 def read_failure(store: Store, key: str) -> Failure:
-    """What `write_failure` wrote at `key`."""
-    return msgspec.json.decode(store.get(key), type=Failure)
+    """What `write_failure` wrote at `key`; `WireError` if it is damaged."""
+    return _decoded(store, key, Failure)
+
+
+def _decoded(store: Store, key: str, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.json.decode(store.get(key), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"object {key} is damaged: {error}") from error
 
 
 def failure_of(error: BaseException, rank: int, at: float, trace: str = "") -> Failure:

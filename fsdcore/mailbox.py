@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -136,10 +136,16 @@ class Mailbox:
         with self._changed:
             return [source for source in sources if (slot, source) not in self._whole]
 
-    def wait(self, slot: Slot, source: int, deadline: Deadline) -> bool:
-        """Wait until the message is there; False if the deadline passed first. Another thread must `add`."""
+    def any_ready(self, wanted: Collection[tuple[Slot, int]]) -> bool:
+        """Whether any of the (slot, source) is there whole; raises like `check`."""
         with self._changed:
-            while (slot, source) not in self._whole:
+            self.check()
+            return any(key in self._whole for key in wanted)
+
+    def wait_any(self, wanted: Collection[tuple[Slot, int]], deadline: Deadline) -> bool:
+        """Wait until one of the messages is there; False if the deadline passed first. Another thread must `add`."""
+        with self._changed:
+            while not any(key in self._whole for key in wanted):
                 self.check()
                 remaining = deadline.remaining()
                 if remaining == 0.0:

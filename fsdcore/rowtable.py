@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
 
-__all__ = ["Picked", "RowTable"]
+__all__ = ["Choice", "Picked", "RowTable"]
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -36,6 +36,19 @@ class Picked(NamedTuple):
     distinct_nonzeros: int
 
 
+class Choice(NamedTuple):
+    """Which distinct rows of a table are wanted, and which of those each row is (None if no two are equal)."""
+
+    rows: int
+    distinct: Index
+    numbers: Index | None
+
+    @property
+    def key(self) -> tuple[int, bytes, bytes]:
+        """Equal for equal choices."""
+        return self.rows, self.distinct.tobytes(), b"" if self.numbers is None else self.numbers.tobytes()
+
+
 class RowTable:
     """The distinct rows of a matrix, and the number of each row among them."""
 
@@ -52,22 +65,36 @@ class RowTable:
             return cls(values, None)
         return cls(values[first], numbers)
 
-    def pick(self, positions: npt.NDArray[np.integer] | None = None) -> Picked:
+    def live(self) -> Mask:
+        """The columns in which any row is not zero."""
+        return np.asarray(self._present.any(axis=0))
+
+    def over(self, live: Mask) -> RowTable:
+        """The table over the given columns, which must be all that are live."""
+        return self if live.all() else RowTable(self._values[:, live], self._numbers)
+
+    def choose(self, positions: npt.NDArray[np.integer] | None = None) -> Choice:
         """The rows at `positions` of the matrix, or all."""
         numbers = self._rows(positions)
-        counts = self._nonzeros[numbers]
         distinct, own = _renumber(numbers, self._nonzeros.size)
-        alike = distinct.size < numbers.size
-        chosen = distinct if alike else numbers
-        whole = chosen.size == self._nonzeros.size and bool((chosen[1:] > chosen[:-1]).all())
+        if distinct.size < numbers.size:
+            return Choice(numbers.size, distinct, own)
+        return Choice(numbers.size, numbers, None)
+
+    def pick(self, choice: Choice) -> Picked:
+        """The rows chosen."""
+        distinct, own = choice.distinct, choice.numbers
+        whole = distinct.size == self._nonzeros.size and bool((distinct[1:] > distinct[:-1]).all())
+        counts = self._nonzeros[distinct]
+        of_rows = counts if own is None else counts[own]
         return Picked(
-            rows=numbers.size,
-            live_rows=int(np.count_nonzero(counts)),
-            nonzeros=int(counts.sum()),
-            values=self._values if whole else self._values[chosen],
-            present=self._present if whole else self._present[chosen],
-            numbers=own if alike else None,
-            distinct_nonzeros=int(self._nonzeros[chosen].sum()),
+            live_rows=int(np.count_nonzero(of_rows)),
+            nonzeros=int(of_rows.sum()),
+            rows=choice.rows,
+            values=self._values if whole else self._values[distinct],
+            present=self._present if whole else self._present[distinct],
+            numbers=own,
+            distinct_nonzeros=int(counts.sum()),
         )
 
     def _rows(self, positions: npt.NDArray[np.integer] | None) -> Index:
@@ -78,6 +105,8 @@ class RowTable:
 
 def _renumber(numbers: Index, count: int) -> tuple[Index, Index]:
     """The different numbers below `count`, ascending, and each number's place among them."""
+    if count == 1:
+        return numbers[:1], numbers
     used = np.zeros(count, bool)
     used[numbers] = True
     distinct = np.flatnonzero(used)
