@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,12 +17,14 @@ import numpy as np
 from fsdcore.activations import Activation
 from fsdcore.errors import KeyMissingError, PlanError, WireError
 from fsdcore.events import SILENT, Observer
-from fsdcore.network import Network
-from fsdcore.partition.base import Owners, Partition
 from fsdcore.plan import Index, LayerPart, RankPart, from_arrays, layer_arrays
 from fsdcore.readahead import ReadAhead
 from fsdcore.segments import Arrays, SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.store import Store
+
+if TYPE_CHECKING:
+    from fsdcore.network import Network
+    from fsdcore.partition.base import Owners, Partition
 
 __all__ = ["Manifest", "RankPlan", "find_plan", "open_rank", "plan_id", "read_owners", "read_rank", "write_plan"]
 
@@ -123,6 +125,9 @@ def read_owners(store: Store, plan: str, boundaries: list[int] | None = None) ->
 
 def read_partition(store: Store, plan: str, manifest: Manifest) -> Partition:
     """The partition that a stored plan was made of."""
+    # Here, because it brings scipy, which a worker can do without.
+    from fsdcore.partition.base import Partition
+
     owners = tuple(read_owners(store, plan))
     return Partition(manifest.workers, owners, manifest.method, manifest.seed, manifest.fingerprint)
 
