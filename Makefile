@@ -26,9 +26,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# All measurements; the tables are written to bench-results/ as JSON.
 bench: $(READY)
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.serial
 
 clean:

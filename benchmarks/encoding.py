@@ -21,6 +21,7 @@ from backends.local import LocalBackend
 from benchmarks.tables import Table
 from benchmarks.workload import Workload, split, workload
 from fsdcore.codec import Columns, RowEncoder, Rows, decode_rows
+from fsdcore.columns import encode_columns
 from fsdcore.compression import compress
 from fsdcore.plan_store import read_rank, write_plan
 from fsdcore.wire import HEADER_BYTES
@@ -142,8 +143,6 @@ class _Tally:
 
     def _columns(self, rank: int, target: int, columns: Columns) -> None:
         """How many bytes of column lists a receiver that remembers the last list of each sender could do without."""
-        from fsdcore.columns import encode_columns
-
         listed = encode_columns(columns, self._samples)[1]
         if self._last.get((rank, target)) == listed:
             self.repeated_columns += len(listed)
@@ -167,9 +166,9 @@ def _table(title: str, tally: _Tally) -> Table:
     rows.append(("this project, as base64", as_text, as_text / text, 0.0, 0.0))
     stateful = ours - tally.repeated_columns
     note = (
-        f"{tally.messages:,} messages, {tally.rows:,} rows, {tally.nonzeros:,} nonzeros; frames add {HEADER_BYTES} bytes each. "
-        f"Decoding took {tally.decode_seconds:.2f} s.\n"
-        f"A receiver that remembered each sender's last column list would need {stateful:,} bytes, {ours / stateful:.2f}x fewer."
+        f"{tally.messages:,} messages, {tally.rows:,} rows, {tally.nonzeros:,} nonzeros; frames add {HEADER_BYTES} bytes "
+        f"each. Decoding took {tally.decode_seconds:.2f} s.\n"
+        f"If receivers remembered each sender's last column list: {stateful:,} bytes, {ours / stateful:.2f}x fewer."
     )
     return Table(title, ("encoding", "bytes", "of authors' text", "CPU s", "MB/s of nonzeros x 8"), tuple(rows), note)
 

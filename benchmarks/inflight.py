@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import time
 
-import numpy as np
-
 import fsdcore as fsd
 from backends.local import LocalBackend
 from benchmarks.tables import Table, interleaved, median
@@ -64,10 +62,10 @@ def measure(quick: bool) -> list[Table]:
     partition = split(job, _WORKERS)
     hops = (50,) if quick else (0, 20, 50, 100)
     rows = [row for hop in hops for row in _row(job, partition, hop, 1 if quick else 3)]
-    samples = np.prod(job.inputs.shape[:1])
+    samples = int(job.inputs.shape[0])
     note = (
-        f"{_BATCHES} batches of {samples // _BATCHES:,} samples over {_WORKERS} workers, queue; outputs equal to the bit; "
-        "peak: of the process so far, all workers together."
+        f"{_BATCHES} batches of {samples // _BATCHES:,} samples over {_WORKERS} workers, queue; outputs equal to the "
+        "bit. Peak: of the process so far, all workers together."
     )
     columns = ("ms a hop", "in flight", "seconds", "speed-up", "CPU s", "messages", "peak MB")
     return [Table(f"Batches in flight, {job.name}, {len(job.network)} layers", columns, tuple(rows), note)]

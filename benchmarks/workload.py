@@ -16,9 +16,9 @@ from fsdcore.network import Layer, Network
 from fsdcore.partition.files import load_partition, save_partition
 from fsdcore.radixnet import radixnet
 
-__all__ = ["Workload", "generated", "split", "workload"]
+__all__ = ["DATA", "Workload", "generated", "split", "workload"]
 
-_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "graphchallenge-1024"
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "graphchallenge-1024"
 _CACHE = Path("bench-results") / "partitions"
 
 
@@ -32,9 +32,9 @@ class Workload(NamedTuple):
 
 def workload(layers: int = 120) -> Workload:
     """The real Graph Challenge network of 1,024 neurons if its data lie beside the project, else a generated one."""
-    if not _DATA.is_dir():
+    if not DATA.is_dir():
         return Workload("generated 1,024 neurons", radixnet(1024, layers), digits(10_000, 1024))
-    with np.load(_DATA / "weights.npz") as archive:
+    with np.load(DATA / "weights.npz") as archive:
         outputs = archive["indices"][:layers]
     inputs = np.repeat(np.arange(1024), outputs.shape[2])
     weights = np.full(inputs.size, 1 / 16, np.float32)
@@ -42,7 +42,7 @@ def workload(layers: int = 120) -> Workload:
         Layer(sp.csr_array((weights, (each.ravel(), inputs)), shape=(1024, 1024)), -0.3, clipped_relu(32))
         for each in outputs
     )
-    return Workload("Graph Challenge 1,024 neurons", network, load_inputs(_DATA / "images-10000.npz"))
+    return Workload("Graph Challenge 1,024 neurons", network, load_inputs(DATA / "images-10000.npz"))
 
 
 def split(job: Workload, workers: int, folder: Path = _CACHE) -> fsd.Partition:

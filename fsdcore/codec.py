@@ -7,7 +7,8 @@ rest, and need no other message. Equal rows travel once, and a value that a mess
   of columns, as uint16, or uint32 if one of them needs it; all numbers are little endian
 * the columns (samples) in which any row is not zero, as `fsdcore.columns` writes them
 * compressed, if that is shorter:
-    * if rows repeat: for each row the number of its distinct row, uint8, uint16 or uint32 as their count needs
+    * if rows repeat and are not all equal: for each row the number of its distinct row, uint8, uint16 or uint32 as
+      their count needs
     * unless every value is nonzero: a bitmap, distinct row by distinct row, 8 to the byte
     * the nonzero values, float32: up to 256 different ones as a palette (their count less one, the values) and, if it
       has more than one, a byte for each; else all of them, either way with byte planes apart
@@ -37,6 +38,7 @@ Words = npt.NDArray[np.uint32]
 
 _VERSION = 1
 _LEVEL = 3
+_WORTH_COMPRESSING = 48
 _SMALL, _WIDE = struct.Struct("<BBHHHHH"), struct.Struct("<BBIIIII")
 _LARGEST_SMALL = 0xFFFF
 # Flags: two bits for the form of the columns, then one each.
@@ -92,6 +94,9 @@ def _write_values(values: FloatArray) -> tuple[int, bytes]:
     return _PALETTE, bytes([colours.size - 1]) + _planes(colours) + (number.tobytes() if colours.size > 1 else b"")
 
 
+_MAP_BYTES = {"<u1": 1, "<u2": 2, "<u4": 4}
+
+
 def _map_dtype(distinct: int) -> str:
     return "<u1" if distinct <= 1 << 8 else "<u2" if distinct <= 1 << 16 else "<u4"
 
@@ -131,16 +136,18 @@ class RowEncoder:
                 form, listed = encode_columns(self._columns[live], self._samples)
         full = picked.distinct_nonzeros == values.size
         flag, written = _write_values(np.ravel(values) if full else values[present])
-        repeated = b"" if picked.numbers is None else picked.numbers.astype(_map_dtype(len(values))).tobytes()
+        mapped = picked.numbers is not None and len(values) > 1
+        repeated = picked.numbers.astype(_map_dtype(len(values))).tobytes() if mapped else b""
         plain = repeated + (b"" if full else np.packbits(present).tobytes()) + written
         counts = (picked.rows, values.shape[0], values.shape[1], picked.distinct_nonzeros, len(listed))
         return Encoded(_body(form | flag, counts, listed, plain), picked.live_rows, picked.nonzeros)
 
 
 def _body(flags: int, counts: tuple[int, ...], listed: bytes, plain: bytes) -> Body:
-    packed = compress(plain, _LEVEL)
-    if len(packed) < len(plain):
-        flags, plain = flags | _COMPRESSED, packed
+    if len(plain) >= _WORTH_COMPRESSING:
+        packed = compress(plain, _LEVEL)
+        if len(packed) < len(plain):
+            flags, plain = flags | _COMPRESSED, packed
     head = _SMALL
     if max(counts) > _LARGEST_SMALL:
         head, flags = _WIDE, flags | _IS_WIDE
@@ -153,27 +160,15 @@ def encode_rows(rows: Rows, samples: int) -> Encoded:
 
 
 class _Head(NamedTuple):
+    """What the head of a message says, and how many bytes that makes of each part after the list of columns."""
+
     flags: int
     rows: int
     distinct: int
     width: int
     nonzeros: int
-    listed: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the head itself."""
-        return _WIDE.size if self.flags & _IS_WIDE else _SMALL.size
-
-    @property
-    def map_bytes(self) -> int:
-        width = np.dtype(_map_dtype(self.distinct)).itemsize
-        return self.rows * width if self.distinct < self.rows else 0
-
-    @property
-    def bitmap_bytes(self) -> int:
-        cells = self.distinct * self.width
-        return (cells + 7) // 8 if self.nonzeros < cells else 0
+    map_bytes: int
+    bitmap_bytes: int
 
     @property
     def most_plain(self) -> int:
@@ -181,18 +176,23 @@ class _Head(NamedTuple):
         return self.map_bytes + self.bitmap_bytes + 4 * self.nonzeros + 1 + 4
 
 
-def _read_head(data: memoryview, rows: int, samples: int) -> _Head:
+def _read_head(data: memoryview, rows: int, samples: int) -> tuple[_Head, int, int]:
+    """The head, and where the list of columns begins and ends."""
     if len(data) < _SMALL.size or data[0] != _VERSION:
         raise WireError("rows of an unknown version" if len(data) else "a message cut short")
     layout = _WIDE if data[1] & _IS_WIDE else _SMALL
     if len(data) < layout.size or data[1] & ~_KNOWN_FLAGS:
         raise WireError("a message cut short, or with unknown flags")
-    head = _Head(*layout.unpack_from(data)[1:])
-    if head.rows != rows or head.width > samples or not 0 < head.distinct <= rows:
-        raise WireError(f"a message of {head.rows} x {head.width} values where {rows} x {samples} fit at most")
-    if not 0 < head.nonzeros <= head.distinct * head.width or head.listed > len(data) - layout.size:
+    _, flags, found, distinct, width, nonzeros, listed = layout.unpack_from(data)
+    if found != rows or width > samples or not 0 < distinct <= rows:
+        raise WireError(f"a message of {found} x {width} values where {rows} x {samples} fit at most")
+    cells = distinct * width
+    if not 0 < nonzeros <= cells or listed > len(data) - layout.size:
         raise WireError("a message whose counts contradict each other")
-    return head
+    map_bytes = rows * _MAP_BYTES[_map_dtype(distinct)] if 1 < distinct < rows else 0
+    bitmap_bytes = (cells + 7) // 8 if nonzeros < cells else 0
+    head = _Head(flags, rows, distinct, width, nonzeros, map_bytes, bitmap_bytes)
+    return head, layout.size, layout.size + listed
 
 
 class Message:
@@ -221,7 +221,7 @@ class Message:
 
     def _numbers(self, head: _Head) -> npt.NDArray[np.unsignedinteger] | None:
         if not head.map_bytes:
-            return None
+            return None if head.distinct == head.rows else np.zeros(head.rows, np.uint8)
         numbers = np.frombuffer(self._plain[: head.map_bytes], _map_dtype(head.distinct))
         if numbers.max() >= head.distinct:
             raise WireError("a message that repeats rows it does not have")
@@ -272,9 +272,8 @@ def open_rows(body: Body, rows: int, samples: int) -> Message:
     if body.encoding != ROWS:
         raise WireError(f"a message in encoding {body.encoding} where rows were expected")
     data = memoryview(body.data)
-    head = _read_head(data, rows, samples)
-    end = head.size + head.listed
-    columns = decode_columns(head.flags & _COLUMN_FORM, data[head.size : end], head.width, samples)
+    head, start, end = _read_head(data, rows, samples)
+    columns = decode_columns(head.flags & _COLUMN_FORM, data[start:end], head.width, samples)
     plain = data[end:]
     if head.flags & _COMPRESSED:
         plain = memoryview(decompress(plain, head.most_plain))

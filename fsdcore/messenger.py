@@ -129,7 +129,7 @@ class Messenger:
 
     def take_ready(self, slot: Slot, source: int) -> Body | None:
         """The message if it has come; None if not. Raises `AbortedError` if a peer has failed."""
-        return self._mailbox.take(slot, source) if self._mailbox.ready(slot, source) else None
+        return self._mailbox.poll(slot, source)
 
     def awaiting(self, slot: Slot, source: int) -> Awaited:
         """A wait for the message that begins now."""

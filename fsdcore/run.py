@@ -129,6 +129,8 @@ class _Run:
             run_seconds=deadline.remaining(),
             started=SYSTEM_CLOCK.wall(),
             in_flight=self._request.in_flight,
+            kernel=settings.kernel,
+            threads=settings.threads,
         )
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:

@@ -203,9 +203,9 @@ def connect(
 ) -> Session:
     """Connect to a backend.
 
-    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `branching`,
-    `deadline_seconds` and `run_seconds` (see `RunSettings`), win over the environment (``FSD_*``), which wins over the
-    file `config`.
+    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
+    `threads`, `branching`, `deadline_seconds` and `run_seconds` (see `RunSettings`), win over the environment
+    (``FSD_*``), which wins over the file `config`.
     `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
     """
     given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}

@@ -80,7 +80,7 @@ class _Worker:
     def _work(self) -> None:
         invocation, recorder = self._invocation, self._recorder
         start_children(self._backend.compute, invocation, recorder.add)
-        kernel = make_kernel()
+        kernel = make_kernel(invocation.kernel, invocation.threads)
         with recorder.timed("load"):
             plan = open_rank(self.store, invocation.plan, invocation.rank, invocation.workers, kernel.prepare)
         with closing(plan):
