@@ -1,4 +1,4 @@
-"""``python -m benchmarks.memory``: the peak memory of each worker, every one a process of its own.
+"""``python -m benchmarks memory``: the peak memory of each worker, every one a process of its own.
 
 The bound it is compared with is the worker's weights, twice its largest activations, and 100 MB for the interpreter and
 the libraries.
@@ -14,6 +14,7 @@ import tempfile
 import numpy as np
 
 from backends.local import LocalBackend, LocalSettings
+from benchmarks.tables import Table
 from fsdcore.compute import Compute, Invocation
 from fsdcore.worker import run_worker
 
@@ -60,7 +61,7 @@ def _work(root: str) -> None:
     run_worker(_ProcessBackend(LocalSettings(path=root)), Invocation.from_json(sys.stdin.buffer.read()))
 
 
-def _measure(neurons: int, layers: int, samples: int, workers: int) -> None:
+def _measure(neurons: int, layers: int, samples: int, workers: int) -> Table:
     # Here, so that a worker does not import what only the client needs.
     from fsdcore.config import RunSettings
     from fsdcore.digits import digits
@@ -76,31 +77,26 @@ def _measure(neurons: int, layers: int, samples: int, workers: int) -> None:
         quality = model.quality
         record = model.run(inputs, batch_size=samples).record
         owners = model.partition.owners[1:]
-    print(f"{neurons:,} neurons, {layers} layers, {samples:,} samples, {workers} workers")
-    print("rank  weights  activations  bound  peak (MB)")
+    rows = []
     for worker in record.per_worker:
-        rows = max(int(np.count_nonzero(owner == worker.rank)) for owner in owners)
-        weights, activations = quality.memory_bytes[worker.rank], rows * samples * 4
-        bound = (weights + 2 * activations) / 1e6 + 100
-        peak = worker.peak_memory_bytes / 1e6
-        verdict = "within" if peak <= bound else "OVER"
-        print(
-            f"{worker.rank:4d}  {weights / 1e6:7.1f}  {activations / 1e6:11.1f}  {bound:5.0f}  {peak:5.0f}  {verdict}"
-        )
+        held = max(int(np.count_nonzero(owner == worker.rank)) for owner in owners) * samples * 4 / 1e6
+        weights = quality.memory_bytes[worker.rank] / 1e6
+        bound, peak = weights + 2 * held + 100, worker.peak_memory_bytes / 1e6
+        rows.append((worker.rank, weights, held, bound, peak, "within" if peak <= bound else "OVER"))
+    title = f"Memory of workers, {neurons:,} neurons, {layers} layers, {samples:,} samples, {workers} workers"
+    columns = ("rank", "weights MB", "activations MB", "bound MB", "peak MB", "")
+    return Table(title, columns, tuple(rows), "Bound: weights, twice the activations, and 100 MB.")
+
+
+def measure(quick: bool) -> list[Table]:
+    """A large layer of a network over 8 workers."""
+    return [_measure(4_096, 24, 1_000, 8) if quick else _measure(16_384, 120, 2_000, 8)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", help="be a worker over this store; the invocation comes on standard input")
-    parser.add_argument("--neurons", type=int, default=16_384)
-    parser.add_argument("--layers", type=int, default=120)
-    parser.add_argument("--samples", type=int, default=2_000)
-    parser.add_argument("--workers", type=int, default=8)
-    given = parser.parse_args()
-    if given.root:
-        _work(given.root)
-    else:
-        _measure(given.neurons, given.layers, given.samples, given.workers)
+    parser.add_argument("--root", required=True, help="be a worker over this store, told what to do on standard input")
+    _work(parser.parse_args().root)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn, SupportsIndex
+from typing import Any, Literal, NamedTuple, NoReturn, SupportsIndex
 
 import msgspec
 
@@ -53,6 +53,8 @@ _RANGES = {
     "workers": _Range(1, 65_535),
     "seed": _Range(0, 2**31 - 1),
     "batch_size": _Range(0, 2**31 - 1),
+    "in_flight": _Range(1, 1_024),
+    "threads": _Range(0, 1_024),
     "branching": _Range(1, 65_535),
     "deadline_seconds": _Range(0, 7 * 86_400, above=True),
     "run_seconds": _Range(0, 7 * 86_400, above=True),
@@ -68,6 +70,9 @@ class RunSettings:
     - `workers`: how many take part; one is the serial variant
     - `method`, `seed`: how the network is partitioned
     - `batch_size`: samples per batch, 0 to let the run choose
+    - `in_flight`: how many batches are under way at once, fewer where memory would not do
+    - `kernel`: what multiplies: `compiled`, `scipy`, or `auto` for the compiled one where it is installed
+    - `threads`: how many threads a worker multiplies with, 0 for the cores it has to spare
     - `branching`: how many workers each worker starts
     - `deadline_seconds`: the longest wait for one message
     - `run_seconds`: the longest a run may take
@@ -81,6 +86,9 @@ class RunSettings:
     method: str = "hypergraph"
     seed: int = 0
     batch_size: int = 0
+    in_flight: int = 4
+    kernel: Literal["auto", "compiled", "scipy"] = "auto"
+    threads: int = 0
     branching: int = 4
     deadline_seconds: float = 60.0
     run_seconds: float = 900.0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -27,6 +26,8 @@ COUNTERS = (
     "invocations",
 )
 ACTIVITIES = ("load", "multiply", "encode", "decode", "send", "wait")
+_COUNTER_ROWS = {name: row for row, name in enumerate(COUNTERS)}
+_ACTIVITY_ROWS = {name: row for row, name in enumerate(ACTIVITIES)}
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
 
 
+class _Timed:
+    """A block whose time is recorded. A class, as a generator costs more than much of what is timed."""
+
+    __slots__ = ("_activity", "_layer", "_recorder", "_start")
+
+    def __init__(self, recorder: Recorder, activity: str) -> None:
+        self._recorder, self._activity = recorder, activity
+
+    def __enter__(self) -> None:
+        self._layer, self._start = self._recorder.layer, time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._recorder.spent(self._activity, self._layer, time.perf_counter() - self._start)
+
+
 class Recorder:
     """Counts for one worker. `add` may be called from several threads; `layer` is set by the worker's loop."""
 
@@ -86,17 +102,16 @@ class Recorder:
     def add(self, counter: str, count: int = 1) -> None:
         """Add to one of `COUNTERS`, at the present layer."""
         with self._lock:
-            self._counts[COUNTERS.index(counter), self.layer] += count
+            self._counts[_COUNTER_ROWS[counter], self.layer] += count
 
-    @contextmanager
-    def timed(self, activity: str) -> Iterator[None]:
-        """Add the time of the block to one of `ACTIVITIES`, at the present layer."""
-        row, layer, start = ACTIVITIES.index(activity), self.layer, time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._seconds[row, layer] += time.perf_counter() - start
+    def timed(self, activity: str) -> _Timed:
+        """Add the time of the block to one of `ACTIVITIES`, at the layer where it begins."""
+        return _Timed(self, activity)
+
+    def spent(self, activity: str, layer: int, seconds: float) -> None:
+        """Add to one of `ACTIVITIES`, at `layer`."""
+        with self._lock:
+            self._seconds[_ACTIVITY_ROWS[activity], layer] += seconds
 
     def finish(self, peak_memory_bytes: int) -> WorkerRecord:
         """What has been counted so far."""

@@ -50,12 +50,16 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch."""
+    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch.
+
+    `in_flight` batches are under way at once.
+    """
 
     plan: str
     owners: Owners
     batches: Sequence[sp.csr_array]
     settings: RunSettings
+    in_flight: int = 1
 
 
 def execute(backend: Backend, request: Request) -> Done:
@@ -129,6 +133,9 @@ class _Run:
             deadline_seconds=settings.deadline_seconds,
             run_seconds=deadline.remaining(),
             started=SYSTEM_CLOCK.wall(),
+            in_flight=self._request.in_flight,
+            kernel=settings.kernel,
+            threads=settings.threads,
         )
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:

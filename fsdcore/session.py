@@ -42,8 +42,8 @@ from fsdcore.run import Done, Request, execute
 
 __all__ = ["Model", "Result", "Session", "connect", "connect_config"]
 
-# What one worker's activations of one batch may take when the batch size is left to the run.
-_BATCH_BYTES = 64 * 1024 * 1024
+# What one worker's activations of all batches under way may take.
+_ACTIVATION_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +86,39 @@ class Model:
     def run(self, x: Any, batch_size: int | None = None) -> Result:
         """The network's outputs for `x`, `(samples, inputs)`, sparse or dense.
 
-        The samples are run in batches of `batch_size`; by default of as many as keep a worker's activations below
-        64 MiB. `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
+        The samples are run in batches of `batch_size`, several under way at once (`in_flight`, as far as a worker's
+        activations stay below 64 MiB); by default in one batch if that does, else in batches that allow for as many.
+        `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
         inputs = as_inputs(x, self.network.inputs)
-        size = self._batch_size(batch_size)
+        size = self._batch_size(batch_size, inputs.shape[0])
         starts = range(0, max(1, inputs.shape[0]), size)
         batches = [inputs[start : start + size] for start in starts]
         settings = self._session.settings
-        done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings))
+        done = execute(
+            self._session.backend,
+            Request(self.plan, self._owners, batches, settings, self._in_flight(size, len(batches))),
+        )
         outputs = done.outputs if sp.issparse(x) else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
             outputs = _finish_softmax(done.outputs, sp.issparse(x))
         return Result(outputs, self._record(done, int(inputs.shape[0]), len(batches)))
 
-    def _batch_size(self, given: int | None) -> int:
+    def _batch_size(self, given: int | None, samples: int) -> int:
         size = self._session.settings.batch_size if given is None else given
         if size < 0 or (given is not None and given < 1):
             raise InputError(f"batch_size must be at least 1, not {size}")
-        return size or max(1, _BATCH_BYTES // (4 * max(1, self._manifest.largest_rows)))
+        if size or samples <= self._most_samples:
+            return size or max(1, samples)
+        return max(1, self._most_samples // self._session.settings.in_flight)
+
+    @property
+    def _most_samples(self) -> int:
+        """Samples that may be under way at once."""
+        return max(1, _ACTIVATION_BYTES // (4 * max(1, self._manifest.largest_rows)))
+
+    def _in_flight(self, size: int, batches: int) -> int:
+        return max(1, min(self._session.settings.in_flight, batches, self._most_samples // size))
 
     def _record(self, done: Done, samples: int, batches: int) -> Record:
         settings, layers = self._session.settings, len(self.network)
@@ -189,8 +203,9 @@ def connect(
 ) -> Session:
     """Connect to a backend.
 
-    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `branching`, `deadline_seconds`
-    and `run_seconds` (see `RunSettings`), win over the environment (``FSD_*``), which wins over the file `config`.
+    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
+    `threads`, `branching`, `deadline_seconds` and `run_seconds` (see `RunSettings`), win over the environment
+    (``FSD_*``), which wins over the file `config`.
     `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
     """
     given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}

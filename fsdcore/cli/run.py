@@ -54,6 +54,9 @@ def run(
     channel: Annotated[str | None, typer.Option(help="How rows travel: queue or object.")] = None,
     workers: Annotated[int | None, typer.Option(help="How many take part; 1 is the serial variant.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Batches that are under way at once.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="What multiplies: auto, compiled or scipy.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of a worker; 0 for the cores to spare.")] = None,
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
@@ -71,7 +74,14 @@ def run(
     """
     files = _Files(network, inputs, partition, truth, output, categories, record)
     arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers}
-    arguments |= {"batch_size": batch_size, "method": method, "seed": seed}
+    arguments |= {
+        "batch_size": batch_size,
+        "in_flight": in_flight,
+        "kernel": kernel,
+        "threads": threads,
+        "method": method,
+        "seed": seed,
+    }
     settings = load_config(config, **arguments)
     files.check()
     _run(files, settings, verify, {"file": config, **arguments})
