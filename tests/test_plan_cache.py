@@ -33,7 +33,7 @@ class Reads:
         before = self.count
         with cache.opened(self.store, "plan", rank, 2, make_kernel(kernel)) as plan:
             for number in range(len(plan)):
-                assert plan.layers[number].rows == 8 if number == 0 else 5
+                assert plan.layers[number].rows > 0
         return plan, self.count - before
 
 
