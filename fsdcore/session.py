@@ -40,7 +40,7 @@ from fsdcore.record import Record, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 
-__all__ = ["Model", "Result", "Session", "connect", "connect_config"]
+__all__ = ["Model", "Result", "Session", "connect", "connect_config", "default_batch_size"]
 
 # What one worker's activations of one batch may take when the batch size is left to the run.
 _BATCH_BYTES = 64 * 1024 * 1024
@@ -104,7 +104,7 @@ class Model:
         size = self._session.settings.batch_size if given is None else given
         if size < 0 or (given is not None and given < 1):
             raise InputError(f"batch_size must be at least 1, not {size}")
-        return size or max(1, _BATCH_BYTES // (4 * max(1, self._manifest.largest_rows)))
+        return size or default_batch_size(self._manifest.largest_rows)
 
     def _record(self, done: Done, samples: int, batches: int) -> Record:
         settings, layers = self._session.settings, len(self.network)
@@ -125,6 +125,11 @@ class Model:
             per_layer=by_layer(done.workers, layers),
             per_worker=done.workers,
         )
+
+
+def default_batch_size(largest_rows: int) -> int:
+    """The samples of a batch where the choice is left to the run, for workers of up to `largest_rows` neurons."""
+    return max(1, _BATCH_BYTES // (4 * max(1, largest_rows)))
 
 
 def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:
