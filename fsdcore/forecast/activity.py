@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Activity:
 
 
 def activity_of(network: Network, inputs: object, samples: int = 0) -> Activity:
-    """What `network` makes of `inputs`, `(samples, neurons)`: of a sample of them, `samples` at most (0: a few hundred).
+    """What `network` makes of `inputs`, `(samples, neurons)`, or of a sample of `samples` (0: a few hundred).
 
     Fuller samples live longer, so the sample has its share of each kind: every n-th by their number of nonzeros.
     """
@@ -87,6 +88,5 @@ def assumed_activity(network: Network, densities: Sequence[float], population: i
 
 
 def _drawn(neurons: int, samples: int, density: float, rng: np.random.Generator) -> sp.csr_array:
-    made = sp.random_array((neurons, samples), density=density, format="csr", dtype=np.float32, rng=rng)
-    made.sort_indices()
-    return sp.csr_array(made)
+    made: Any = sp.random_array((neurons, samples), density=density, format="csr", dtype=np.float32, rng=rng)
+    return _by_neuron(sp.csr_array(made.T))

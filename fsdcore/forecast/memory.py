@@ -27,18 +27,18 @@ def memory_bytes(profile: Profile, runtime_bytes: float) -> Floats:
 
 def _loading(weights: Floats) -> Floats:
     """The stored plan is read in pieces, each unpacked while it is held."""
-    return np.minimum(weights, _PLAN_READ) * 0.5
+    return np.asarray(np.minimum(weights, _PLAN_READ) * 0.5, np.float64)
 
 
 def _first(profile: Profile) -> Floats:
     """The input, by row and by sample, the first activations, and a slice of the product."""
     rows = profile.structure.layers[0].rows
     width = np.minimum(_FIRST_WIDTH, profile.live[0])
-    return 4.0 * rows * (profile.live[0] + 3 * width) + 6 * profile.input_bytes
+    return np.asarray(4.0 * rows * (profile.live[0] + 3 * width) + 6 * profile.input_bytes, np.float64)
 
 
 def _between(profile: Profile) -> Floats:
-    """The fullest moment of the layers after the first: encoding, multiplying, decoding, or cutting dead samples out."""
+    """The fullest moment after the first layer: encoding, multiplying, decoding, or cutting dead samples out."""
     layers, live = profile.structure.layers, profile.live
     rows = np.array([layer.rows for layer in layers])
     # The samples that a rank carries out of a layer are those that it carries into the next, or fewer.
@@ -71,4 +71,4 @@ def _messages(profile: Profile) -> tuple[Floats, Floats, Floats, Floats]:
 def _at_the_end(profile: Profile) -> Floats:
     """The last activations, and their encoding in the making."""
     rows = profile.structure.layers[-1].rows
-    return 4.0 * rows * profile.live[-1] * 2 + 3 * profile.outputs
+    return np.asarray(8.0 * rows * profile.live[-1] + 3 * profile.outputs, np.float64)

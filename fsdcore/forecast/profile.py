@@ -108,7 +108,7 @@ def profile_of(structure: Structure, activity: Activity, seed: int = 0) -> Profi
 def _live(rows: sp.csr_array, x: sp.csr_array) -> Floats:
     """For each set of rows, the samples that have any value in them."""
     pattern = sp.csr_array((np.ones(x.nnz, np.float32), x.indices, x.indptr), shape=x.shape)
-    return np.asarray((rows @ pattern.toarray() > 0).sum(axis=1), np.float64)
+    return np.asarray(np.count_nonzero(np.asarray(rows @ pattern.toarray()), axis=1), np.float64)
 
 
 def _messages(structure: Structure, activity: Activity, seed: int) -> Messages:
@@ -161,7 +161,7 @@ def _encoded(structure: Structure, activity: Activity, messages: Messages, chose
 
 
 def _sized(messages: Messages, body: Floats, known: npt.NDArray[np.bool_]) -> Floats:
-    """Sizes after those that are known: a share of nonzeros, samples and bitmap, then right on average in each layer."""
+    """Sizes after those that are known: by nonzeros, samples and bitmap, then right on average in each layer."""
     terms = np.stack([messages.nonzeros, messages.live, messages.rows * messages.live / 8], axis=1)
     there = messages.nonzeros > 0
     taken = known & there
@@ -173,4 +173,4 @@ def _sized(messages: Messages, body: Floats, known: npt.NDArray[np.bool_]) -> Fl
     layers = int(messages.layer.max()) + 1
     counted, guessed = (np.bincount(messages.layer[taken], each[taken], layers) for each in (body, sized))
     right = np.where((counted > 0) & (guessed > 0), counted / np.maximum(guessed, 1e-9), 1.0)
-    return np.ceil(sized * right[messages.layer])
+    return np.asarray(np.ceil(sized * right[messages.layer]), np.float64)

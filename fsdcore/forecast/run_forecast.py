@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from fsdcore.forecast.model import ChannelModel, Model
 from fsdcore.forecast.profile import Floats, Profile
 from fsdcore.forecast.timing import Loads, Timeline, timeline
 from fsdcore.prices import PriceList
+from fsdcore.record import COUNTERS
+from fsdcore.session import default_batch_size
 
 __all__ = ["Forecast", "Forecaster", "Setting", "Target"]
 
@@ -65,8 +68,9 @@ class Target:
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """What a run will do, if its samples are like those that were looked at.
 
-    `counters`: as a record has them. `memory_bytes`: the peak of each rank, an upper estimate; `memory_limit_bytes`: what
-    a worker has. `phases`: seconds summed over workers. `exact`: the messages are those of the run itself.
+    `counters`: as a record has them. `memory_bytes`: the peak of each rank, an upper estimate;
+    `memory_limit_bytes`: what a worker has. `phases`: seconds summed over workers. `exact`: the messages are those of
+    the run itself.
     """
 
     prices: str
@@ -128,6 +132,21 @@ class Forecaster:
         """The workers of the plan."""
         return self._profile.structure.workers
 
+    @property
+    def samples(self) -> int:
+        """The samples of the whole input."""
+        return self._samples
+
+    @property
+    def target(self) -> Target:
+        """Where the plan would run."""
+        return self._target
+
+    @property
+    def default_batch_size(self) -> int:
+        """What a run would choose by itself."""
+        return min(self._samples, default_batch_size(self._profile.structure.largest_rows))
+
     def batches(self, setting: Setting) -> list[int]:
         """The samples of each batch of one group."""
         group = -(-self._samples // setting.replicas)
@@ -155,7 +174,7 @@ class Forecaster:
             batches=len(batches) * setting.replicas,
             exact=bool(self._exact),
             counters=counters,
-            memory_bytes=tuple(int(math.ceil(each)) for each in self.memory(setting)),
+            memory_bytes=tuple(math.ceil(each) for each in self.memory(setting)),
             memory_limit_bytes=setting.memory_bytes,
             seconds_limit=shape.max_seconds,
             phases={name: spent * setting.replicas for name, spent in timed.phases.items()},
@@ -174,6 +193,19 @@ class Forecaster:
         """Bytes that each rank needs."""
         profile = self._batch(max(self.batches(setting)), 0)
         return memory_bytes(profile, self._target.model.compute.runtime_bytes)
+
+    def least(self, setting: Setting) -> tuple[float, float]:
+        """Seconds and dollars that `setting` cannot be below: as if workers only computed."""
+        model, batches = self._target.model, self.batches(setting)
+        factor = sum(batches) / max(self._profile.samples, 1e-9)
+        work = float((self._profile.local + self._profile.remote).sum(axis=0).max()) * factor
+        share = self._target.share(setting.memory_bytes)
+        seconds = work / (model.compute.multiply_rate * share)
+        billed = float((self._profile.local + self._profile.remote).sum()) * factor
+        every = billed / (model.compute.multiply_rate * share) + setting.workers * model.compute.billed_start_seconds
+        nothing = dict.fromkeys(COUNTERS, 0.0) | {"invocations": float(setting.workers * setting.replicas)}
+        cost = self._bill(setting, nothing, [every * setting.replicas])
+        return model.compute.start_seconds + seconds, cost.total
 
     def timeline(self, setting: Setting) -> Timeline:
         """Seconds of one group."""
@@ -200,7 +232,7 @@ class Forecaster:
         last = len(batches) - 1
         followed = range(len(batches)) if last < 4 else (0, 1, 2, last)
         loads = [self._loads(channel, batches[number], number) for number in followed]
-        plan = self._profile.structure.memory_bytes * _STORED_SHARE
+        plan = self._profile.structure.memory_bytes.astype(np.float64) * np.float64(_STORED_SHARE)
         if last < 4:
             return timeline(loads, model, wire, branching, share, plan)
         short = timeline([*loads[:2], loads[3]], model, wire, branching, share, plan)
@@ -230,7 +262,7 @@ class Forecaster:
             receives=_receives(counts, limits, wire),
             bytes_out=counts.bytes_sent.astype(np.float64),
             bytes_in=counts.bytes_in.astype(np.float64),
-            edges=tuple((m.source[a:b], m.target[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)),
+            edges=tuple((m.source[a:b], m.target[a:b]) for a, b in itertools.pairwise(starts)),
             output_bytes=profile.outputs,
         )
 
@@ -298,7 +330,7 @@ def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel) -
     if wire.poll_seconds:
         return counts.messages_in.astype(np.float64)
     together = np.minimum(limits.max_receive_frames, 1 + wire.gathering * counts.frames_in)
-    return np.ceil(counts.frames_in / together)
+    return np.asarray(np.ceil(counts.frames_in / together), np.float64)
 
 
 def _beyond(profile: Profile) -> int:

@@ -104,7 +104,7 @@ def _first(layer: Layer, after: Owners, workers: int) -> LayerStructure:
     return LayerStructure(
         source=none,
         target=none,
-        sends=sp.csr_array((0, layer.inputs), dtype=np.float32),
+        sends=sp.csr_array(np.empty((0, layer.inputs), np.float32)),
         reads=_reads(layer, after, workers),
         local_weights=_weights(layer, every, after, workers),
         remote_weights=np.zeros(workers, np.int64),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fsdcore.forecast.model import ChannelModel, Model
 from fsdcore.forecast.profile import Floats, Ints
@@ -64,7 +66,7 @@ class _Clock:
         self.now = begun.copy()
         self.spent = {phase: np.zeros(begun.size) for phase in PHASES}
 
-    def spend(self, phase: str, seconds: Floats) -> None:
+    def spend(self, phase: str, seconds: npt.NDArray[np.floating[Any]]) -> None:
         self.now = self.now + seconds
         self.spent[phase] = self.spent[phase] + seconds
 
