@@ -9,7 +9,7 @@ from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
 from fsdcore.errors import InputError
 from fsdcore.events import SILENT, Observer
-from fsdcore.forecast.activity import Activity
+from fsdcore.forecast.activity import Activity, activity_of
 from fsdcore.forecast.model import load_model, model_names
 from fsdcore.forecast.profile import profile_of
 from fsdcore.forecast.rehearsal import rehearse
@@ -21,7 +21,7 @@ from fsdcore.plan_store import find_plan, plan_id, read_partition
 from fsdcore.prices import load_prices, price_names
 from fsdcore.store import Store
 
-__all__ = ["Sources", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]
+__all__ = ["Sources", "cheapest_channel", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]
 
 # Whose prices stand in where a backend costs nothing, and the memory of a worker where none is said.
 _STAND_IN = "aws/us-east-1"
@@ -92,6 +92,20 @@ def rehearsed(
     sizes = plain.batches(setting_for(plain, settings))
     exact = [noted.exact(profile.scaled(size), number) for number, size in enumerate(sizes)]
     return Forecaster(profile, activity.population, target, exact)
+
+
+def cheapest_channel(
+    backend: Backend, network: Network, partition: Partition, inputs: object, settings: RunSettings
+) -> str:
+    """The channel that a run with `settings` is forecast to be cheapest on; of equals the fastest."""
+    target = target_for(backend, settings.backend, Sources())
+    plan = forecaster_for(network, partition, activity_of(network, inputs), target)
+    setting = setting_for(plan, settings)
+    known = [kind for kind in backend.channels if kind in target.model.channels]
+    forecasts = [plan.forecast(setting._replace(channel=kind)) for kind in known]
+    if not forecasts:
+        raise InputError(f"model {target.model.name} knows no channel of backend {settings.backend!r}: name one")
+    return min(forecasts, key=lambda each: (each.dollars, each.wall_seconds)).channel
 
 
 def setting_for(plan: Forecaster, settings: RunSettings, memory_bytes: int = 0) -> Setting:
