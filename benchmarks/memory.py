@@ -56,6 +56,11 @@ class _ClientBackend(LocalBackend):
         return _Processes(self.settings.path)
 
 
+def client_backend(settings: LocalSettings) -> LocalBackend:
+    """A local backend whose workers are processes; `settings` must name a directory."""
+    return _ClientBackend(settings)
+
+
 def _work(root: str) -> None:
     run_worker(_ProcessBackend(LocalSettings(path=root)), Invocation.from_json(sys.stdin.buffer.read()))
 
