@@ -12,7 +12,7 @@ __all__ = ["memory_bytes"]
 _FIRST_WIDTH, _TILE_FLOATS = 512, 128 * 1024
 _PLAN_READ = 16 << 20
 # A message's bytes lie as a body, as frames, and as what the channel makes of them.
-_COPIES = 3.0
+_COPIES = 2.7
 
 
 def memory_bytes(profile: Profile, runtime_bytes: float) -> Floats:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
-from fsdcore.errors import InputError
+from fsdcore.errors import InputError, KeyMissingError
 from fsdcore.events import SILENT, Observer
 from fsdcore.forecast.activity import Activity, activity_of
 from fsdcore.forecast.model import load_model, model_names
@@ -19,6 +21,7 @@ from fsdcore.network import Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan_store import find_plan, plan_id, read_partition
 from fsdcore.prices import load_prices, price_names
+from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.store import Store
 
 __all__ = ["Sources", "cheapest_channel", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]
@@ -59,12 +62,27 @@ def _prices_of(backend: Backend, name: str) -> str:
 def partition_for(
     store: Store, network: Network, settings: RunSettings, workers: int, observer: Observer = SILENT
 ) -> Partition:
-    """The partition of the plan in `store`, or a new one if there is no such plan."""
+    """The partition of the plan in `store`, or one that was made before without its plan, or a new one.
+
+    A new one is kept in the store, under ``partitions/``, as making it takes longest.
+    """
     plan = plan_id(network.fingerprint, workers, settings.method, settings.seed)
     manifest = find_plan(store, plan)
     if manifest is not None:
         return read_partition(store, plan, manifest)
-    return make_partition(network, workers, settings.method, settings.seed, observer)
+    try:
+        return _kept(store, plan, network, settings, workers)
+    except KeyMissingError:
+        made = make_partition(network, workers, settings.method, settings.seed, observer)
+        segments = [compress_segment(pack_arrays({"owners": owners})) for owners in made.owners]
+        store.put(f"partitions/{plan}", pack_segments(segments, {}))
+        return made
+
+
+def _kept(store: Store, plan: str, network: Network, settings: RunSettings, workers: int) -> Partition:
+    reader = SegmentReader(store, f"partitions/{plan}")
+    owners = tuple(unpack_arrays(part)["owners"].astype(np.int32) for part in reader.read(range(len(reader))))
+    return Partition(workers, owners, settings.method, settings.seed, network.fingerprint)
 
 
 def forecaster_for(network: Network, partition: Partition, activity: Activity, target: Target) -> Forecaster:
