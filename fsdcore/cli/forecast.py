@@ -126,7 +126,7 @@ def _too_much(found: Forecast) -> str:
 
 def bill(
     record: Annotated[Path, typer.Argument(help="A record that `fsd run --record` wrote.")],
-    prices: Annotated[str, typer.Option(help="A price list (aws/us-east-1) or your own file (.toml).")],
+    prices: Annotated[str, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")],
     memory: MemoryOption = 2048,
     option: Options = None,
     before: Annotated[Path | None, typer.Option("--forecast", help="What `fsd forecast -o` wrote.")] = None,

@@ -39,8 +39,8 @@ __all__ = [
     "write_text",
 ]
 
-PricesOption = Annotated[str | None, typer.Option(help="A price list (aws/us-east-1) or your own file (.toml).")]
-ModelOption = Annotated[str | None, typer.Option(help="How fast it is: aws, gcp, local, or a file (.toml).")]
+PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")]
+ModelOption = Annotated[str | None, typer.Option(help="How fast it is: a model's name, or a file (.toml).")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="An option of the prices: architecture=arm64.")]
 MemoryOption = Annotated[int, typer.Option(help="Memory of a worker, MiB.", min=1)]
 Densities = Annotated[str | None, typer.Option("--density", help="In place of INPUTS: one share of nonzeros, or L+1.")]

@@ -63,10 +63,14 @@ class ChannelModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All parameters; `sources` says of each group where it comes from."""
+    """All parameters; `sources` says of each group where it comes from.
+
+    `prices`: the price list that stands in where the backend itself costs nothing.
+    """
 
     name: str
     date: str
+    prices: str = ""
     compute: ComputeModel
     store: StoreModel
     channels: dict[str, ChannelModel]
@@ -114,7 +118,7 @@ def _read(file: str, text: str) -> Model:
 
 def model_text(model: Model) -> str:
     """The model as TOML."""
-    lines = [f"name = {_quoted(model.name)}", f"date = {_quoted(model.date)}"]
+    lines = [f"{key} = {_quoted(getattr(model, key))}" for key in ("name", "date", "prices") if getattr(model, key)]
     tables: list[tuple[str, dict[str, object]]] = [
         ("compute", msgspec.structs.asdict(model.compute)),
         ("store", msgspec.structs.asdict(model.store)),

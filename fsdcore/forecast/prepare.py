@@ -26,8 +26,7 @@ from fsdcore.store import Store
 
 __all__ = ["Sources", "cheapest_channel", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]
 
-# Whose prices stand in where a backend costs nothing, and the memory of a worker where none is said.
-_STAND_IN = "aws/us-east-1"
+# The memory of a worker where none is said.
 _MEMORY_BYTES = 2048 << 20
 
 
@@ -41,17 +40,18 @@ class Sources(NamedTuple):
 
 def target_for(backend: Backend, name: str, sources: Sources) -> Target:
     """What runs on `backend` would meet; `InputError` if no model or price list is known for it."""
-    model = sources.model or name
     if not sources.model and name not in model_names():
         raise InputError(f"there is no model of backend {name!r}: make one with fsd calibrate, and give it as --model")
+    model = load_model(sources.model or name)
     prices = load_prices(sources.prices or _prices_of(backend, name))
     limits = {kind: backend.channel_capabilities(kind) for kind in backend.channels}
-    return Target(limits, load_model(model), prices, prices.options(dict(sources.options)))
+    return Target(limits, model, prices, prices.options(dict(sources.options)))
 
 
 def _prices_of(backend: Backend, name: str) -> str:
-    if name == "local":
-        return _STAND_IN
+    own = load_model(name) if name in model_names() else None
+    if own is not None and own.prices:
+        return own.prices
     region = str(getattr(backend.settings, "region", "") or "")
     if region:
         return f"{name}/{region}"

@@ -128,7 +128,7 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def price_names() -> list[str]:
-    """The price lists that come with the project, such as ``aws/us-east-1``."""
+    """The price lists that come with the project, named ``provider/region``."""
     return sorted(
         f"{provider.name}/{file.name.removesuffix('.toml')}"
         for provider in _DATA.iterdir()
