@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,22 @@ from contextlib import contextmanager
 import msgspec
 import numpy as np
 
-__all__ = ["ACTIVITIES", "COUNTERS", "Record", "Recorder", "WorkerRecord"]
+from fsdcore.errors import FormatError
+
+__all__ = [
+    "ACTIVITIES",
+    "BLOCK_BYTES",
+    "COUNTERS",
+    "RECORD_VERSION",
+    "Record",
+    "Recorder",
+    "WorkerRecord",
+    "read_record",
+]
+
+# Services count what one call carries in started blocks of this size; `blocks_sent` adds them up.
+BLOCK_BYTES = 64 * 1024
+RECORD_VERSION = 2
 
 COUNTERS = (
     "rows_sent",
@@ -19,6 +35,7 @@ COUNTERS = (
     "frames",
     "publishes",
     "bytes_sent",
+    "blocks_sent",
     "receives",
     "acknowledges",
     "puts",
@@ -50,6 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     layer; ``per_worker[r]`` is rank r's own.
     """
 
+    version: int = RECORD_VERSION
     run_id: str
     backend: str
     channel: str
@@ -66,6 +84,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """The record as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+
+class _Versioned(msgspec.Struct):
+    version: int = 1
+
+
+def read_record(file: str | os.PathLike[str]) -> Record:
+    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version."""
+    name = os.fspath(file)
+    try:
+        with open(name, "rb") as stream:
+            data = stream.read()
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != RECORD_VERSION:
+            raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
+        return msgspec.json.decode(data, type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise FormatError(f"not the record of a run: {error}", file=name) from error
 
 
 class Recorder:

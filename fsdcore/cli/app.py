@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fsdcore.cli import demo, generate, networks, run, system
+from fsdcore.cli import advise, calibrate, demo, forecast, generate, networks, run, system
 from fsdcore.cli.output import version
 from fsdcore.errors import FsdError
 
@@ -78,6 +78,10 @@ app.add_typer(networks.imports, name="import")
 app.command("info")(networks.info)
 app.command("partition")(networks.partition)
 app.command("run")(run.run)
+app.command("forecast")(forecast.forecast)
+app.command("advise")(advise.advise)
+app.command("bill")(forecast.bill)
+app.command("calibrate")(calibrate.calibrate)
 app.command("backends")(system.backends)
 app.add_typer(system.config_app, name="config")
 app.command("doctor")(system.doctor)
