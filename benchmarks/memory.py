@@ -41,6 +41,7 @@ class _Processes(Compute):
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def invoke(self, invocation: Invocation) -> None:
         for rank in range(invocation.workers):
@@ -49,12 +50,30 @@ class _Processes(Compute):
             assert process.stdin is not None
             process.stdin.write(invocation.for_rank(rank).to_json())
             process.stdin.close()
+            self._started.append(process)
+
+    def close(self) -> None:
+        for process in self._started:
+            process.wait()
 
 
 class _ClientBackend(LocalBackend):
+    def __init__(self, settings: LocalSettings) -> None:
+        super().__init__(settings)
+        self._processes = _Processes(settings.path)
+
     @property
     def compute(self) -> Compute:
-        return _Processes(self.settings.path)
+        return self._processes
+
+    def close(self) -> None:
+        self._processes.close()
+        super().close()
+
+
+def client_backend(settings: LocalSettings) -> LocalBackend:
+    """A local backend whose workers are processes; `settings` must name a directory."""
+    return _ClientBackend(settings)
 
 
 def _work(root: str) -> None:
@@ -73,10 +92,11 @@ def _measure(neurons: int, layers: int, samples: int, workers: int) -> Table:
     with tempfile.TemporaryDirectory() as root:
         backend = _ClientBackend(LocalSettings(path=root))
         settings = RunSettings(channel="object", workers=workers, deadline_seconds=600.0)
-        model = Session(backend, settings).load(network)
-        quality = model.quality
-        record = model.run(inputs, batch_size=samples).record
-        owners = model.partition.owners[1:]
+        with Session(backend, settings) as session:
+            model = session.load(network)
+            quality = model.quality
+            record = model.run(inputs, batch_size=samples).record
+            owners = model.partition.owners[1:]
     rows = []
     for worker in record.per_worker:
         held = max(int(np.count_nonzero(owner == worker.rank)) for owner in owners) * samples * 4 / 1e6

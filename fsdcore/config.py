@@ -25,7 +25,10 @@ from fsdcore import registry
 from fsdcore.backend import Backend
 from fsdcore.errors import BackendNotFoundError, ConfigError, MissingExtraError
 
-__all__ = ["Config", "RunSettings", "load_config"]
+__all__ = ["AUTO", "Config", "RunSettings", "load_config"]
+
+# The channel of a run that is to choose the cheapest by its forecast.
+AUTO = "auto"
 
 _PREFIX = "FSD_"
 _FILE_VARIABLE = "FSD_CONFIG"
@@ -66,7 +69,7 @@ class RunSettings:
     """What every run has, whatever its backend.
 
     - `backend`: the name of a registered backend
-    - `channel`: the kind of channel, one of the backend's
+    - `channel`: the kind of channel, one of the backend's; ``auto`` for the one that is forecast to be cheapest
     - `workers`: how many take part; one is the serial variant
     - `method`, `seed`: how the network is partitioned
     - `batch_size`: samples per batch, 0 to let the run choose
@@ -298,7 +301,7 @@ def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
     values = {key: _sound(key, _RUN_TYPES[key], given) for key, given in run.items()}
     settings = RunSettings(**values)
     _check_method(run.get("method"), settings.method)
-    if settings.channel not in backend.channels:
+    if settings.channel not in (AUTO, *backend.channels):
         _refuse(
             run.get("channel"),
             f"backend {settings.backend!r} has no channel {settings.channel!r}"

@@ -14,7 +14,7 @@ from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, FsdError, RunError, WireError
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.packing import Packer, pack
-from fsdcore.record import Recorder
+from fsdcore.record import BLOCK_BYTES, Recorder
 from fsdcore.wire import ABORT, COLLECTIVE, Body, build_frames, make_body
 
 __all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
@@ -96,6 +96,8 @@ class Messenger:
         self._recorder.add("publishes")
         self._recorder.add("frames", len(frames))
         self._recorder.add("bytes_sent", sum(len(frame.data) for frame in frames))
+        counted = sum(self._channel.capabilities.publish_size(len(frame.data)) for frame in frames)
+        self._recorder.add("blocks_sent", max(1, -(-counted // BLOCK_BYTES)))
         with self._recorder.timed("send"):
             if self._pool is None:
                 self._channel.send(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -9,7 +10,22 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-__all__ = ["ACTIVITIES", "COUNTERS", "Record", "Recorder", "WorkerRecord"]
+from fsdcore.errors import FormatError
+
+__all__ = [
+    "ACTIVITIES",
+    "BLOCK_BYTES",
+    "COUNTERS",
+    "RECORD_VERSION",
+    "Record",
+    "Recorder",
+    "WorkerRecord",
+    "read_record",
+]
+
+# Services count what one call carries in started blocks of this size; `blocks_sent` adds them up.
+BLOCK_BYTES = 64 * 1024
+RECORD_VERSION = 2
 
 COUNTERS = (
     "rows_sent",
@@ -18,6 +34,7 @@ COUNTERS = (
     "frames",
     "publishes",
     "bytes_sent",
+    "blocks_sent",
     "receives",
     "acknowledges",
     "puts",
@@ -51,6 +68,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     layer; ``per_worker[r]`` is rank r's own.
     """
 
+    version: int = RECORD_VERSION
     run_id: str
     backend: str
     channel: str
@@ -82,6 +100,24 @@ class _Timed:
 
     def __exit__(self, *_: object) -> None:
         self._recorder.spent(self._activity, self._layer, time.perf_counter() - self._start)
+
+
+class _Versioned(msgspec.Struct):
+    version: int = 1
+
+
+def read_record(file: str | os.PathLike[str]) -> Record:
+    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version."""
+    name = os.fspath(file)
+    try:
+        with open(name, "rb") as stream:
+            data = stream.read()
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != RECORD_VERSION:
+            raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
+        return msgspec.json.decode(data, type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise FormatError(f"not the record of a run: {error}", file=name) from error
 
 
 class Recorder:
