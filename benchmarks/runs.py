@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import functools
 import time
+from collections.abc import Callable
 
 import fsdcore as fsd
 from backends.local import LocalBackend
@@ -47,7 +48,10 @@ def against_serial(job: Workload, repeats: int) -> list[Table]:
         cpu["plain scipy"] = time.process_time() - begin
         return taken
 
-    works = {"plain scipy": plain, "1 worker": functools.partial(run, "1 worker", alone)}
+    works: dict[str, Callable[[], float]] = {
+        "plain scipy": plain,
+        "1 worker": functools.partial(run, "1 worker", alone),
+    }
     works |= {f"8 workers, {name}": functools.partial(run, f"8 workers, {name}", models[name]) for name in models}
     found = interleaved(works, repeats)
     base, best = median(found["plain scipy"]), min(found["plain scipy"])

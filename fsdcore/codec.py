@@ -29,7 +29,7 @@ from fsdcore.activations import FloatArray
 from fsdcore.columns import Columns, decode_columns, encode_columns
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import WireError
-from fsdcore.rowtable import Picked, RowTable
+from fsdcore.rowtable import Choice, RowTable
 from fsdcore.wire import EMPTY, ROWS, Body
 
 __all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "decode_rows", "encode_rows", "open_rows"]
@@ -113,45 +113,55 @@ class RowEncoder:
         live = table.live()
         self._columns, self._table = x.columns[live], table.over(live)
         self._all_columns = encode_columns(self._columns, samples)
-        self._done: dict[tuple[int, bytes, bytes], Encoded] = {}
+        self._done: dict[tuple[bytes, bytes], _Content] = {}
 
     def encode(self, positions: npt.NDArray[np.integer] | None = None) -> Encoded:
         """The rows at `positions`, or all; nothing but a header's worth if all are zero."""
-        chosen = self._table.choose(positions)
-        key = chosen.key
-        if key not in self._done:
-            # Targets that get the same rows get the same bytes.
-            self._done[key] = self._encode(self._table.pick(chosen))
-        return self._done[key]
-
-    def _encode(self, picked: Picked) -> Encoded:
-        if picked.nonzeros == 0:
+        choice = self._table.choose(positions)
+        live_rows, nonzeros = self._table.count(choice)
+        if nonzeros == 0:
             return Encoded(Body(EMPTY, b""), 0, 0)
-        values, present = picked.values, picked.present
+        key = choice.key
+        if key not in self._done:
+            # Targets that get the same distinct rows get the same bytes but for the head.
+            self._done[key] = self._content(choice)
+        return Encoded(_body(choice.rows, self._done[key]), live_rows, nonzeros)
+
+    def _content(self, choice: Choice) -> _Content:
+        values, present = self._table.pick(choice.distinct)
+        cells = int(np.count_nonzero(present))
         form, listed = self._all_columns
-        if picked.distinct_nonzeros < values.size:
+        if cells < values.size:
             live = present.any(axis=0)
             if not live.all():
                 values, present = values[:, live], present[:, live]
                 form, listed = encode_columns(self._columns[live], self._samples)
-        full = picked.distinct_nonzeros == values.size
+        full = cells == values.size
         flag, written = _write_values(np.ravel(values) if full else values[present])
-        mapped = picked.numbers is not None and len(values) > 1
-        repeated = picked.numbers.astype(_map_dtype(len(values))).tobytes() if mapped else b""
-        plain = repeated + (b"" if full else np.packbits(present).tobytes()) + written
-        counts = (picked.rows, values.shape[0], values.shape[1], picked.distinct_nonzeros, len(listed))
-        return Encoded(_body(form | flag, counts, listed, plain), picked.live_rows, picked.nonzeros)
+        numbers = choice.numbers
+        mapped = b"" if numbers is None else numbers.astype(_map_dtype(len(values))).tobytes()
+        plain = mapped + (b"" if full else np.packbits(present).tobytes()) + written
+        if len(plain) >= _WORTH_COMPRESSING:
+            packed = compress(plain, _LEVEL)
+            if len(packed) < len(plain):
+                flag, plain = flag | _COMPRESSED, packed
+        return _Content(form | flag, (*values.shape, cells, len(listed)), listed + plain)
 
 
-def _body(flags: int, counts: tuple[int, ...], listed: bytes, plain: bytes) -> Body:
-    if len(plain) >= _WORTH_COMPRESSING:
-        packed = compress(plain, _LEVEL)
-        if len(packed) < len(plain):
-            flags, plain = flags | _COMPRESSED, packed
+class _Content(NamedTuple):
+    """A message but for its number of rows: flags, the other counts, and what follows the head."""
+
+    flags: int
+    counts: tuple[int, ...]
+    data: bytes
+
+
+def _body(rows: int, content: _Content) -> Body:
+    flags, counts, data = content
     head = _SMALL
-    if max(counts) > _LARGEST_SMALL:
+    if max(rows, *counts) > _LARGEST_SMALL:
         head, flags = _WIDE, flags | _IS_WIDE
-    return Body(ROWS, b"".join([head.pack(_VERSION, flags, *counts), listed, plain]))
+    return Body(ROWS, head.pack(_VERSION, flags, rows, *counts) + data)
 
 
 def encode_rows(rows: Rows, samples: int) -> Encoded:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from fsdcore.channel import Slot
 from fsdcore.codec import Encoded, Message, RowEncoder, Rows, open_rows
 from fsdcore.errors import FsdError
-from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows
+from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.plan import Send
 from fsdcore.record import Recorder
@@ -54,8 +54,8 @@ class BatchLoop:
         self._batch, self._samples = batch, samples
         self._x: Activations | None = None
 
-    def first(self, layer: PreparedLayer, inputs: SparseRows) -> None:
-        """Layer 1, over the input rows it reads, `(len(input_rows), samples)`."""
+    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples) -> None:
+        """Layer 1, over the input rows it reads, `(len(input_rows), samples)`, or the same by sample."""
         with self._recorder.timed("multiply"):
             self._x = self._kernel.first(layer, inputs, self._samples)
 
@@ -79,11 +79,16 @@ class BatchLoop:
                     z = self._kernel.add(layer, source, rows, z)
         self._x = z
 
+    def outputs(self) -> Rows:
+        """This rank's rows."""
+        x = self._held()
+        return Rows(x.columns, x.rows(None))
+
     def encode(self) -> tuple[Body, int]:
         """This rank's rows as the body of a message, and how many there are."""
         with self._recorder.timed("encode"):
-            x = self._held()
-            return RowEncoder(Rows(x.columns, x.rows(None)), self._samples).encode().body, x.size
+            rows = self.outputs()
+            return RowEncoder(rows, self._samples).encode().body, rows.values.shape[0]
 
     def _held(self) -> Activations:
         if self._x is None:
