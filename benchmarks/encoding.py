@@ -73,8 +73,8 @@ def _authors(columns: Columns, values: Floats, samples: int) -> bytes:
     parts = []
     for start in range(0, row.size, _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        triple = [row[chunk], columns[column[chunk]], values[row[chunk], column[chunk]]]
-        parts.append(zlib.compress(np.concatenate(triple, dtype=np.float32).tobytes(), 3))
+        triple = (row[chunk], columns[column[chunk]], values[row[chunk], column[chunk]])
+        parts.append(zlib.compress(b"".join(part.astype(np.float32).tobytes() for part in triple), 3))
     return b"".join(parts)
 
 
@@ -165,9 +165,9 @@ def _table(title: str, tally: _Tally) -> Table:
     as_text = 4 * -(-ours // 3)
     rows.append(("this project, as base64", as_text, as_text / text, 0.0, 0.0))
     stateful = ours - tally.repeated_columns
+    what = f"{tally.messages:,} messages, {tally.rows:,} rows, {tally.nonzeros:,} nonzeros"
     note = (
-        f"{tally.messages:,} messages, {tally.rows:,} rows, {tally.nonzeros:,} nonzeros; frames add {HEADER_BYTES} bytes "
-        f"each. Decoding took {tally.decode_seconds:.2f} s.\n"
+        f"{what}; frames add {HEADER_BYTES} bytes each. Decoding took {tally.decode_seconds:.2f} s.\n"
         f"If receivers remembered each sender's last column list: {stateful:,} bytes, {ours / stateful:.2f}x fewer."
     )
     return Table(title, ("encoding", "bytes", "of authors' text", "CPU s", "MB/s of nonzeros x 8"), tuple(rows), note)

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 import fsdcore.session
 from backends.local import LocalSettings
 from fsdcore.activations import RELU, SIGMOID, TANH
+from fsdcore.backend import Backend
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.errors import ChannelError, DeadlineError, RunError, WorkerFailedError
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.network import Network
+from fsdcore.run import Done, Request, execute
 from fsdcore.testing import (
     CrashWorker,
     Delay,
@@ -186,11 +188,11 @@ def test_a_stop_by_the_client_ends_all_batches(make_session: SessionMaker, netwo
         session.load(network).run(random_inputs(12, 20), batch_size=3)
 
 
-def _requests(monkeypatch: pytest.MonkeyPatch) -> list[fsdcore.session.Request]:
-    requests: list[fsdcore.session.Request] = []
-    execute = fsdcore.session.execute
+def _requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """What is asked for from here on."""
+    requests: list[Request] = []
 
-    def spy(backend, request):  # type: ignore[no-untyped-def]
+    def spy(backend: Backend, request: Request) -> Done:
         requests.append(request)
         return execute(backend, request)
 
