@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import functools
 import time
+from collections.abc import Callable
+from typing import Any
 
 import fsdcore as fsd
 from backends.local import LocalBackend
@@ -47,7 +49,10 @@ def against_serial(job: Workload, repeats: int) -> list[Table]:
         cpu["plain scipy"] = time.process_time() - begin
         return taken
 
-    works = {"plain scipy": plain, "1 worker": functools.partial(run, "1 worker", alone)}
+    works: dict[str, Callable[[], float]] = {
+        "plain scipy": plain,
+        "1 worker": functools.partial(run, "1 worker", alone),
+    }
     works |= {f"8 workers, {name}": functools.partial(run, f"8 workers, {name}", models[name]) for name in models}
     found = interleaved(works, repeats)
     base, best = median(found["plain scipy"]), min(found["plain scipy"])
@@ -76,29 +81,17 @@ def _published(file: str) -> dict[int, dict[str, str]]:
 
 def by_workers(job: Workload, workers: tuple[int, ...]) -> Table:
     """What is sent, by number of workers."""
-    rows = []
     published = _published("queue_runs.csv")
+    rows: list[tuple[Any, ...]] = []
     for count in workers:
         record = _model(job, split(job, count), "queue").run(job.inputs).record
-        theirs = published.get(count, {})
-        text = int(theirs.get("bytes_sent", 0))
-        sent = record.counters["bytes_sent"]
-        as_text = -(-sent // 3) * 4
-        rows.append(
-            (count, record.wall_seconds, *(record.counters[c] for c in _COUNTERS), as_text)
-            + (text, text / as_text, int(theirs.get("messages_sent", 0)), int(theirs.get("publish_calls", 0)))
-        )
-    columns = (
-        "P",
-        "wall s",
-        *_COUNTERS,
-        "as base64",
-        "authors' bytes",
-        "times ours",
-        "their messages",
-        "their publishes",
-    )
-    return Table(f"Traffic by workers, {job.name}, queue", columns, tuple(rows))
+        sent, theirs = record.counters, published.get(count, {})
+        text, as_text = int(theirs.get("bytes_sent", 0)), 4 * -(-sent["bytes_sent"] // 3)
+        ours = [record.wall_seconds, *(sent[name] for name in _COUNTERS), as_text]
+        calls = [int(theirs.get(name, 0)) for name in ("messages_sent", "publish_calls")]
+        rows.append((count, *ours, text, text / as_text, *calls))
+    columns = ("P", "wall s", *_COUNTERS, "as base64", "authors' bytes", "times ours", "messages", "publishes")
+    return Table(f"Traffic by workers, {job.name}, queue; the last four: the authors'", columns, tuple(rows))
 
 
 def measure(quick: bool) -> list[Table]:

@@ -1,17 +1,21 @@
 """Activation rows as bytes: what a data message holds.
 
 The receiver knows from its plan which rows come, in which order, and how many samples the batch has; the bytes say the
-rest, and need no other message. Equal rows travel once, and a value that a message holds many times is a byte in it:
+rest. Equal rows travel once, and a value that a message holds many times is a byte in it:
 
 * a head: version, flags, then rows, distinct rows, columns, nonzeros of the distinct rows, and the length of the list
   of columns, as uint16, or uint32 if one of them needs it; all numbers are little endian
-* the columns (samples) in which any row is not zero, as `fsdcore.columns` writes them
+* the columns (samples) in which any row is not zero, as `fsdcore.columns` writes them; nothing if they are those of
+  the message before
 * compressed, if that is shorter:
     * if rows repeat and are not all equal: for each row the number of its distinct row, uint8, uint16 or uint32 as
       their count needs
     * unless every value is nonzero: a bitmap, distinct row by distinct row, 8 to the byte
     * the nonzero values, float32: up to 256 different ones as a palette (their count less one, the values) and, if it
       has more than one, a byte for each; else all of them, either way with byte planes apart
+
+"The message before" is the last one with any row in it, of the same batch, from the same source to the same target.
+Both ends go through the layers in order and read each message once, whatever comes twice or late, so both know it.
 
 What this saves, on real activations and on random values, is in ``docs/performance.md``; the paper's simpler scheme is
 in its section III-C.
@@ -26,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
-from fsdcore.columns import Columns, decode_columns, encode_columns
+from fsdcore.columns import SAME, Columns, Listed, decode_columns, encode_columns
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import WireError
-from fsdcore.rowtable import Picked, RowTable
+from fsdcore.rowtable import Choice, RowTable
 from fsdcore.wire import EMPTY, ROWS, Body
 
 __all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "decode_rows", "encode_rows", "open_rows"]
@@ -57,11 +61,12 @@ class Rows(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A message's body, and what it holds: rows with any nonzero, and nonzeros."""
+    """A message's body, and what it holds: rows with any nonzero, nonzeros, and the columns (None if no row)."""
 
     body: Body
     rows: int
     nonzeros: int
+    listed: Listed | None
 
 
 def _planes(words: Words) -> bytes:
@@ -113,45 +118,60 @@ class RowEncoder:
         live = table.live()
         self._columns, self._table = x.columns[live], table.over(live)
         self._all_columns = encode_columns(self._columns, samples)
-        self._done: dict[tuple[int, bytes, bytes], Encoded] = {}
+        self._done: dict[tuple[bytes, bytes], _Content] = {}
 
-    def encode(self, positions: npt.NDArray[np.integer] | None = None) -> Encoded:
-        """The rows at `positions`, or all; nothing but a header's worth if all are zero."""
-        chosen = self._table.choose(positions)
-        key = chosen.key
+    def encode(self, positions: npt.NDArray[np.integer] | None = None, before: Listed | None = None) -> Encoded:
+        """The rows at `positions`, or all; nothing but a header's worth if all are zero.
+
+        `before` are the columns of the message before, if the receiver is sure to know them.
+        """
+        choice = self._table.choose(positions)
+        live_rows, nonzeros = self._table.count(choice)
+        if nonzeros == 0:
+            return Encoded(Body(EMPTY, b""), 0, 0, None)
+        key = choice.key
         if key not in self._done:
-            # Targets that get the same rows get the same bytes.
-            self._done[key] = self._encode(self._table.pick(chosen))
-        return self._done[key]
+            # Targets that get the same distinct rows get the same bytes but for the head.
+            self._done[key] = self._content(choice)
+        content = self._done[key]
+        return Encoded(_body(choice.rows, content, before), live_rows, nonzeros, content.listed)
 
-    def _encode(self, picked: Picked) -> Encoded:
-        if picked.nonzeros == 0:
-            return Encoded(Body(EMPTY, b""), 0, 0)
-        values, present = picked.values, picked.present
+    def _content(self, choice: Choice) -> _Content:
+        values, present = self._table.pick(choice.distinct)
+        cells = int(np.count_nonzero(present))
         form, listed = self._all_columns
-        if picked.distinct_nonzeros < values.size:
+        if cells < values.size:
             live = present.any(axis=0)
             if not live.all():
                 values, present = values[:, live], present[:, live]
                 form, listed = encode_columns(self._columns[live], self._samples)
-        full = picked.distinct_nonzeros == values.size
+        full = cells == values.size
         flag, written = _write_values(np.ravel(values) if full else values[present])
-        mapped = picked.numbers is not None and len(values) > 1
-        repeated = picked.numbers.astype(_map_dtype(len(values))).tobytes() if mapped else b""
-        plain = repeated + (b"" if full else np.packbits(present).tobytes()) + written
-        counts = (picked.rows, values.shape[0], values.shape[1], picked.distinct_nonzeros, len(listed))
-        return Encoded(_body(form | flag, counts, listed, plain), picked.live_rows, picked.nonzeros)
+        numbers = choice.numbers
+        mapped = b"" if numbers is None else numbers.astype(_map_dtype(len(values))).tobytes()
+        plain = mapped + (b"" if full else np.packbits(present).tobytes()) + written
+        if len(plain) >= _WORTH_COMPRESSING:
+            packed = compress(plain, _LEVEL)
+            if len(packed) < len(plain):
+                flag, plain = flag | _COMPRESSED, packed
+        return _Content(flag, (*values.shape, cells), (form, listed), plain)
 
 
-def _body(flags: int, counts: tuple[int, ...], listed: bytes, plain: bytes) -> Body:
-    if len(plain) >= _WORTH_COMPRESSING:
-        packed = compress(plain, _LEVEL)
-        if len(packed) < len(plain):
-            flags, plain = flags | _COMPRESSED, packed
-    head = _SMALL
+class _Content(NamedTuple):
+    """A message but for its number of rows: flags, the other counts, the columns, and what follows them."""
+
+    flags: int
+    counts: tuple[int, ...]
+    listed: Listed
+    plain: bytes
+
+
+def _body(rows: int, content: _Content, before: Listed | None) -> Body:
+    form, listed = (SAME, b"") if content.listed == before else content.listed
+    counts, flags, head = (rows, *content.counts, len(listed)), content.flags | form, _SMALL
     if max(counts) > _LARGEST_SMALL:
         head, flags = _WIDE, flags | _IS_WIDE
-    return Body(ROWS, b"".join([head.pack(_VERSION, flags, *counts), listed, plain]))
+    return Body(ROWS, b"".join([head.pack(_VERSION, flags, *counts), listed, content.plain]))
 
 
 def encode_rows(rows: Rows, samples: int) -> Encoded:
@@ -261,8 +281,17 @@ def _from_planes(data: memoryview, count: int) -> FloatArray:
     return np.ascontiguousarray(planes.T).reshape(-1).view("<f4").astype(np.float32, copy=False)
 
 
-def open_rows(body: Body, rows: int, samples: int) -> Message:
-    """Open a message of the `rows` expected of a batch of `samples`.
+def _columns(head: _Head, listed: memoryview, samples: int, before: Columns | None) -> Columns:
+    form = head.flags & _COLUMN_FORM
+    if form != SAME:
+        return decode_columns(form, listed, head.width, samples)
+    if before is None or before.size != head.width or listed:
+        raise WireError("a message whose samples are those of another, which does not fit")
+    return before
+
+
+def open_rows(body: Body, rows: int, samples: int, before: Columns | None = None) -> Message:
+    """Open a message of the `rows` expected of a batch of `samples`; `before` are the columns of the message before.
 
     `WireError`, here or when the values are asked for, if it holds anything else; what is allocated is bounded by
     `rows` and `samples`, whatever the bytes say.
@@ -273,7 +302,7 @@ def open_rows(body: Body, rows: int, samples: int) -> Message:
         raise WireError(f"a message in encoding {body.encoding} where rows were expected")
     data = memoryview(body.data)
     head, start, end = _read_head(data, rows, samples)
-    columns = decode_columns(head.flags & _COLUMN_FORM, data[start:end], head.width, samples)
+    columns = _columns(head, data[start:end], samples, before)
     plain = data[end:]
     if head.flags & _COMPRESSED:
         plain = memoryview(decompress(plain, head.most_plain))

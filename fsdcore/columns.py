@@ -17,16 +17,18 @@ import numpy.typing as npt
 
 from fsdcore.errors import WireError
 
-__all__ = ["ALL", "BITMAP", "RICE", "Columns", "decode_columns", "encode_columns"]
+__all__ = ["ALL", "BITMAP", "RICE", "SAME", "Columns", "Listed", "decode_columns", "encode_columns"]
 
 Columns = npt.NDArray[np.int32]
-Bits = npt.NDArray[np.uint8]
+# A form and its bytes.
+Listed = tuple[int, bytes]
 
-ALL, BITMAP, RICE = 0, 1, 2
+# SAME is a list that is not written: it is that of the message before. Only the codec knows which that is.
+ALL, BITMAP, RICE, SAME = 0, 1, 2, 3
 _MOST_LOW_BITS = 31
 
 
-def encode_columns(columns: Columns, samples: int) -> tuple[int, bytes]:
+def encode_columns(columns: Columns, samples: int) -> Listed:
     """The form and the bytes of `columns`, ascending, of a batch of `samples`. Rice codes begin with `k`."""
     if columns.size == samples:
         return ALL, b""

@@ -30,7 +30,7 @@ def compress(data: bytes, level: int = 1, checksum: bool = False) -> bytes:
     made = _COMPRESSORS.made
     if (level, checksum) not in made:
         parameters = zstd.CompressionParameter
-        options = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
+        options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
         made[level, checksum] = zstd.ZstdCompressor(options=options)
     return made[level, checksum].compress(data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
 

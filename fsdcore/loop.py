@@ -14,9 +14,10 @@ from concurrent.futures import Executor
 from typing import NamedTuple, TypeVar
 
 from fsdcore.channel import Slot
-from fsdcore.codec import Encoded, Message, RowEncoder, Rows, open_rows
+from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, open_rows
+from fsdcore.columns import Listed
 from fsdcore.errors import FsdError
-from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows
+from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.plan import Send
 from fsdcore.record import Recorder
@@ -53,9 +54,12 @@ class BatchLoop:
         self._messenger, self._encoders = tools.messenger, tools.encoders
         self._batch, self._samples = batch, samples
         self._x: Activations | None = None
+        # The columns of the last message that had any row, to each target and from each source.
+        self._listed: dict[int, Listed] = {}
+        self._columns: dict[int, Columns] = {}
 
-    def first(self, layer: PreparedLayer, inputs: SparseRows) -> None:
-        """Layer 1, over the input rows it reads, `(len(input_rows), samples)`."""
+    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples) -> None:
+        """Layer 1, over the input rows it reads, `(len(input_rows), samples)`, or the same by sample."""
         with self._recorder.timed("multiply"):
             self._x = self._kernel.first(layer, inputs, self._samples)
 
@@ -71,7 +75,7 @@ class BatchLoop:
             z = self._kernel.local(layer, x, self._samples)
         del x
         if self._messenger is not None:
-            opened = _Opened(self._messenger, self._recorder, slot, layer, self._samples)
+            opened = _Opened(self._messenger, self._recorder, slot, layer, self._samples, self._columns)
             for source in range(len(layer.ranks)):
                 yield from opened.until(source)
                 rows = opened.rows(source)
@@ -79,11 +83,16 @@ class BatchLoop:
                     z = self._kernel.add(layer, source, rows, z)
         self._x = z
 
+    def outputs(self) -> Rows:
+        """This rank's rows."""
+        x = self._held()
+        return Rows(x.columns, x.rows(None))
+
     def encode(self) -> tuple[Body, int]:
         """This rank's rows as the body of a message, and how many there are."""
         with self._recorder.timed("encode"):
-            x = self._held()
-            return RowEncoder(Rows(x.columns, x.rows(None)), self._samples).encode().body, x.size
+            rows = self.outputs()
+            return RowEncoder(rows, self._samples).encode().body, rows.values.shape[0]
 
     def _held(self) -> Activations:
         if self._x is None:
@@ -102,26 +111,38 @@ class BatchLoop:
         encoded = self._encoded(encoder, sends, x.columns.size)
         for send in sends:
             with self._recorder.timed("encode"):
-                body, rows, nonzeros = next(encoded)
-            self._recorder.add("rows_sent", rows)
-            self._recorder.add("nonzeros_sent", nonzeros)
-            yield send.rank, body
+                message = next(encoded)
+            if message.listed is not None:
+                self._listed[send.rank] = message.listed
+            self._recorder.add("rows_sent", message.rows)
+            self._recorder.add("nonzeros_sent", message.nonzeros)
+            yield send.rank, message.body
 
     def _encoded(self, encoder: RowEncoder, sends: list[Send], width: int) -> Iterator[Encoded]:
-        positions = [send.rows for send in sends]
+        positions, before = [send.rows for send in sends], [self._listed.get(send.rank) for send in sends]
         if self._encoders is not None and width * sum(map(len, positions)) > _WORTH_THREADS:
-            return self._encoders.map(encoder.encode, positions)
-        return map(encoder.encode, positions)
+            return self._encoders.map(encoder.encode, positions, before)
+        return map(encoder.encode, positions, before)
 
 
 class _Opened:
-    """The messages of one layer: opened as they come, used in rank order."""
+    """The messages of one layer: opened as they come, used in rank order.
+
+    `columns` has those of the last message of each source that had any row, of the layers before.
+    """
 
     def __init__(
-        self, messenger: Messenger, recorder: Recorder, slot: Slot, layer: PreparedLayer, samples: int
+        self,
+        messenger: Messenger,
+        recorder: Recorder,
+        slot: Slot,
+        layer: PreparedLayer,
+        samples: int,
+        columns: dict[int, Columns],
     ) -> None:
         self._messenger, self._recorder, self._slot = messenger, recorder, slot
         self._ranks, self._widths, self._samples = layer.ranks, layer.widths, samples
+        self._columns = columns
         self._messages: dict[int, Message] = {}
 
     def until(self, source: int) -> Iterator[Awaited]:
@@ -151,8 +172,12 @@ class _Opened:
         body = self._messenger.take_ready(self._slot, self._ranks[source])
         if body is None:
             return False
+        rank, width = self._ranks[source], self._widths[source]
         with self._recorder.timed("decode"):
-            self._messages[source] = self._named(source, lambda: open_rows(body, self._widths[source], self._samples))
+            message = self._named(source, lambda: open_rows(body, width, self._samples, self._columns.get(rank)))
+        if message.columns.size:
+            self._columns[rank] = message.columns
+        self._messages[source] = message
         return True
 
     def _named(self, source: int, work: Callable[[], _T]) -> _T:

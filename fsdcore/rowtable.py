@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
 
-__all__ = ["Choice", "Picked", "RowTable"]
+__all__ = ["Choice", "RowTable"]
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -18,35 +18,24 @@ Hashes = npt.NDArray[np.uint64]
 
 # Values that are looked at together, so that what is made on the way stays small beside the matrix.
 _AT_ONCE = 1 << 16
-
-
-class Picked(NamedTuple):
-    """Some rows of a table: `rows` of them, of which `live_rows` are not all zero, with `nonzeros` in all.
-
-    `values` and `present` are of the distinct rows, `(distinct, columns)`; `numbers` has the distinct row of each row,
-    None if no two are equal.
-    """
-
-    rows: int
-    live_rows: int
-    nonzeros: int
-    values: FloatArray
-    present: Mask
-    numbers: Index | None
-    distinct_nonzeros: int
+# Columns that tell most rows apart.
+_GLANCE = 16
 
 
 class Choice(NamedTuple):
-    """Which distinct rows of a table are wanted, and which of those each row is (None if no two are equal)."""
+    """Which distinct rows of a table are wanted, and which of those each of `rows` rows is.
+
+    `numbers` is None if no two rows are equal, or all are.
+    """
 
     rows: int
     distinct: Index
     numbers: Index | None
 
     @property
-    def key(self) -> tuple[int, bytes, bytes]:
-        """Equal for equal choices."""
-        return self.rows, self.distinct.tobytes(), b"" if self.numbers is None else self.numbers.tobytes()
+    def key(self) -> tuple[bytes, bytes]:
+        """Equal for choices that differ in nothing but `rows`."""
+        return self.distinct.tobytes(), b"" if self.numbers is None else self.numbers.tobytes()
 
 
 class RowTable:
@@ -77,25 +66,23 @@ class RowTable:
         """The rows at `positions` of the matrix, or all."""
         numbers = self._rows(positions)
         distinct, own = _renumber(numbers, self._nonzeros.size)
-        if distinct.size < numbers.size:
-            return Choice(numbers.size, distinct, own)
-        return Choice(numbers.size, numbers, None)
+        if distinct.size == numbers.size:
+            return Choice(numbers.size, numbers, None)
+        return Choice(numbers.size, distinct, own if distinct.size > 1 else None)
 
-    def pick(self, choice: Choice) -> Picked:
-        """The rows chosen."""
-        distinct, own = choice.distinct, choice.numbers
-        whole = distinct.size == self._nonzeros.size and bool((distinct[1:] > distinct[:-1]).all())
-        counts = self._nonzeros[distinct]
-        of_rows = counts if own is None else counts[own]
-        return Picked(
-            live_rows=int(np.count_nonzero(of_rows)),
-            nonzeros=int(of_rows.sum()),
-            rows=choice.rows,
-            values=self._values if whole else self._values[distinct],
-            present=self._present if whole else self._present[distinct],
-            numbers=own,
-            distinct_nonzeros=int(counts.sum()),
-        )
+    def count(self, choice: Choice) -> tuple[int, int]:
+        """Of the rows chosen: how many are not all zero, and the nonzeros in all."""
+        counts = self._nonzeros[choice.distinct]
+        if choice.numbers is not None:
+            counts = counts[choice.numbers]
+        times = choice.rows if counts.size == 1 else 1
+        return times * int(np.count_nonzero(counts)), times * int(counts.sum())
+
+    def pick(self, distinct: Index) -> tuple[FloatArray, Mask]:
+        """Distinct rows, and where they are not zero, `(distinct, columns)` both."""
+        if distinct.size == self._nonzeros.size and bool((distinct[1:] > distinct[:-1]).all()):
+            return self._values, self._present
+        return self._values[distinct], self._present[distinct]
 
     def _rows(self, positions: npt.NDArray[np.integer] | None) -> Index:
         if self._numbers is None:
@@ -118,6 +105,8 @@ def _renumber(numbers: Index, count: int) -> tuple[Index, Index]:
 def _distinct(values: FloatArray) -> tuple[Index, Index]:
     """The first of each set of equal rows, in an order made from the values, and the number of each row among them."""
     words = np.ascontiguousarray(values).view(np.uint32)
+    if words.shape[0] > 1 and (words[:, :_GLANCE] == words[0, :_GLANCE]).all() and (words == words[0]).all():
+        return np.zeros(1, np.intp), np.zeros(words.shape[0], np.intp)
     _, first, numbers = np.unique(_hashes(words), return_index=True, return_inverse=True)
     if first.size < words.shape[0] and not _same(words, first[numbers]):
         # Rows that differ with one hash: so rare that all are sent as they are.

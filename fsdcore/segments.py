@@ -132,7 +132,7 @@ class SegmentReader:
         """Whether one request should bring both: not what is too far apart, nor what is there with what is not."""
         start, stop = self._offsets[first], self._offsets[number + 1]
         there = len(self._front)
-        return stop - start <= _READ and (stop <= there or self._offsets[first + 1] > there)
+        return bool(stop - start <= _READ and (stop <= there or self._offsets[first + 1] > there))
 
     def _groups(self, numbers: list[int]) -> Iterator[list[int]]:
         group: list[int] = []

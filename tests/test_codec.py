@@ -85,6 +85,34 @@ def test_values_are_written_over_the_columns_asked_for(case: tuple[Rows, int], s
     assert message.over(wanted).tobytes() == spread(rows, samples)[:, wanted].tobytes()
 
 
+@given(some_rows(), st.lists(st.sampled_from(["again", "others", "none"]), max_size=6))
+def test_a_list_of_columns_is_written_when_it_changes(case: tuple[Rows, int], steps: list[str]) -> None:
+    rows, samples = case
+    sent, seen = None, None
+    for step in steps:
+        values = rows.values.copy()
+        if step == "others":
+            values[:, ::2] = 0
+        elif step == "none":
+            values[:] = 0
+        encoded = RowEncoder(Rows(rows.columns, values), samples).encode(None, sent)
+        message = open_rows(encoded.body, values.shape[0], samples, seen)
+        decoded = Rows(message.columns, message.over(message.columns))
+        assert spread(decoded, samples).tobytes() == spread(Rows(rows.columns, values), samples).tobytes()
+        sent = encoded.listed or sent
+        seen = message.columns if message.columns.size else seen
+
+
+def test_columns_that_are_not_known_are_refused() -> None:
+    rows = Rows(np.array([3, 7, 50], np.int32), np.ones((2, 3), np.float32))
+    first = encode_rows(rows, 100)
+    again = RowEncoder(rows, 100).encode(None, first.listed).body
+    assert len(again.data) < len(first.body.data)
+    for before in (None, np.arange(2, dtype=np.int32)):
+        with pytest.raises(WireError, match="those of another"):
+            open_rows(again, 2, 100, before)
+
+
 @given(st.integers(0, 3_000), st.floats(0, 1), st.integers(0, 99))
 def test_columns_come_back_in_no_more_than_a_bitmap(samples: int, share: float, seed: int) -> None:
     columns = np.flatnonzero(np.random.default_rng(seed).random(samples) < share).astype(np.int32)

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 
 import fsdcore.session
 from backends.local import LocalSettings
+from backends.local.memory_store import MemoryStore
 from fsdcore.activations import RELU, SIGMOID, TANH
-from fsdcore.channel import Slot
+from fsdcore.backend import Backend
+from fsdcore.channel import Address, Outgoing, Slot
 from fsdcore.clock import Deadline
 from fsdcore.errors import ChannelError, DeadlineError, RunError, WorkerFailedError
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.network import Network
+from fsdcore.object_channel import ObjectChannel
+from fsdcore.run import Done, Request, execute
 from fsdcore.testing import (
     CrashWorker,
     Delay,
@@ -30,7 +34,7 @@ from fsdcore.testing import (
     random_network,
 )
 from fsdcore.testing.faults import Fault
-from fsdcore.wire import DATA
+from fsdcore.wire import DATA, build_frames, make_body, new_run_id
 from tests.conftest import SessionMaker
 
 relaxed = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,6 +153,16 @@ def test_misdelivery_leaves_batches_in_flight_exact(
     assert (plain.outputs != faulty.run(x, batch_size=3).outputs).nnz == 0
 
 
+def test_the_object_channel_looks_for_each_batch_by_itself() -> None:
+    store, run = MemoryStore(), new_run_id()
+    source, target = (ObjectChannel(store, Address(run, rank, 2)) for rank in range(2))
+    for batch in range(2):
+        target.expect(Slot(DATA, batch, 2), [0])
+    (frame,) = build_frames(run, Slot(DATA, 1, 2), 0, 1, make_body(b"of batch 1"), 1 << 20)
+    source.send([Outgoing(1, frame)])
+    assert [item.data for item in target.receive(Deadline.after(10.0))] == [frame]
+
+
 @pytest.mark.parametrize("channel", ["queue", "object"])
 def test_a_failure_ends_all_batches_with_its_place(make_session: SessionMaker, network: Network, channel: str) -> None:
     session = make_session(FailOnce("send", rank=2, nth=4), workers=4, channel=channel, in_flight=4)
@@ -186,11 +200,11 @@ def test_a_stop_by_the_client_ends_all_batches(make_session: SessionMaker, netwo
         session.load(network).run(random_inputs(12, 20), batch_size=3)
 
 
-def _requests(monkeypatch: pytest.MonkeyPatch) -> list[fsdcore.session.Request]:
-    requests: list[fsdcore.session.Request] = []
-    execute = fsdcore.session.execute
+def _requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """What is asked for from here on."""
+    requests: list[Request] = []
 
-    def spy(backend, request):  # type: ignore[no-untyped-def]
+    def spy(backend: Backend, request: Request) -> Done:
         requests.append(request)
         return execute(backend, request)
 
