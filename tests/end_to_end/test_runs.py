@@ -66,7 +66,7 @@ def run(site: Site, network: Network, inputs: sp.csr_array) -> Any:
 def same(result: Result, expected: sp.csr_array) -> bool:
     """Whether the outputs are the same to the bit."""
     found = sp.csr_array(result.outputs)
-    return found.shape == expected.shape and abs(found - expected).nnz == 0
+    return bool(found.shape == expected.shape and abs(found - expected).nnz == 0)
 
 
 @pytest.mark.parametrize("branching", [2, 8])
