@@ -11,6 +11,7 @@ topics. So there are several stacks, cut where nothing ever moves from one to an
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeAlias
 
 from backends.aws.deploy.policies import worker_policy
@@ -30,6 +31,7 @@ PACKAGES = "packages/"
 _HANDLER = "backends.aws.handler.handle"
 # Filters that a topic may have, and subscriptions to one whose messages may be larger than by default.
 _MOST_FILTERS, _MOST_LARGE, _USUAL_BYTES = 200, 100, 262_144
+_LONGEST_POLICY = 10_240
 # An event that could not start for so long is of a run that has given up.
 _OLDEST_EVENT_SECONDS = 900
 _MESSAGE_SECONDS, _DEAD_SECONDS = 3_600, 14 * 86_400
@@ -43,6 +45,11 @@ def check_size(deployment: Deployment) -> None:
         raise ConfigError(
             f"{deployment.workers} workers on {deployment.lanes} lanes are {queues} queues, "
             f"and a topic takes {most} with topic_bytes = {deployment.topic_bytes}; take fewer workers or lanes"
+        )
+    if len(json.dumps(worker_policy(deployment), separators=(",", ":"))) > _LONGEST_POLICY:
+        raise ConfigError(
+            f"{deployment.topics} topics and {deployment.lanes} lanes make the policy of the function's role longer "
+            f"than the {_LONGEST_POLICY:,} characters it may have; take fewer topics or lanes"
         )
 
 
