@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fsdcore.cli import demo, deploy, generate, networks, run, system
+from fsdcore.cli import demo, deploy, emulate, generate, networks, run, system
 from fsdcore.cli.output import version
 from fsdcore.errors import FsdError
 
@@ -81,6 +81,7 @@ app.command("run")(run.run)
 app.command("deploy")(deploy.deploy)
 app.command("status")(deploy.status)
 app.command("destroy")(deploy.destroy)
+app.command("emulate")(emulate.emulate)
 app.command("backends")(system.backends)
 app.add_typer(system.config_app, name="config")
 app.command("doctor")(system.doctor)
