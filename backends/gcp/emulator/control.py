@@ -113,7 +113,7 @@ class ControlPlane:
         if verb == "getIamPolicy" and method == "GET":
             return self._policies.get(name, {})
         if verb == "setIamPolicy":
-            self._policies[name] = content["policy"]
+            self._policies[name] = content.get("policy", {})
             return self._policies[name]
         raise ApiError("NOT_FOUND", f"{name}:{verb}: there is no such method here")
 

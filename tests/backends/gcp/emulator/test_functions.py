@@ -214,6 +214,18 @@ def test_a_request_goes_on_when_its_caller_has_gone(cloud: Cloud, tmp_path: Path
     wait_for(lambda: cloud.server.log.count("invoke") == 1)
 
 
+def test_a_request_whose_body_does_not_come_to_its_end_is_none(cloud: Cloud) -> None:
+    url = urlsplit(cloud.deploy())
+    caller = http.client.HTTPConnection(url.netloc)
+    caller.putrequest("POST", url.path)
+    for name, value in {**TOKEN, "Content-Length": "100"}.items():
+        caller.putheader(name, value)
+    caller.endheaders(b'{"half')
+    caller.close()
+    assert ask(url.geturl()).json()["calls"] == 1
+    assert cloud.server.log.count("invoke", None) == 1
+
+
 def test_a_request_over_its_time_is_ended_with_its_instance(cloud: Cloud) -> None:
     url = cloud.deploy(timeout_seconds=1)
     assert ask(url, seconds=60).status_code == 504
