@@ -27,6 +27,7 @@ __all__ = ["StorageFaults", "StorageServer"]
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
+_ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
@@ -39,6 +40,7 @@ class StorageFaults:
     - `unavailable`, `throttled`: are answered 503 or 429 and never reach the store
     - `reset`: the connection is reset before the request reaches the store
     - `lost_response`: take effect, and then the connection is reset
+    - `cut_short`: are answered, but the connection is reset in the middle of the answer's body
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class StorageFaults:
     throttled: float = 0.0
     reset: float = 0.0
     lost_response: float = 0.0
+    cut_short: float = 0.0
     kinds: tuple[str, ...] = ("put", "part", "get", "list", "delete", "stat")
 
 
@@ -137,7 +140,7 @@ class _Proxy(WebServer):
             return ""
         with self._lock:
             lot = self._random.random()
-        for name in ("unavailable", "throttled", "reset", "lost_response"):
+        for name in ("unavailable", "throttled", "reset", "lost_response", "cut_short"):
             lot -= getattr(faults, name)
             if lot < 0:
                 return name
@@ -168,9 +171,11 @@ class _Handler(Handler):
             return self.write(code, _refusal(code, reason))
         code, headers, content = self._ask(body)
         # Before the answer: who has read it finds the call in the log.
-        ended = "LOST" if fault else "OK" if code < 400 else str(code)
+        ended = _ENDS.get(fault) or ("OK" if code < 400 else str(code))
         self._log(kind, resource, len(body) or len(content), ended)
-        return self.cut_off() if fault else self.write(code, content, headers)
+        if fault != "lost_response":
+            self.write(code, content, headers, len(content) // 2 if fault else len(content))
+        return self.cut_off() if fault else None
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """What the server itself answers."""

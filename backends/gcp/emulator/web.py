@@ -85,15 +85,17 @@ class Handler(BaseHTTPRequestHandler):
             raise ConnectionAbortedError
         return line
 
-    def write(self, code: int, content: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send an answer; its length is added to `headers`."""
+    def write(
+        self, code: int, content: bytes, headers: Iterable[tuple[str, str]] = (), size: int | None = None
+    ) -> None:
+        """Send an answer, or (`size`) only so many bytes of its content; the whole length is added to `headers`."""
         self.send_response_only(code)
         for name, value in headers:
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[:size])
         self.wfile.flush()
 
     def cut_off(self) -> None:

@@ -113,6 +113,20 @@ def test_a_put_whose_answer_is_lost_has_taken_effect(cloud_storage: StorageServe
     assert cloud_storage.log.count("put", "LOST") == 1
 
 
+@ABANDONS_SOCKETS
+def test_a_body_that_is_cut_short_is_noticed(
+    cloud_storage: StorageServer, bucket: Any, abandoned_sockets: None
+) -> None:
+    data = bytes(range(256)) * 4096
+    bucket.blob("k").upload_from_string(data)
+    cloud_storage.faults = StorageFaults(cut_short=1.0, kinds=("get",))
+    with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        bucket.blob("k").download_as_bytes(**ONE_TRY)
+    assert cloud_storage.log.count("get", "CUT") == 1
+    cloud_storage.faults = StorageFaults()
+    assert bucket.blob("k").download_as_bytes() == data
+
+
 def test_a_create_retried_after_its_answer_was_lost_meets_itself(cloud_storage: StorageServer, bucket: Any) -> None:
     cloud_storage.faults = StorageFaults(seed=2, lost_response=0.5, kinds=("put",))
     refused = 0
