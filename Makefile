@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing]"
+	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing,aws,gcp]"
 	touch $(READY)
 
 # A real sparse network over 8 workers, checked against the serial answer.
