@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import botocore.exceptions as sdk
+from boto3.exceptions import S3UploadFailedError
 
 from backends.aws.deploy.cleanup import delete_objects, remove_tagged
 from backends.aws.deploy.package import lambda_package
@@ -19,7 +20,7 @@ from backends.aws.deploy.templates import FUNCTION_OUTPUT, PACKAGES, check_size,
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
 from backends.aws.errors import error_code
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
-from fsdcore.errors import ConfigError
+from fsdcore.errors import ConfigError, DeploymentError
 from fsdcore.events import Observer
 from fsdcore.packaging import Package
 
@@ -107,18 +108,21 @@ class AwsProvisioner(Provisioner):
 
     def _upload(self, deployment: Deployment, package: Package, stacks: Stacks) -> str:
         """Put the package into the deployment's bucket, which is made first if need be; returns its key."""
-        if stacks.find(deployment.stack) is None or not self._has_bucket(deployment):
+        if not stacks.usable(deployment.stack):
             stacks.apply({deployment.stack: main_template(deployment, self._settings, None)}, self._observer)
         key, s3 = f"{PACKAGES}{package.digest}.zip", self._clients.client("s3")
-        with asking(self._clients, f"uploading the package to {deployment.bucket}"):
+        doing = f"uploading the package to {deployment.bucket}"
+        with asking(self._clients, doing):
+            if _missing(s3.head_bucket, Bucket=deployment.bucket):
+                destroy = f"fsd destroy aws --name {deployment.name}"
+                raise DeploymentError(f"bucket {deployment.bucket} is gone; run: {destroy}, then deploy again")
             if _missing(s3.head_object, Bucket=deployment.bucket, Key=key):
                 told = _Told(self._observer, package.zipped_bytes)
-                s3.upload_file(str(package.path), deployment.bucket, key, Callback=told)
+                try:
+                    s3.upload_file(str(package.path), deployment.bucket, key, Callback=told)
+                except S3UploadFailedError as error:
+                    raise DeploymentError(f"{doing}: {error}") from error
         return key
-
-    def _has_bucket(self, deployment: Deployment) -> bool:
-        with asking(self._clients, f"looking at bucket {deployment.bucket}"):
-            return not _missing(self._clients.client("s3").head_bucket, Bucket=deployment.bucket)
 
     # Status
 

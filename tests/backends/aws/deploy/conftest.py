@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,46 @@ BackendMaker = Callable[..., AwsBackend]
 ACCOUNT, REGION = "000000000000", "eu-west-1"
 
 
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a ministack."""
+@contextmanager
+def running(folder: Path, enforce: bool) -> Iterator[str]:
+    """The address of a ministack; with `enforce` it keeps to the policies of users and resources."""
     try:
         program = find_ministack()
     except MissingExtraError as error:
         pytest.skip(error.message)
-    folder = tmp_path_factory.mktemp("ministack")
     (folder / "tmp").mkdir()
     url = f"http://{HOST}:{(port := free_port())}"
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder / "tmp"), "BIND_HOST": HOST}
+    environ |= {"AUTH": str(enforce).lower(), "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     environ |= {"GATEWAY_PORT": str(port), "EDGE_PORT": str(port), "LOG_LEVEL": "WARNING", "MINISTACK_REGION": REGION}
     ready = http_ready(f"{url}/_ministack/health")
     with ServerProcess("ministack", [program], ready=ready, log=folder / "log", environ=environ):
         yield url
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a ministack that allows everything."""
+    with running(tmp_path_factory.mktemp("ministack"), enforce=False) as url:
+        yield url
+
+
+@pytest.fixture
+def strict_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty account in which users may do what their policies say; the variables of its owner are set."""
+    folder = tmp_path / "strict"
+    folder.mkdir()
+    with running(folder, enforce=True) as url:
+        point_to(url, monkeypatch)
+        yield url
+
+
+def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables that lead the SDK to local AWS."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
 
 
 @pytest.fixture
@@ -45,10 +71,7 @@ def aws(ministack: str, monkeypatch: pytest.MonkeyPatch) -> str:
     reset = urllib.request.Request(f"{ministack}/_ministack/reset", method="POST")
     with urllib.request.urlopen(reset, timeout=30) as answer:
         assert answer.status == 200
-    monkeypatch.setenv("AWS_ENDPOINT_URL", ministack)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    point_to(ministack, monkeypatch)
     return ministack
 
 

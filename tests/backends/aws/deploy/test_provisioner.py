@@ -145,24 +145,40 @@ def test_a_stopped_destroy_goes_on(make_backend: BackendMaker) -> None:
     assert not any(everything(again).values())
 
 
-@pytest.mark.parametrize(
-    ("queue", "problem"),
-    [
-        ("fsd-demo-0-1", "stack fsd-demo-queues-0 could not be made, it is ROLLBACK_COMPLETE: Queue1: "),
-        ("fsd-demo-dead", "stack fsd-demo could not be made, it is UPDATE_ROLLBACK_COMPLETE: DeadEvents: "),
-    ],
-)
-def test_what_cannot_be_made_is_told_and_can_be_made_later(
-    make_backend: BackendMaker, queue: str, problem: str
-) -> None:
+def test_what_cannot_be_made_is_told_and_can_be_made_later(make_backend: BackendMaker) -> None:
     backend = make_backend(topics=1)
-    sqs = backend.clients.client("sqs")
-    url = sqs.create_queue(QueueName=queue)["QueueUrl"]
+    s3, bucket = backend.clients.client("s3"), f"fsd-demo-{ACCOUNT}-{REGION}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     for _ in range(2):
-        with pytest.raises(DeploymentError, match=problem):
+        with pytest.raises(DeploymentError, match=r"stack fsd-demo could not be made, it is \w+: Bucket: .*exists"):
             backend.provisioner().deploy(2)
         assert not backend.provisioner().status().ready
-    sqs.delete_queue(QueueUrl=url)
+    # Nothing was put into a bucket that is another's.
+    s3.delete_bucket(Bucket=bucket)
+    assert backend.provisioner().deploy(2).ready
+
+
+def test_a_bucket_that_somebody_removed_is_told(make_backend: BackendMaker, package: Package) -> None:
+    backend = make_backend(topics=1)
+    backend.provisioner().deploy(2)
+    s3, bucket = backend.clients.client("s3"), f"fsd-demo-{ACCOUNT}-{REGION}"
+    s3.delete_object(Bucket=bucket, Key=f"packages/{package.digest}.zip")
+    s3.delete_bucket(Bucket=bucket)
+    with pytest.raises(DeploymentError, match=f"bucket {bucket} is gone; run: fsd destroy aws --name demo"):
+        backend.provisioner().deploy(2)
+    assert backend.provisioner().destroy().left == ()
+    assert backend.provisioner().deploy(2).ready
+
+
+def test_a_change_that_is_taken_back_is_told(make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = make_backend(topics=1)
+    with monkeypatch.context() as patch:
+        # Longer than the service keeps anything, so that it refuses the queue.
+        patch.setattr("backends.aws.deploy.templates._DEAD_SECONDS", 99 * 86_400)
+        for _ in range(2):
+            with pytest.raises(DeploymentError, match=r"stack fsd-demo could not be made, it is UPDATE_ROLLBACK_COMP"):
+                backend.provisioner().deploy(2)
+    assert not backend.provisioner().status().ready
     assert backend.provisioner().deploy(2).ready
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from botocore import xform_name
 from hypothesis import given
 from hypothesis import strategies as st
 
-import backends.aws
+import backends.aws.deploy
 from backends.aws import AwsSettings
 from backends.aws.deploy.policies import (
     CLIENT_CALLS,
@@ -148,13 +150,18 @@ def test_a_directory_bucket_is_made_where_asked_for() -> None:
 # Policies --------------------------------------------------------------------------------------------------
 
 SERVICES = ("cloudformation", "lambda", "s3", "sns", "sqs", "sts")
+PREFIXES = {"resourcegroupstaggingapi": "tag"}
+# Everybody may ask who they are.
+FREE = {"get_caller_identity"}
 
 
-def operations() -> set[str]:
-    """Names of all methods by which the SDK calls one of the services."""
-    session = botocore.session.get_session()
-    models = [session.get_service_model(service) for service in SERVICES]
-    return {xform_name(name) for model in models for name in model.operation_names}
+def operations(services: Iterable[str] = SERVICES) -> dict[str, set[str]]:
+    """All methods by which the SDK calls the services, and the permissions that they may stand for."""
+    session, found = botocore.session.get_session(), defaultdict[str, set[str]](set)
+    for service in services:
+        for name in session.get_service_model(service).operation_names:
+            found[xform_name(name)].add(f"{PREFIXES.get(service, service)}:{name}")
+    return found
 
 
 def calls(folder: Path) -> Iterator[str]:
@@ -168,7 +175,7 @@ def calls(folder: Path) -> Iterator[str]:
 
 
 def test_the_policies_name_the_calls_that_the_code_makes_and_no_others() -> None:
-    made = set(calls(Path(backends.aws.__file__).parent)) & operations()
+    made = set(calls(Path(backends.aws.__file__).parent)) & operations().keys()
     assert made == {call.partition(".")[2] for call in (*WORKER_CALLS, *CLIENT_CALLS)}
 
 
@@ -195,6 +202,15 @@ def test_no_policy_of_a_user_reaches_beyond_the_deployment() -> None:
             assert all(action.partition(":")[2].startswith(reading) for action in one["Action"])
         else:
             assert all("fsd-demo" in resource for resource in one["Resource"])
+
+
+def test_who_deploys_may_do_all_that_deploying_calls() -> None:
+    known = operations((*SERVICES, "iam", "logs", "resourcegroupstaggingapi"))
+    made = set(calls(Path(backends.aws.deploy.__file__).parent)) & known.keys() - FREE
+    assert {"create_stack", "delete_stack", "describe_stacks", "get_resources", "delete_objects"} <= made
+    allowed = {action for one in deployer_policy(deployment())["Statement"] for action in one["Action"]}
+    for call in made:
+        assert any(fnmatch(permission, action) for permission in known[call] for action in allowed), call
 
 
 names = st.from_regex(r"[a-c0-2](-?[a-c0-2]){0,3}", fullmatch=True)
