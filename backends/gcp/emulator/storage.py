@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +15,7 @@ from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.system import listening_port
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.errors import MissingExtraError
@@ -27,6 +26,7 @@ __all__ = ["StorageFaults", "StorageServer"]
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
+_SHARES = ("unavailable", "throttled", "reset", "lost_response", "cut_short")
 _ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
@@ -127,24 +127,15 @@ class _Proxy(WebServer):
         super().__init__(port, _Handler)
         self.log = log
         self.upstream = 0
-        self._lock = threading.Lock()
         self.set_faults(StorageFaults())
 
     def set_faults(self, faults: StorageFaults) -> None:
-        self.faults, self._random = faults, random.Random(faults.seed)
+        self.faults, self._lots = faults, Lots(faults.seed)
 
     def draw(self, kind: str) -> str:
         """The fault that a request of `kind` has: the name of the field, or nothing."""
         faults = self.faults
-        if kind not in faults.kinds:
-            return ""
-        with self._lock:
-            lot = self._random.random()
-        for name in ("unavailable", "throttled", "reset", "lost_response", "cut_short"):
-            lot -= getattr(faults, name)
-            if lot < 0:
-                return name
-        return ""
+        return self._lots.draw(faults, _SHARES) if kind in faults.kinds else ""
 
 
 class _Handler(Handler):

@@ -18,7 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import functions_v2
 
 from backends.gcp.emulator.control import ApiError, memory_bytes
-from backends.gcp.emulator.functions import FunctionsServer
+from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from tests.backends.gcp.conftest import PROJECT, REGION
 
@@ -250,6 +250,46 @@ def test_an_error_of_the_function_leaves_the_instance(cloud: Cloud) -> None:
     url = cloud.deploy()
     assert ask(url, error="wrong").status_code == 500
     assert ask(url).json()["calls"] == 2
+
+
+@pytest.mark.parametrize(
+    ("faults", "status"), [(FunctionsFaults(unavailable=1.0), 503), (FunctionsFaults(throttled=1.0), 429)]
+)
+def test_a_refused_request_reaches_no_instance(cloud: Cloud, faults: FunctionsFaults, status: int) -> None:
+    url = cloud.deploy()
+    cloud.server.faults = faults
+    assert ask(url).status_code == status
+    assert cloud.server.log.count("invoke", str(status)) == 1
+    cloud.server.faults = FunctionsFaults()
+    assert ask(url).json()["calls"] == 1
+
+
+def test_a_request_that_is_cut_off_is_answered_all_the_same(cloud: Cloud) -> None:
+    url = cloud.deploy()
+    cloud.server.faults = FunctionsFaults(cut_off=1.0)
+    with pytest.raises(requests.ConnectionError):
+        ask(url)
+    wait_for(lambda: cloud.server.log.count("invoke") == 1)
+    cloud.server.faults = FunctionsFaults()
+    assert ask(url).json()["calls"] == 2
+
+
+def test_a_repeated_request_reaches_two_instances(cloud: Cloud, tmp_path: Path) -> None:
+    url, go = cloud.deploy(), tmp_path / "go"
+    cloud.server.faults = FunctionsFaults(twice=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, url, file=str(go))
+        wait_for(lambda: cloud.server.log.count("start") == 2)
+        go.touch()
+        assert answer.result().status_code == 200
+    wait_for(lambda: cloud.server.log.count("invoke") == 2)
+
+
+def test_an_instance_can_be_killed_by_what_it_is_asked(cloud: Cloud) -> None:
+    url = cloud.deploy()
+    cloud.server.faults = FunctionsFaults(kill=b'"seconds": 60', kill_after=0.2)
+    assert ask(url, seconds=60).status_code == 503
+    assert ask(url, seconds=0).json()["calls"] == 1
 
 
 def test_a_request_over_32_mib_is_refused(cloud: Cloud) -> None:
