@@ -19,6 +19,11 @@ class Site(ABC):
     name: str
     most_workers: int
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """Variables that its clients must have."""
+        return {}
+
     @abstractmethod
     def open(self) -> Backend:
         """A new backend, as a client of its own would have it; the caller closes it."""
@@ -44,7 +49,7 @@ class Site(ABC):
 
     @abstractmethod
     def lose_a_worker(self) -> None:
-        """Have a worker of the next run end without a word."""
+        """Have a worker of the runs that follow end without a word, until `heal`."""
 
     @abstractmethod
     def heal(self) -> None:
