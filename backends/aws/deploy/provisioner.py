@@ -13,7 +13,7 @@ import botocore.exceptions as sdk
 from boto3.exceptions import S3UploadFailedError
 
 from backends.aws.deploy.cleanup import delete_objects, remove_tagged
-from backends.aws.deploy.package import lambda_package
+from backends.aws.deploy.package import LARGEST_BYTES, lambda_package
 from backends.aws.deploy.policies import deployer_policy, runner_policy
 from backends.aws.deploy.stacks import Stack, Stacks, asking
 from backends.aws.deploy.templates import FUNCTION_OUTPUT, PACKAGES, check_size, main_template, part_templates
@@ -156,7 +156,7 @@ class AwsProvisioner(Provisioner):
         tagged, not_removed = remove_tagged(self._clients, name)
         removed = [f"stack {stack}" for stack in there if stack not in left]
         if objects:
-            removed.append(f"{objects:,} objects in bucket {bucket}")
+            removed.append(f"{objects:,} {'object' if objects == 1 else 'objects'} in bucket {bucket}")
         lines = [f"stack {stack}: {why}" for stack, why in left.items()]
         return Removal((*removed, *tagged), (*lines, *not_removed))
 
@@ -228,6 +228,5 @@ def _lines(found: dict[str, Stack], deployment: Deployment | None) -> Iterator[s
 
 
 def _size(package: Package) -> str:
-    return (
-        f"package {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB of 262.1 unzipped"
-    )
+    zipped, unzipped, most = (count / 1e6 for count in (package.zipped_bytes, package.unzipped_bytes, LARGEST_BYTES))
+    return f"package {zipped:.1f} MB zipped, {unzipped:.1f} MB unzipped (at most {most:.1f})"

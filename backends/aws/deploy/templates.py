@@ -59,7 +59,7 @@ def main_template(deployment: Deployment, settings: AwsSettings, code: str | Non
     if code is None:
         return _template(deployment, "the bucket of a deployment; more follows", resources)
     template = _template(deployment, "a deployment", {**resources, **_function(deployment, settings, code)})
-    about = f"python{settings.python} on {settings.architecture}, code {code.removeprefix(PACKAGES)}"
+    about = f"python{settings.python} on {settings.architecture}, code {code.removeprefix(PACKAGES)[:12]}"
     template["Outputs"] = {OUTPUT: {"Value": deployment.to_json()}, FUNCTION_OUTPUT: {"Value": about}}
     return template
 

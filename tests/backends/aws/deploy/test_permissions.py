@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy.policies import deployer_policy, runner_policy
+from backends.aws.deploy.policies import deployer_policy, queue_patterns, runner_policy
 from backends.aws.deploy.templates import Template
 from backends.aws.deployment import Deployment
 from fsdcore.channel import Address, Outgoing
@@ -20,7 +20,8 @@ from fsdcore.packaging import Package
 from fsdcore.wire import HEADER_BYTES
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION
 
-SETTINGS = AwsSettings(name="demo", topics=2)
+# As text: local AWS loses binary attributes of messages that are published in batches.
+SETTINGS = AwsSettings(name="demo", topics=2, payload="text")
 UserMaker = Callable[[str], AwsBackend]
 
 
@@ -42,9 +43,10 @@ def user(strict_aws: str, package: Package, monkeypatch: pytest.MonkeyPatch) -> 
     """Makes a user with the policy of a ``deployer`` or a ``runner``, and a backend with that user's credentials."""
     deployment = Deployment.of(SETTINGS, region=REGION, account=ACCOUNT, workers=4)
     policies: dict[str, dict[str, Any]] = {"deployer": deployer_policy(deployment), "runner": runner_policy(deployment)}
-    # AWS has no such permission, sns:Publish covers it; local AWS wants it all the same.
-    batch = {"Effect": "Allow", "Action": "sns:PublishBatch", "Resource": [deployment.topic_arn(n) for n in (0, 1)]}
-    policies["runner"]["Statement"].append(batch)
+    # AWS has no such permissions, those of single messages cover them; local AWS wants them all the same.
+    actions = ["sns:PublishBatch", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch"]
+    resources = [*map(deployment.topic_arn, (0, 1)), *queue_patterns(deployment)]
+    policies["runner"]["Statement"].append({"Effect": "Allow", "Action": actions, "Resource": resources})
     iam, made = boto3.client("iam"), []
 
     def make(kind: str) -> AwsBackend:
