@@ -339,6 +339,27 @@ def test_a_source_that_does_not_start_fails_its_operation(cloud: Cloud, source: 
     assert found.state == functions_v2.Function.State.FAILED
 
 
+def test_an_operation_ends_whatever_happens_to_its_work(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("backends.gcp.emulator.control.build", full)
+    with pytest.raises(GoogleAPICallError, match="Internal error"):
+        cloud.create(cloud.function())
+
+
+def test_requests_are_answered_while_a_function_is_updated(cloud: Cloud) -> None:
+    url = cloud.deploy()
+    change = cloud.function(environment_variables={"A": "2"})
+    change.name = f"{PARENT}/functions/fn"
+    operation = cloud.client.update_function(function=change)
+    statuses = {ask(url).status_code}
+    while not operation.done():
+        statuses.add(ask(url).status_code)
+    assert statuses == {200}
+    assert ask(url).json()["environment"]["A"] == "2"
+
+
 def test_a_failed_function_can_be_mended(cloud: Cloud) -> None:
     with pytest.raises(GoogleAPICallError):
         cloud.create(cloud.function(b"no zip"))
