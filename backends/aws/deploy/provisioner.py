@@ -16,7 +16,14 @@ from backends.aws.deploy.cleanup import delete_objects, remove_tagged
 from backends.aws.deploy.package import LARGEST_BYTES, lambda_package
 from backends.aws.deploy.policies import deployer_policy, runner_policy
 from backends.aws.deploy.stacks import Stack, Stacks, asking
-from backends.aws.deploy.templates import FUNCTION_OUTPUT, PACKAGES, check_size, main_template, part_templates
+from backends.aws.deploy.templates import (
+    FUNCTION_OUTPUT,
+    PACKAGES,
+    TEMPLATES,
+    check_size,
+    main_template,
+    part_templates,
+)
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
 from backends.aws.errors import error_code
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
@@ -98,6 +105,7 @@ class AwsProvisioner(Provisioner):
         surplus = stacks.all().keys() - {deployment.stack, *queues, *topics}
         not_removed = stacks.removed(sorted(surplus), self._observer)
         delete_objects(self._clients, deployment.bucket, PACKAGES, frozenset({code}))
+        delete_objects(self._clients, deployment.bucket, TEMPLATES)
         status = self.status()
         notes = (
             _size(package),

@@ -11,7 +11,7 @@ from typing import Any
 import botocore.exceptions as sdk
 
 from backends.aws.clients import Clients
-from backends.aws.deploy.templates import TAG
+from backends.aws.deploy.templates import TAG, TEMPLATES
 from backends.aws.errors import error_code, translate
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import ConfigError, DeploymentError
@@ -115,7 +115,7 @@ class Stacks:
         """The template as part of the request, or where it lies if it is too long for that."""
         if len(body) <= _LARGEST_INLINE:
             return {"TemplateBody": body}
-        key = f"templates/{hashlib.sha256(body.encode()).hexdigest()}.json"
+        key = f"{TEMPLATES}{hashlib.sha256(body.encode()).hexdigest()}.json"
         s3 = self._clients.client("s3")
         with asking(self._clients, "uploading a template"):
             s3.put_object(Bucket=self._bucket, Key=key, Body=body.encode())

@@ -19,14 +19,14 @@ from backends.aws.deployment import OUTPUT, VARIABLE, Deployment
 from backends.aws.settings import AwsSettings
 from fsdcore.errors import ConfigError
 
-__all__ = ["FUNCTION_OUTPUT", "PACKAGES", "TAG", "check_size", "main_template", "part_templates"]
+__all__ = ["FUNCTION_OUTPUT", "PACKAGES", "TAG", "TEMPLATES", "check_size", "main_template", "part_templates"]
 
 Template: TypeAlias = dict[str, Any]
 
 TAG = "fsd:deployment"
 FUNCTION_OUTPUT = "Function"
-# Where the packages lie in the bucket.
-PACKAGES = "packages/"
+# Where packages, and templates on their way, lie in the bucket.
+PACKAGES, TEMPLATES = "packages/", "templates/"
 
 _HANDLER = "backends.aws.handler.handle"
 # Filters that a topic may have, and subscriptions to one whose messages may be larger than by default.

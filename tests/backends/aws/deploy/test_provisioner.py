@@ -109,6 +109,7 @@ def test_a_template_too_long_for_a_request_goes_by_the_bucket(make_backend: Back
     assert backend.provisioner().deploy(200).ready
     queues = backend.clients.client("sqs").get_paginator("list_queues").paginate()
     assert sum(len(page["QueueUrls"]) for page in queues) == 201
+    assert backend.store.list("templates/") == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
