@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from fsdcore.backend import Backend
@@ -18,9 +19,10 @@ class Site(ABC):
 
     name: str
     most_workers: int
+    bills = True
 
     @property
-    def environ(self) -> dict[str, str]:
+    def environ(self) -> Mapping[str, str]:
         """Variables that its clients must have."""
         return {}
 
