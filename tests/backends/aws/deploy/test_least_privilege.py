@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,13 +44,10 @@ def no_rule(action: str, resources: list[str]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def strict(strict_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local AWS that keeps to the role, with the two things that AWS itself would not ask for."""
     monkeypatch.setattr(templates, "worker_policy", local_policy)
     monkeypatch.setattr(templates, "_tls_only", no_rule)
-    with LocalAws(tmp_path, enforce=True, retry_seconds=0.1) as local:
-        for name, value in local.environment.items():
-            monkeypatch.setenv(name, value)
-        yield
 
 
 def run(backend: AwsBackend, channel: str, workers: int, seconds: float = 60.0) -> Any:

@@ -13,6 +13,7 @@ from backends.aws import AwsBackend, AwsSettings
 from backends.aws.deploy.policies import deployer_policy, queue_patterns, runner_policy
 from backends.aws.deploy.templates import Template
 from backends.aws.deployment import Deployment
+from backends.aws.emulator import LocalAws
 from fsdcore.channel import Address, Outgoing
 from fsdcore.clock import Deadline
 from fsdcore.errors import DeploymentError
@@ -39,7 +40,7 @@ def tls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def user(strict_aws: str, package: Package, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserMaker]:
+def user(strict_aws: LocalAws, package: Package, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserMaker]:
     """Makes a user with the policy of a ``deployer`` or a ``runner``, and a backend with that user's credentials."""
     deployment = Deployment.of(SETTINGS, region=REGION, account=ACCOUNT, workers=4)
     policies: dict[str, dict[str, Any]] = {"deployer": deployer_policy(deployment), "runner": runner_policy(deployment)}
@@ -92,7 +93,7 @@ def test_a_runner_can_neither_deploy_nor_reach_beyond(user: UserMaker) -> None:
         runner.provisioner().deploy(4)
     user("deployer").provisioner().deploy(4)
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket="others", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.create_bucket(Bucket="others")
     with pytest.raises(runner.clients.client("s3").exceptions.ClientError, match="AccessDenied"):
         runner.clients.client("s3").put_object(Bucket="others", Key="k", Body=b"")
     url = boto3.client("sqs").get_queue_url(QueueName="fsd-demo-0-0")["QueueUrl"]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from backends.aws import AwsBackend
 from backends.aws.discovery import find_deployment
+from backends.aws.emulator import LocalAws
 from fsdcore.cli.app import app
 from fsdcore.errors import ConfigError, CredentialsError, DeploymentError
 from fsdcore.packaging import Package
@@ -149,7 +150,7 @@ def test_a_stopped_destroy_goes_on(make_backend: BackendMaker) -> None:
 def test_what_cannot_be_made_is_told_and_can_be_made_later(make_backend: BackendMaker) -> None:
     backend = make_backend(topics=1)
     s3, bucket = backend.clients.client("s3"), f"fsd-demo-{ACCOUNT}-{REGION}"
-    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.create_bucket(Bucket=bucket)
     for _ in range(2):
         with pytest.raises(DeploymentError, match=r"stack fsd-demo could not be made, it is \w+: Bucket: .*exists"):
             backend.provisioner().deploy(2)
@@ -210,8 +211,10 @@ def test_two_deployments_do_not_know_each_other(make_backend: BackendMaker) -> N
 def test_objects_of_runs_go_with_the_bucket(make_backend: BackendMaker) -> None:
     backend = make_backend(topics=1)
     backend.provisioner().deploy(2)
-    for number in range(1_005):
-        backend.store.put(f"runs/r/{number}", b"x")
+    backend.store.put("runs/r/0", b"x")
+    s3, bucket = backend.clients.client("s3"), f"fsd-demo-{ACCOUNT}-{REGION}"
+    for number in range(1, 1_005):
+        s3.copy_object(Bucket=bucket, Key=f"runs/r/{number}", CopySource={"Bucket": bucket, "Key": "runs/r/0"})
     assert f"1,006 objects in bucket fsd-demo-{ACCOUNT}-{REGION}" in backend.provisioner().destroy().removed
 
 
@@ -250,7 +253,7 @@ def fsd(*arguments: str) -> Result:
     return CliRunner().invoke(app, [*arguments], env={"COLUMNS": "200"})
 
 
-def test_the_command_line_from_deploy_to_destroy(aws: str, package: Package) -> None:
+def test_the_command_line_from_deploy_to_destroy(aws: LocalAws, package: Package) -> None:
     done = fsd("status", "aws", "--name", "demo")
     assert done.exit_code == 2
     assert done.stderr == (
