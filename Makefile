@@ -2,23 +2,35 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# ministack, behind local AWS, pins an older botocore: it has an environment of its own.
+AWS_VENV := .venv-aws
+AWS_READY := $(AWS_VENV)/.ready
+AWS_NEEDS := backends/aws/emulator/requirements.txt
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: emulators demo test test-all lint bench clean
 
 $(READY): pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing]"
+	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing,aws,gcp]"
 	touch $(READY)
+
+$(AWS_READY): $(AWS_NEEDS)
+	$(PYTHON) -m venv $(AWS_VENV)
+	$(AWS_VENV)/bin/python -m pip install --quiet --requirement $(AWS_NEEDS)
+	touch $(AWS_READY)
+
+# The programs behind `fsd emulate`.
+emulators: $(AWS_READY)
 
 # A real sparse network over 8 workers, checked against the serial answer.
 demo: $(READY)
 	$(BIN)/fsd demo
 
-test: $(READY)
+test: $(READY) $(AWS_READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: $(READY)
+test-all: $(READY) $(AWS_READY)
 	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
@@ -32,4 +44,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.serial
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AWS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

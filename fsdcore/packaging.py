@@ -110,12 +110,12 @@ def build_package(recipe: Recipe, folder: Path, observer: Observer = SILENT) -> 
     `DeploymentError` if the distributions cannot be had, `InputError` if the package is too large.
     """
     sources, notices = _sources(recipe)
-    libraries = _libraries(recipe, folder, observer)
-    path = folder / f"package-{_key(recipe, sources)}.zip"
+    files = {**_chosen(recipe, _libraries(recipe, folder, observer)), **sources}
+    path = folder / f"package-{_key(recipe, sources, files)}.zip"
     if not path.exists():
         observer.progress("packing", 0, 1)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            _pack(recipe, sources, libraries, Path(scratch), path)
+            _pack(recipe, files, Path(scratch), path)
         observer.progress("packing", 1, 1)
     if not recipe.target.is_here:
         notices.append(f"not compiled ahead, for want of Python {recipe.target.python} here: cold starts take longer")
@@ -131,8 +131,9 @@ def _measured(recipe: Recipe, path: Path, notices: tuple[str, ...]) -> Package:
     return Package(path, digest, path.stat().st_size, unzipped, notices)
 
 
-def _key(recipe: Recipe, sources: dict[str, Path]) -> str:
-    digest = hashlib.sha256(_libraries_key(recipe).encode())
+def _key(recipe: Recipe, sources: dict[str, Path], files: dict[str, Path]) -> str:
+    """Of the names of all files, and of the content of our own; that of the others follows from their versions."""
+    digest = hashlib.sha256("\n".join([_libraries_key(recipe), *sorted(files)]).encode())
     for name, path in sorted(sources.items()):
         content = path.read_bytes()
         digest.update(f"{name} {len(content)}\n".encode())
@@ -239,6 +240,16 @@ def _platform(target: Target) -> list[str]:
     return options
 
 
+def _chosen(recipe: Recipe, libraries: Path) -> dict[str, Path]:
+    """The files of the distributions that go into the zip, by their path there."""
+    found = {}
+    for source in libraries.rglob("*"):
+        inside = PurePosixPath(source.relative_to(libraries).as_posix())
+        if source.is_file() and not _needless(inside) and not recipe.unneeded(inside):
+            found[str(inside)] = source
+    return found
+
+
 def _needless(path: PurePosixPath) -> bool:
     """Whether no worker needs a file of a distribution, whatever the backend."""
     top = path.parts[0]
@@ -252,14 +263,10 @@ def _needless(path: PurePosixPath) -> bool:
 # The zip ---------------------------------------------------------------------------------------------------
 
 
-def _pack(recipe: Recipe, sources: dict[str, Path], libraries: Path, scratch: Path, path: Path) -> None:
+def _pack(recipe: Recipe, files: dict[str, Path], scratch: Path, path: Path) -> None:
     tree = scratch / "tree"
-    for name, source in sources.items():
+    for name, source in files.items():
         _copy(source, tree / name)
-    for source in sorted(libraries.rglob("*")):
-        inside = PurePosixPath(source.relative_to(libraries).as_posix())
-        if source.is_file() and not _needless(inside) and not recipe.unneeded(inside):
-            _copy(source, tree / inside)
     if recipe.target.is_here:
         _compile(tree)
     _write_zip(tree, scratch / "made.zip")

@@ -30,8 +30,10 @@ from fsdcore.wire import CLIENT, new_run_id
 __all__ = ["Done", "execute"]
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
-# Between two lists the client waits as long as so many small requests take: a list costs as much as ten reads.
+# A list costs as much as ten reads. Between two of them the client waits as long as so many small requests take, or
+# this share of the time the run has taken, whichever is longer: so a run of any length takes less than a hundred.
 _REQUESTS_PER_LIST = 50
+_SHARE_PER_LIST = 0.05
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
 _GRACE_SECONDS = 10.0
 # What a lease outlasts its run by: workers end by themselves when the run's time is over.
@@ -87,6 +89,7 @@ class _Run:
         self._store = CountingStore(backend.store, self._count)
         self._lease: Lease | None = None
         self._started = False
+        self._since = SYSTEM_CLOCK.now()
         self._next_list = 0.0
 
     def _count(self, counter: str) -> None:
@@ -165,7 +168,8 @@ class _Run:
                 return read_done(self._store, self.id)
             except KeyMissingError:
                 return None
-        self._next_list = now + _REQUESTS_PER_LIST * latency
+        if latency:
+            self._next_list = now + max(_REQUESTS_PER_LIST * latency, _SHARE_PER_LIST * (now - self._since))
         ended = self._store.list(f"runs/{self.id}/end/")
         if f"runs/{self.id}/end/done" in ended:
             return read_done(self._store, self.id)

@@ -281,3 +281,27 @@ def test_no_unknown_key_is_passed_over(key: str) -> None:
             load_config(None, {}, **arguments)
     with pytest.raises(ConfigError, match="unknown environment variable"):
         load_config(environ={f"FSD_{key.upper()}_": "1"})
+
+
+def test_assignments_are_text_and_come_last() -> None:
+    config = load_config(
+        environ={}, settings={"path": "a", "size": 1}, assignments=["size = 7", "path=x=y", "zones=a,b"]
+    )
+    settings = config.backend_settings
+    assert (settings.path, settings.size, settings.zones) == ("x=y", 7, ("a", "b"))
+    assert config.origins["local.size"] == "--set size"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "problem"),
+    [
+        ("size", "--set size: must be KEY=VALUE, such as name=demo"),
+        ("=3", "--set =3: must be KEY=VALUE, such as name=demo"),
+        ("size=much", "--set size: local.size: expected int, got str"),
+        ("sise=3", "--set sise: backend 'local' has no setting 'sise'; did you mean 'size'?"),
+    ],
+)
+def test_assignments_that_are_wrong_say_which(assignment: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ={}, assignments=[assignment])
+    assert str(caught.value) == problem

@@ -29,6 +29,8 @@ _LONGEST_POLL_SECONDS = 20
 _SQS_BYTES = 1 << 20
 _ATTEMPTS, _PAUSE_SECONDS = 5, 0.05
 _DELETES_IN_FLIGHT = 2
+# This delivery no longer counts, for the message has come again: the later delivery is what is to be deleted.
+_COME_AGAIN = frozenset({"MessageNotInflight", "ReceiptHandleIsInvalid"})
 
 
 def queue_capabilities(of: Deployment | AwsSettings) -> ChannelCapabilities:
@@ -206,7 +208,8 @@ def _until_none_fails(
     """
     for attempt in range(1, _ATTEMPTS + 1):
         with translated(doing, ChannelError):
-            failed = {item["Id"]: item for item in call(entries).get("Failed", ())}
+            answer = call(entries)
+        failed = {item["Id"]: item for item in answer.get("Failed", ()) if item.get("Code") not in _COME_AGAIN}
         if not failed:
             return
         first = next(iter(failed.values()))

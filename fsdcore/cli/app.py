@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fsdcore.cli import advise, calibrate, demo, deploy, forecast, generate, networks, run, system
+from fsdcore.cli import advise, calibrate, demo, deploy, emulate, forecast, generate, networks, run, system
 from fsdcore.cli.output import version
 from fsdcore.errors import FsdError
 
@@ -85,6 +85,7 @@ app.command("forecast")(forecast.forecast)
 app.command("advise")(advise.advise)
 app.command("bill")(forecast.bill)
 app.command("calibrate")(calibrate.calibrate)
+app.command("emulate")(emulate.emulate)
 app.command("backends")(system.backends)
 app.add_typer(system.config_app, name="config")
 app.command("doctor")(system.doctor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from fsdcore.backend import Backend
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.exchange import read_done, read_failure, write_inputs
+from fsdcore.network import Network
 from fsdcore.partition import make_partition
 from fsdcore.plan_store import find_plan, plan_id, write_plan
 from fsdcore.testing.networks import random_inputs, random_network
@@ -50,7 +52,9 @@ class ComputeTests:
         assert backend.store.list(f"runs/{invocation.run}/end/") == [f"runs/{invocation.run}/end/done"]
 
     def test_a_worker_that_fails_says_so(self, backend: Backend) -> None:
-        invocation = self.invocation(backend)
+        # A network of its own: a worker may have kept its part of a plan that it has seen.
+        network = random_network((20, 24, 10), seed=random.getrandbits(32))
+        invocation = self.invocation(backend, network=network)
         backend.store.delete([f"plans/{invocation.plan}/0"])
         backend.compute.invoke(invocation)
         (key,) = self.await_end(backend, invocation.run)
@@ -69,11 +73,13 @@ class ComputeTests:
         backend.compute.cancel(invocation.run)
         backend.compute.cancel(new_run_id())
 
-    def invocation(self, backend: Backend, workers: int = 1, branching: int = 2) -> Invocation:
-        """Rank 0 of a run of the suite's network, whose plan and inputs are in the store."""
-        plan = plan_id(_NETWORK.fingerprint, workers, "block", 0)
+    def invocation(
+        self, backend: Backend, workers: int = 1, branching: int = 2, network: Network = _NETWORK
+    ) -> Invocation:
+        """Rank 0 of a run of `network`, whose plan and inputs are in the store."""
+        plan = plan_id(network.fingerprint, workers, "block", 0)
         if find_plan(backend.store, plan) is None:
-            write_plan(backend.store, plan, _NETWORK, make_partition(_NETWORK, workers, "block", 0))
+            write_plan(backend.store, plan, network, make_partition(network, workers, "block", 0))
         run = new_run_id()
         write_inputs(backend.store, run, 0, _INPUTS)
         return Invocation(

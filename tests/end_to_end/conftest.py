@@ -15,9 +15,19 @@ def local_site() -> Site:
     return LocalSite()
 
 
-@pytest.fixture(params=["local"])
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+@pytest.fixture(scope="session")
+def aws_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    from tests.end_to_end.aws import deployed
+
+    with deployed(tmp_path_factory.mktemp("aws")) as site:
+        yield site
+
+
+@pytest.fixture(params=["local", "aws"])
+def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Each site in turn; what is wrong with it is mended after the test."""
     found: Site = request.getfixturevalue(f"{request.param}_site")
+    for name, value in found.environ.items():
+        monkeypatch.setenv(name, value)
     yield found
     found.heal()

@@ -21,6 +21,7 @@ _FAULTS: dict[str, Fault] = {
 class LocalSite(Site):
     name = "local"
     most_workers = 64
+    bills = False
     channels = LocalBackend.channels
     faults = tuple(_FAULTS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from fsdcore.backend import Backend
@@ -18,6 +19,12 @@ class Site(ABC):
 
     name: str
     most_workers: int
+    bills = True
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Variables that its clients must have."""
+        return {}
 
     @abstractmethod
     def open(self) -> Backend:
@@ -44,7 +51,7 @@ class Site(ABC):
 
     @abstractmethod
     def lose_a_worker(self) -> None:
-        """Have a worker of the next run end without a word."""
+        """Have a worker of the runs that follow end without a word, until `heal`."""
 
     @abstractmethod
     def heal(self) -> None:

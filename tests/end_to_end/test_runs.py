@@ -66,7 +66,7 @@ def run(site: Site, network: Network, inputs: sp.csr_array) -> Any:
 def same(result: Result, expected: sp.csr_array) -> bool:
     """Whether the outputs are the same to the bit."""
     found = sp.csr_array(result.outputs)
-    return found.shape == expected.shape and abs(found - expected).nnz == 0
+    return bool(found.shape == expected.shape and abs(found - expected).nnz == 0)
 
 
 @pytest.mark.parametrize("branching", [2, 8])
@@ -94,10 +94,17 @@ def test_the_record_counts_the_calls_that_the_services_saw(site: Site, run: Any,
     assert seen == counted
 
 
-def test_misbehaving_services_do_not_change_the_result(
+def test_a_misbehaving_service_does_not_change_the_result(
     site: Site, run: Any, channel: str, expected: sp.csr_array
 ) -> None:
-    for fault in site.faults:
+    site.harm(site.faults[0])
+    assert same(run(channel=channel), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_no_misbehaving_service_changes_the_result(site: Site, run: Any, channel: str, expected: sp.csr_array) -> None:
+    for fault in site.faults[1:]:
         site.harm(fault)
         assert same(run(channel=channel), expected), fault
         site.heal()

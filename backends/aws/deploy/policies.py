@@ -50,7 +50,7 @@ def deployer_policy(deployment: Deployment) -> Statement:
     """What a user may do who makes, looks at and removes the deployment."""
     partition, name = deployment.partition, f"fsd-{deployment.name}"
     bucket, role = f"arn:{partition}:s3:::{deployment.bucket}", f"arn:{partition}:iam::{deployment.account}:role/"
-    stacks = ("CreateStack", "DeleteStack", "DescribeStackEvents", "DescribeStacks", "UpdateStack")
+    stacks = ("CreateStack", "DeleteStack", "DescribeEvents", "DescribeStacks", "UpdateStack")
     statements = [
         _allow(_of("cloudformation", stacks), [_stacks(deployment, name), _stacks(deployment, f"{name}-*")]),
         # To find all stacks of a deployment, to be told of quotas, and to find what bears the deployment's tag.
@@ -72,6 +72,7 @@ _ROLE_ACTIONS = (
     "DeleteRolePolicy",
     "GetRole",
     "GetRolePolicy",
+    "ListRolePolicies",
     "PassRole",
     "PutRolePolicy",
     "TagRole",

@@ -10,16 +10,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import botocore.exceptions as sdk
+from boto3.exceptions import S3UploadFailedError
 
 from backends.aws.deploy.cleanup import delete_objects, remove_tagged
-from backends.aws.deploy.package import lambda_package
+from backends.aws.deploy.package import LARGEST_BYTES, lambda_package
 from backends.aws.deploy.policies import deployer_policy, runner_policy
 from backends.aws.deploy.stacks import Stack, Stacks, asking
-from backends.aws.deploy.templates import FUNCTION_OUTPUT, PACKAGES, check_size, main_template, part_templates
+from backends.aws.deploy.templates import (
+    FUNCTION_OUTPUT,
+    PACKAGES,
+    TEMPLATES,
+    check_size,
+    main_template,
+    part_templates,
+)
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
 from backends.aws.errors import error_code
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
-from fsdcore.errors import ConfigError
+from fsdcore.errors import ConfigError, DeploymentError
 from fsdcore.events import Observer
 from fsdcore.packaging import Package
 
@@ -97,6 +105,7 @@ class AwsProvisioner(Provisioner):
         surplus = stacks.all().keys() - {deployment.stack, *queues, *topics}
         not_removed = stacks.removed(sorted(surplus), self._observer)
         delete_objects(self._clients, deployment.bucket, PACKAGES, frozenset({code}))
+        delete_objects(self._clients, deployment.bucket, TEMPLATES)
         status = self.status()
         notes = (
             _size(package),
@@ -107,18 +116,21 @@ class AwsProvisioner(Provisioner):
 
     def _upload(self, deployment: Deployment, package: Package, stacks: Stacks) -> str:
         """Put the package into the deployment's bucket, which is made first if need be; returns its key."""
-        if stacks.find(deployment.stack) is None or not self._has_bucket(deployment):
+        if not stacks.usable(deployment.stack):
             stacks.apply({deployment.stack: main_template(deployment, self._settings, None)}, self._observer)
         key, s3 = f"{PACKAGES}{package.digest}.zip", self._clients.client("s3")
-        with asking(self._clients, f"uploading the package to {deployment.bucket}"):
+        doing = f"uploading the package to {deployment.bucket}"
+        with asking(self._clients, doing):
+            if _missing(s3.head_bucket, Bucket=deployment.bucket):
+                destroy = f"fsd destroy aws --name {deployment.name}"
+                raise DeploymentError(f"bucket {deployment.bucket} is gone; run: {destroy}, then deploy again")
             if _missing(s3.head_object, Bucket=deployment.bucket, Key=key):
                 told = _Told(self._observer, package.zipped_bytes)
-                s3.upload_file(str(package.path), deployment.bucket, key, Callback=told)
+                try:
+                    s3.upload_file(str(package.path), deployment.bucket, key, Callback=told)
+                except S3UploadFailedError as error:
+                    raise DeploymentError(f"{doing}: {error}") from error
         return key
-
-    def _has_bucket(self, deployment: Deployment) -> bool:
-        with asking(self._clients, f"looking at bucket {deployment.bucket}"):
-            return not _missing(self._clients.client("s3").head_bucket, Bucket=deployment.bucket)
 
     # Status
 
@@ -152,7 +164,7 @@ class AwsProvisioner(Provisioner):
         tagged, not_removed = remove_tagged(self._clients, name)
         removed = [f"stack {stack}" for stack in there if stack not in left]
         if objects:
-            removed.append(f"{objects:,} objects in bucket {bucket}")
+            removed.append(f"{objects:,} {'object' if objects == 1 else 'objects'} in bucket {bucket}")
         lines = [f"stack {stack}: {why}" for stack, why in left.items()]
         return Removal((*removed, *tagged), (*lines, *not_removed))
 
@@ -224,6 +236,5 @@ def _lines(found: dict[str, Stack], deployment: Deployment | None) -> Iterator[s
 
 
 def _size(package: Package) -> str:
-    return (
-        f"package {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB of 262.1 unzipped"
-    )
+    zipped, unzipped, most = (count / 1e6 for count in (package.zipped_bytes, package.unzipped_bytes, LARGEST_BYTES))
+    return f"package {zipped:.1f} MB zipped, {unzipped:.1f} MB unzipped (at most {most:.1f})"

@@ -11,7 +11,7 @@ from typing import Any
 import botocore.exceptions as sdk
 
 from backends.aws.clients import Clients
-from backends.aws.deploy.templates import TAG
+from backends.aws.deploy.templates import TAG, TEMPLATES
 from backends.aws.errors import error_code, translate
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import ConfigError, DeploymentError
@@ -71,6 +71,10 @@ class Stacks:
         mine = {"Key": TAG, "Value": self._name}
         return {stack["StackName"]: stack for stack in found if mine in stack.get("Tags", [])}
 
+    def usable(self, stack: str) -> bool:
+        """Whether a stack is there and can be changed, once what is under way with it has ended."""
+        return self._ended([stack])[stack] in _USABLE
+
     def apply(self, templates: Mapping[str, Mapping[str, Any]], observer: Observer) -> None:
         """Bring the stacks to their templates, all at once, and wait; those that fit already are left alone."""
         self._settle(templates)
@@ -97,7 +101,10 @@ class Stacks:
         request["Tags"] = [{"Key": TAG, "Value": self._name}]
         with asking(self._clients, f"{'changing' if there else 'making'} stack {stack}"):
             try:
-                (service.update_stack if there else service.create_stack)(**request)
+                if there:
+                    service.update_stack(**request)
+                else:
+                    service.create_stack(**request)
             except sdk.ClientError as error:
                 if "No updates are to be performed" not in str(error):
                     raise
@@ -108,7 +115,7 @@ class Stacks:
         """The template as part of the request, or where it lies if it is too long for that."""
         if len(body) <= _LARGEST_INLINE:
             return {"TemplateBody": body}
-        key = f"templates/{hashlib.sha256(body.encode()).hexdigest()}.json"
+        key = f"{TEMPLATES}{hashlib.sha256(body.encode()).hexdigest()}.json"
         s3 = self._clients.client("s3")
         with asking(self._clients, "uploading a template"):
             s3.put_object(Bucket=self._bucket, Key=key, Body=body.encode())
@@ -152,12 +159,18 @@ class Stacks:
         return "CREATE_FAILED" if state == "REVIEW_IN_PROGRESS" else state
 
     def _reason(self, name: str) -> str:
-        """What went wrong first, as the latest events of the stack tell."""
+        """What went wrong first, as the events of the stack's latest operation tell."""
         with asking(self._clients, f"reading the events of stack {name}"):
-            events = self._service.describe_stack_events(StackName=name)["StackEvents"]
-        failed = [event for event in events if str(event.get("ResourceStatus", "")).endswith("_FAILED")]
-        told = [event for event in failed if "cancelled" not in str(event.get("ResourceStatusReason", ""))]
-        if not told:
-            return "no reason was given"
-        first = min(told, key=lambda event: event["Timestamp"])
-        return f"{first.get('LogicalResourceId')}: {' '.join(str(first.get('ResourceStatusReason')).split())}"
+            events = self._service.describe_events(StackName=name, Filters={"FailedEvents": True})["OperationEvents"]
+        latest = [event for event in events if event.get("OperationId") == events[0].get("OperationId")]
+        told = [(event, reason) for event in reversed(latest) if (reason := _failure(event))]
+        # What is found before anything is made is told by events of its own.
+        told.sort(key=lambda pair: "ValidationStatus" not in pair[0])
+        return f"{told[0][0].get('LogicalResourceId')}: {told[0][1]}" if told else "no reason was given"
+
+
+def _failure(event: dict[str, Any]) -> str:
+    """Why a resource failed; empty for an event that tells of something else."""
+    failed = event.get("ValidationStatus") == "FAILED" or str(event.get("ResourceStatus", "")).endswith("_FAILED")
+    reason = " ".join(str(event.get("ValidationStatusReason") or event.get("ResourceStatusReason") or "").split())
+    return reason if failed and "cancelled" not in reason else ""

@@ -11,6 +11,7 @@ topics. So there are several stacks, cut where nothing ever moves from one to an
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeAlias
 
 from backends.aws.deploy.policies import worker_policy
@@ -18,18 +19,19 @@ from backends.aws.deployment import OUTPUT, VARIABLE, Deployment
 from backends.aws.settings import AwsSettings
 from fsdcore.errors import ConfigError
 
-__all__ = ["FUNCTION_OUTPUT", "PACKAGES", "TAG", "check_size", "main_template", "part_templates"]
+__all__ = ["FUNCTION_OUTPUT", "PACKAGES", "TAG", "TEMPLATES", "check_size", "main_template", "part_templates"]
 
 Template: TypeAlias = dict[str, Any]
 
 TAG = "fsd:deployment"
 FUNCTION_OUTPUT = "Function"
-# Where the packages lie in the bucket.
-PACKAGES = "packages/"
+# Where packages, and templates on their way, lie in the bucket.
+PACKAGES, TEMPLATES = "packages/", "templates/"
 
 _HANDLER = "backends.aws.handler.handle"
 # Filters that a topic may have, and subscriptions to one whose messages may be larger than by default.
 _MOST_FILTERS, _MOST_LARGE, _USUAL_BYTES = 200, 100, 262_144
+_LONGEST_POLICY = 10_240
 # An event that could not start for so long is of a run that has given up.
 _OLDEST_EVENT_SECONDS = 900
 _MESSAGE_SECONDS, _DEAD_SECONDS = 3_600, 14 * 86_400
@@ -44,6 +46,11 @@ def check_size(deployment: Deployment) -> None:
             f"{deployment.workers} workers on {deployment.lanes} lanes are {queues} queues, "
             f"and a topic takes {most} with topic_bytes = {deployment.topic_bytes}; take fewer workers or lanes"
         )
+    if len(json.dumps(worker_policy(deployment), separators=(",", ":"))) > _LONGEST_POLICY:
+        raise ConfigError(
+            f"{deployment.topics} topics and {deployment.lanes} lanes make the policy of the function's role longer "
+            f"than the {_LONGEST_POLICY:,} characters it may have; take fewer topics or lanes"
+        )
 
 
 def main_template(deployment: Deployment, settings: AwsSettings, code: str | None) -> Template:
@@ -52,7 +59,7 @@ def main_template(deployment: Deployment, settings: AwsSettings, code: str | Non
     if code is None:
         return _template(deployment, "the bucket of a deployment; more follows", resources)
     template = _template(deployment, "a deployment", {**resources, **_function(deployment, settings, code)})
-    about = f"python{settings.python} on {settings.architecture}, code {code.removeprefix(PACKAGES)}"
+    about = f"python{settings.python} on {settings.architecture}, code {code.removeprefix(PACKAGES)[:12]}"
     template["Outputs"] = {OUTPUT: {"Value": deployment.to_json()}, FUNCTION_OUTPUT: {"Value": about}}
     return template
 

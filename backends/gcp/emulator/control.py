@@ -26,6 +26,7 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|K|k|M|G)?")
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, None: 1}
 _STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "ALREADY_EXISTS": 409, "FAILED_PRECONDITION": 400}
 _CODE = {"INVALID_ARGUMENT": 3}
+_INTERNAL = 13
 _LONGEST_TIMEOUT = 3600.0
 _TYPE = "type.googleapis.com/google.cloud.functions.v2."
 
@@ -113,7 +114,7 @@ class ControlPlane:
         if verb == "getIamPolicy" and method == "GET":
             return self._policies.get(name, {})
         if verb == "setIamPolicy":
-            self._policies[name] = content["policy"]
+            self._policies[name] = content.get("policy", {})
             return self._policies[name]
         raise ApiError("NOT_FOUND", f"{name}:{verb}: there is no such method here")
 
@@ -221,8 +222,7 @@ class ControlPlane:
             self._functions[name] = _described(name, self._url, content, revision.number, "FAILED")
             shutil.rmtree(revision.folder, ignore_errors=True)
             raise ApiError("INVALID_ARGUMENT", str(error)) from error
-        before = self._pools.pop(name, None)
-        self._pools[name] = pool
+        before, self._pools[name] = self._pools.get(name), pool
         if before is not None:
             before.close(busy=False)
         self._functions[name] = _described(name, self._url, content, revision.number, "ACTIVE")
@@ -247,11 +247,14 @@ class ControlPlane:
         self._operations[name] = begun
 
         def run() -> None:
+            # What an operation ends with whose work was not foreseen to fail so: a client must not wait for ever.
+            end: dict[str, Any] = {"error": {"code": _INTERNAL, "message": "Internal error"}}
             try:
-                end: dict[str, Any] = {"response": work()}
+                end = {"response": work()}
             except ApiError as error:
                 end = {"error": {"code": _CODE[error.status], "message": error.message}}
-            self._operations[name] = {**begun, "done": True, **end}
+            finally:
+                self._operations[name] = {**begun, "done": True, **end}
 
         self._workers.submit(run)
         return begun

@@ -8,21 +8,50 @@ are enforced by ending the instance. Packages are not installed, and the Python 
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.control import ControlPlane
-from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, NoInstanceError, Pool
+from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
+from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
 
-__all__ = ["FunctionsServer"]
+__all__ = ["FunctionsFaults", "FunctionsServer"]
 
 _MOST_BYTES = 32 << 20
+_SHARES = ("unavailable", "throttled", "cut_off", "twice")
+_REFUSALS = {
+    "unavailable": Answer(503, [], b"Service Unavailable"),
+    "throttled": Answer(429, [], b"Rate exceeded."),
+}
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
+
+
+@dataclass(frozen=True)
+class FunctionsFaults:
+    """What goes wrong with requests to functions, as shares from 0 to 1 drawn from `seed`; a retry is drawn anew.
+
+    - `unavailable`, `throttled`: are answered 503 or 429 and reach no instance
+    - `cut_off`: reach an instance, which answers them, but the connection of the caller is reset at once
+    - `twice`: reach two instances, as when the service repeats; the second's answer is dropped
+    - `kill`: an instance that gets a request whose body has this text is killed `kill_after` seconds later (if any)
+    """
+
+    seed: int = 0
+    unavailable: float = 0.0
+    throttled: float = 0.0
+    cut_off: float = 0.0
+    twice: float = 0.0
+    kill: bytes = b""
+    kill_after: float = 0.0
 
 
 class FunctionsServer:
@@ -43,6 +72,15 @@ class FunctionsServer:
         return self._server.url
 
     @property
+    def faults(self) -> FunctionsFaults:
+        """What goes wrong now."""
+        return self._server.faults
+
+    @faults.setter
+    def faults(self, faults: FunctionsFaults) -> None:
+        self._server.set_faults(faults)
+
+    @property
     def queue_seconds(self) -> float:
         """How long a request may wait for an instance, where all are busy and there may be no more."""
         return self._server.control.queue_seconds
@@ -59,7 +97,8 @@ class FunctionsServer:
         return sum(pool.kill(busy) for pool in self._server.control.pools())
 
     def reset(self) -> None:
-        """Delete all functions and forget all calls; requests wait as long as they do at first."""
+        """Delete all functions, forget all calls and faults; requests wait as long as they do at first."""
+        self.faults = FunctionsFaults()
         self.queue_seconds = QUEUE_SECONDS
         self._server.control.close()
         self.log.clear()
@@ -88,6 +127,14 @@ class _Server(WebServer):
     def __init__(self, port: int, log: CallLog) -> None:
         super().__init__(port, _Handler)
         self.log = log
+        self.set_faults(FunctionsFaults())
+
+    def set_faults(self, faults: FunctionsFaults) -> None:
+        self.faults, self._lots = faults, Lots(faults.seed)
+
+    def draw(self) -> str:
+        """The fault that a request to a function has: the name of the field, or nothing."""
+        return self._lots.draw(self.faults, _SHARES)
 
 
 class _Handler(Handler):
@@ -95,17 +142,23 @@ class _Handler(Handler):
 
     def answer(self) -> None:
         body = self.body()
-        if self.path.startswith("/run/"):
-            answer = self._run(body)
-        else:
-            answer = self.server.control.answer(self.command, self.path, body)
+        if not self.path.startswith("/run/"):
+            return self._write(self.server.control.answer(self.command, self.path, body))
+        fault = self.server.draw()
+        if fault in ("cut_off", "twice"):
+            threading.Thread(target=self._run, args=(body,), daemon=True).start()
+        if fault == "cut_off":
+            return self.cut_off()
+        return self._write(self._run(body, _REFUSALS.get(fault)))
+
+    def _write(self, answer: Answer) -> None:
         self.write(answer.status, answer.content, answer.headers)
 
-    def _run(self, body: bytes) -> Answer:
+    def _run(self, body: bytes, refusal: Answer | None = None) -> Answer:
         """The answer of a function, or of the service in its place."""
         project, region, function, *rest = [*self.path.removeprefix("/run/").split("/", 3), "", ""][:4]
         name = f"projects/{project}/locations/{region}/functions/{function.partition('?')[0]}"
-        answer = self._checked(self.server.control.pool(name), "/" + "".join(rest), body)
+        answer = refusal or self._checked(self.server.control.pool(name), "/" + "".join(rest), body)
         ended = "OK" if answer.status < 400 else str(answer.status)
         self.server.log.add(Call("invoke", name, 1, len(body), ended))
         return answer
@@ -127,7 +180,7 @@ class _Handler(Handler):
         # The time to start an instance is the request's.
         deadline = Deadline.after(pool.revision.timeout)
         try:
-            with pool.instance(self.server.control.queue_seconds) as instance:
+            with pool.instance(self.server.control.queue_seconds) as instance, self._killing(instance, body):
                 answer = instance.ask(self.command, path, headers, body, deadline)
         except NoInstanceError:
             return Answer(429, [], b"The request was aborted because there was no available instance.")
@@ -135,3 +188,18 @@ class _Handler(Handler):
             return Answer(500, [], str(error).encode())
         kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
         return Answer(answer.status, kept, answer.content)
+
+    @contextmanager
+    def _killing(self, instance: Instance, body: bytes) -> Iterator[None]:
+        """Have the instance killed while it answers, if that is the fault of this request."""
+        faults = self.server.faults
+        if not faults.kill or faults.kill not in body:
+            yield
+            return
+        timer = threading.Timer(faults.kill_after, instance.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            # Whoever has the instance next is not meant.
+            timer.cancel()

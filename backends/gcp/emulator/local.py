@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from backends.gcp.emulator.environment import environment
 from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.pubsub import PubsubServer
 from backends.gcp.emulator.storage import StorageServer
+from fsdcore.emulation import Emulator
 
 __all__ = ["LocalGcp"]
 
 
-class LocalGcp:
+class LocalGcp(Emulator):
     """Cloud Storage, Pub/Sub and Cloud Functions; as a context manager it starts and stops them.
 
     `folder` keeps objects, sources and logs while they run. `seed` gives the order in which messages are delivered,
@@ -31,7 +31,6 @@ class LocalGcp:
 
     @property
     def services(self) -> Mapping[str, str]:
-        """Where each listens, for people."""
         return {
             "Cloud Storage": self.storage.url,
             "Pub/Sub": self.pubsub.target,
@@ -40,11 +39,9 @@ class LocalGcp:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables that lead the backend, and Google's own clients, to the servers that run."""
         return environment(self.storage, self.pubsub, self.functions)
 
     def start(self) -> Self:
-        """`MissingExtraError` if a part is not installed, `ServerError` if one does not start; then none runs."""
         servers = (self.storage, self.pubsub, self.functions)
         with ExitStack() as running:
             for server in servers:
@@ -56,13 +53,4 @@ class LocalGcp:
         return self
 
     def stop(self) -> None:
-        """End all. May be called twice."""
         self._running.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +15,7 @@ from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.system import listening_port
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.errors import MissingExtraError
@@ -27,6 +26,8 @@ __all__ = ["StorageFaults", "StorageServer"]
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
+_SHARES = ("unavailable", "throttled", "reset", "lost_response", "cut_short")
+_ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
@@ -39,6 +40,7 @@ class StorageFaults:
     - `unavailable`, `throttled`: are answered 503 or 429 and never reach the store
     - `reset`: the connection is reset before the request reaches the store
     - `lost_response`: take effect, and then the connection is reset
+    - `cut_short`: are answered, but the connection is reset in the middle of the answer's body
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class StorageFaults:
     throttled: float = 0.0
     reset: float = 0.0
     lost_response: float = 0.0
+    cut_short: float = 0.0
     kinds: tuple[str, ...] = ("put", "part", "get", "list", "delete", "stat")
 
 
@@ -124,24 +127,15 @@ class _Proxy(WebServer):
         super().__init__(port, _Handler)
         self.log = log
         self.upstream = 0
-        self._lock = threading.Lock()
         self.set_faults(StorageFaults())
 
     def set_faults(self, faults: StorageFaults) -> None:
-        self.faults, self._random = faults, random.Random(faults.seed)
+        self.faults, self._lots = faults, Lots(faults.seed)
 
     def draw(self, kind: str) -> str:
         """The fault that a request of `kind` has: the name of the field, or nothing."""
         faults = self.faults
-        if kind not in faults.kinds:
-            return ""
-        with self._lock:
-            lot = self._random.random()
-        for name in ("unavailable", "throttled", "reset", "lost_response"):
-            lot -= getattr(faults, name)
-            if lot < 0:
-                return name
-        return ""
+        return self._lots.draw(faults, _SHARES) if kind in faults.kinds else ""
 
 
 class _Handler(Handler):
@@ -168,9 +162,11 @@ class _Handler(Handler):
             return self.write(code, _refusal(code, reason))
         code, headers, content = self._ask(body)
         # Before the answer: who has read it finds the call in the log.
-        ended = "LOST" if fault else "OK" if code < 400 else str(code)
+        ended = _ENDS.get(fault) or ("OK" if code < 400 else str(code))
         self._log(kind, resource, len(body) or len(content), ended)
-        return self.cut_off() if fault else self.write(code, content, headers)
+        if fault != "lost_response":
+            self.write(code, content, headers, len(content) // 2 if fault else len(content))
+        return self.cut_off() if fault else None
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """What the server itself answers."""

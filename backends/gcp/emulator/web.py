@@ -42,7 +42,7 @@ class WebServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Lets what is no fault of ours pass: a client that has gone, or was cut off."""
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError, ValueError)):
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
 
@@ -63,25 +63,39 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = _answer  # noqa: N815 - names of the standard library
 
     def body(self) -> bytes:
-        """The body of the request."""
+        """The whole body of the request; `ConnectionAbortedError` if the client has gone before its end."""
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return self._read(int(self.headers.get("Content-Length") or 0))
         parts = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
+        while size := int(self._line().partition(b";")[0], 16):
+            parts.append(self._read(size))
+            self._line()
+        self._line()
         return b"".join(parts)
 
-    def write(self, code: int, content: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send an answer; its length is added to `headers`."""
+    def _read(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionAbortedError
+        return data
+
+    def _line(self) -> bytes:
+        line = self.rfile.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionAbortedError
+        return line
+
+    def write(
+        self, code: int, content: bytes, headers: Iterable[tuple[str, str]] = (), size: int | None = None
+    ) -> None:
+        """Send an answer, or (`size`) only so many bytes of its content; the whole length is added to `headers`."""
         self.send_response_only(code)
         for name, value in headers:
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[:size])
         self.wfile.flush()
 
     def cut_off(self) -> None:

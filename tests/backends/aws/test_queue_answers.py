@@ -121,6 +121,17 @@ def test_deletions_that_failed_are_made_again(clients: StubbedClients, channel: 
     channel.close()
 
 
+@pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "MessageNotInflight"])
+def test_a_delivery_that_came_again_need_not_be_deleted(
+    clients: StubbedClients, channel: SnsChannel, code: str
+) -> None:
+    failed = [{"Id": "0", "Code": code, "SenderFault": True}]
+    clients.answers("sqs", "delete_message_batch", {"Successful": [], "Failed": failed})
+    channel.acknowledge([Received(b"x", "a")])
+    clients.answers("sqs", "delete_message_batch", DONE)
+    channel.acknowledge([Received(b"x", "b")])
+
+
 def test_released_messages_are_made_visible_at_once(clients: StubbedClients, channel: SnsChannel) -> None:
     entries = [{"Id": "0", "ReceiptHandle": "a", "VisibilityTimeout": 0}]
     clients.answers("sqs", "change_message_visibility_batch", DONE, QueueUrl=URL, Entries=entries)

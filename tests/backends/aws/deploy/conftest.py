@@ -1,8 +1,7 @@
-"""Local AWS for tests of deployments: ministack, new for each test."""
+"""For tests of deployments: local AWS with and without policies, and a small package in place of the real one."""
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,45 +10,23 @@ import pytest
 
 from backends.aws import AwsBackend, AwsSettings
 from backends.aws.deploy import provisioner
-from backends.aws.emulator.ministack import find_ministack
-from fsdcore.errors import MissingExtraError
+from backends.aws.emulator import LocalAws
 from fsdcore.events import Observer
 from fsdcore.packaging import Package
-from fsdcore.testing.processes import HOST, ServerProcess, free_port, http_ready
 
 BackendMaker = Callable[..., AwsBackend]
 
-ACCOUNT, REGION = "000000000000", "eu-west-1"
-
-
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a ministack."""
-    try:
-        program = find_ministack()
-    except MissingExtraError as error:
-        pytest.skip(error.message)
-    folder = tmp_path_factory.mktemp("ministack")
-    (folder / "tmp").mkdir()
-    url = f"http://{HOST}:{(port := free_port())}"
-    environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder / "tmp"), "BIND_HOST": HOST}
-    environ |= {"GATEWAY_PORT": str(port), "EDGE_PORT": str(port), "LOG_LEVEL": "WARNING", "MINISTACK_REGION": REGION}
-    ready = http_ready(f"{url}/_ministack/health")
-    with ServerProcess("ministack", [program], ready=ready, log=folder / "log", environ=environ):
-        yield url
+ACCOUNT, REGION = "000000000000", "us-east-1"
+_EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
 
 
 @pytest.fixture
-def aws(ministack: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty account: the variables that lead the SDK there are set. Returns the address."""
-    reset = urllib.request.Request(f"{ministack}/_ministack/reset", method="POST")
-    with urllib.request.urlopen(reset, timeout=30) as answer:
-        assert answer.status == 200
-    monkeypatch.setenv("AWS_ENDPOINT_URL", ministack)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    return ministack
+def strict_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAws]:
+    """An empty account in which users may do what their policies say; the variables of its owner are set."""
+    with LocalAws(tmp_path, region=REGION, enforce=True, retry_seconds=0.1) as local:
+        for name, value in local.environment.items():
+            monkeypatch.setenv(name, value)
+        yield local
 
 
 @pytest.fixture
@@ -67,11 +44,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     return made
 
 
-_EMPTY_ZIP = b"PK\x05\x06" + bytes(18)
-
-
 @pytest.fixture
-def make_backend(aws: str, package: Package) -> Iterator[BackendMaker]:
+def make_backend(aws: LocalAws, package: Package) -> Iterator[BackendMaker]:
     """Makes backends with settings, and closes them."""
     made: list[AwsBackend] = []
 

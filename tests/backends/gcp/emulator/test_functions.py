@@ -18,7 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import functions_v2
 
 from backends.gcp.emulator.control import ApiError, memory_bytes
-from backends.gcp.emulator.functions import FunctionsServer
+from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from tests.backends.gcp.conftest import PROJECT, REGION
 
@@ -214,6 +214,18 @@ def test_a_request_goes_on_when_its_caller_has_gone(cloud: Cloud, tmp_path: Path
     wait_for(lambda: cloud.server.log.count("invoke") == 1)
 
 
+def test_a_request_whose_body_does_not_come_to_its_end_is_none(cloud: Cloud) -> None:
+    url = urlsplit(cloud.deploy())
+    caller = http.client.HTTPConnection(url.netloc)
+    caller.putrequest("POST", url.path)
+    for name, value in {**TOKEN, "Content-Length": "100"}.items():
+        caller.putheader(name, value)
+    caller.endheaders(b'{"half')
+    caller.close()
+    assert ask(url.geturl()).json()["calls"] == 1
+    assert cloud.server.log.count("invoke", None) == 1
+
+
 def test_a_request_over_its_time_is_ended_with_its_instance(cloud: Cloud) -> None:
     url = cloud.deploy(timeout_seconds=1)
     assert ask(url, seconds=60).status_code == 504
@@ -238,6 +250,46 @@ def test_an_error_of_the_function_leaves_the_instance(cloud: Cloud) -> None:
     url = cloud.deploy()
     assert ask(url, error="wrong").status_code == 500
     assert ask(url).json()["calls"] == 2
+
+
+@pytest.mark.parametrize(
+    ("faults", "status"), [(FunctionsFaults(unavailable=1.0), 503), (FunctionsFaults(throttled=1.0), 429)]
+)
+def test_a_refused_request_reaches_no_instance(cloud: Cloud, faults: FunctionsFaults, status: int) -> None:
+    url = cloud.deploy()
+    cloud.server.faults = faults
+    assert ask(url).status_code == status
+    assert cloud.server.log.count("invoke", str(status)) == 1
+    cloud.server.faults = FunctionsFaults()
+    assert ask(url).json()["calls"] == 1
+
+
+def test_a_request_that_is_cut_off_is_answered_all_the_same(cloud: Cloud) -> None:
+    url = cloud.deploy()
+    cloud.server.faults = FunctionsFaults(cut_off=1.0)
+    with pytest.raises(requests.ConnectionError):
+        ask(url)
+    wait_for(lambda: cloud.server.log.count("invoke") == 1)
+    cloud.server.faults = FunctionsFaults()
+    assert ask(url).json()["calls"] == 2
+
+
+def test_a_repeated_request_reaches_two_instances(cloud: Cloud, tmp_path: Path) -> None:
+    url, go = cloud.deploy(), tmp_path / "go"
+    cloud.server.faults = FunctionsFaults(twice=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, url, file=str(go))
+        wait_for(lambda: cloud.server.log.count("start") == 2)
+        go.touch()
+        assert answer.result().status_code == 200
+    wait_for(lambda: cloud.server.log.count("invoke") == 2)
+
+
+def test_an_instance_can_be_killed_by_what_it_is_asked(cloud: Cloud) -> None:
+    url = cloud.deploy()
+    cloud.server.faults = FunctionsFaults(kill=b'"seconds": 60', kill_after=0.2)
+    assert ask(url, seconds=60).status_code == 503
+    assert ask(url, seconds=0).json()["calls"] == 1
 
 
 def test_a_request_over_32_mib_is_refused(cloud: Cloud) -> None:
@@ -285,6 +337,27 @@ def test_a_source_that_does_not_start_fails_its_operation(cloud: Cloud, source: 
         cloud.create(cloud.function(source))
     found = cloud.client.get_function(name=f"{PARENT}/functions/fn")
     assert found.state == functions_v2.Function.State.FAILED
+
+
+def test_an_operation_ends_whatever_happens_to_its_work(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("backends.gcp.emulator.control.build", full)
+    with pytest.raises(GoogleAPICallError, match="Internal error"):
+        cloud.create(cloud.function())
+
+
+def test_requests_are_answered_while_a_function_is_updated(cloud: Cloud) -> None:
+    url = cloud.deploy()
+    change = cloud.function(environment_variables={"A": "2"})
+    change.name = f"{PARENT}/functions/fn"
+    operation = cloud.client.update_function(function=change)
+    statuses = {ask(url).status_code}
+    while not operation.done():
+        statuses.add(ask(url).status_code)
+    assert statuses == {200}
+    assert ask(url).json()["environment"]["A"] == "2"
 
 
 def test_a_failed_function_can_be_mended(cloud: Cloud) -> None:

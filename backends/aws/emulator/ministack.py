@@ -1,0 +1,135 @@
+"""SNS, SQS, S3, IAM, CloudFormation and the definitions of functions: the program ministack, in its own environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from yarl import URL
+
+from fsdcore.errors import ServerError
+from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_port, http_ready
+
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "find_ministack"]
+
+ACCESS_KEY = SECRET_KEY = "test"
+_VARIABLE = "FSD_MINISTACK"
+_PLACE = Path(".venv-aws/bin/ministack")
+# ministack's server ends idle connections after 5 s; a request must not meet that.
+_KEEP_SECONDS = 2.0
+
+
+def find_ministack() -> Path:
+    """Where the program is; `MissingExtraError` says how to install it."""
+    project = Path(__file__).resolve().parents[3]
+    version = (Path(__file__).parent / "requirements.txt").read_text().split()[-1]
+    return find_program(
+        "ministack",
+        variable=_VARIABLE,
+        places=(project / _PLACE, Path.cwd() / _PLACE),
+        install=f"make emulators (in a checkout of the project), or: pipx install {version}",
+    )
+
+
+class Answer(NamedTuple):
+    """What ministack answered."""
+
+    status: int
+    body: bytes
+
+
+class Ministack:
+    """The program as a process, and requests to it that are signed as its owner's.
+
+    Everything it writes lies in `folder`. With `enforce` it checks signatures and IAM policies. The owner's requests
+    are made from an asyncio loop, with `session`, which `open` makes and `close` ends.
+    """
+
+    session: aiohttp.ClientSession
+
+    def __init__(self, folder: Path, *, region: str, enforce: bool = False) -> None:
+        self.region, self.enforces = region, enforce
+        self.port = free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self._folder = folder
+        self._process = ServerProcess(
+            "ministack",
+            [find_ministack()],
+            environ=self._environ(enforce),
+            folder=folder,
+            log=folder / "ministack.log",
+            ready=http_ready(f"{self.url}/_ministack/health"),
+        )
+
+    async def open(self) -> None:
+        """Start it and wait until it answers; `ServerError` if it does not."""
+        (self._folder / "tmp").mkdir(parents=True)
+        await asyncio.to_thread(self._process.start)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None)
+        self.session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+
+    async def close(self) -> None:
+        """End it, with all that it holds."""
+        if hasattr(self, "session"):
+            await self.session.close()
+        await asyncio.to_thread(self._process.stop)
+
+    async def reset(self) -> None:
+        """Forget all resources."""
+        answer = await self._send("POST", f"{self.url}/_ministack/reset", {}, b"")
+        if answer.status != 200:
+            raise ServerError(f"ministack could not be reset: status {answer.status}")
+
+    async def call(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        region: str | None = None,
+    ) -> Answer:
+        """One request, signed as the owner's; any status is an answer."""
+        request = AWSRequest(method, self.url + path, data=body, headers=dict(headers or {}))
+        SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), service, region or self.region).add_auth(request)
+        return await self._send(method, self.url + path, dict(request.headers.items()), body)
+
+    async def fetch(self, url: str) -> Answer:
+        """A presigned address of ministack's own."""
+        return await self._send("GET", url, {}, b"")
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        try:
+            async with self.session.request(
+                method, URL(url, encoded=True), headers=headers, data=body or None
+            ) as answer:
+                return Answer(answer.status, await answer.read())
+        except aiohttp.ClientError as error:
+            raise ServerError(f"ministack does not answer: {error}") from error
+
+    def _environ(self, enforce: bool) -> dict[str, str]:
+        folder = self._folder
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(folder),
+            "TMPDIR": str(folder / "tmp"),
+            "STATE_DIR": str(folder / "state"),
+            "S3_DATA_DIR": str(folder / "s3"),
+            "BIND_HOST": HOST,
+            "MINISTACK_HOST": HOST,
+            "MINISTACK_REGION": self.region,
+            "GATEWAY_PORT": str(self.port),
+            "EDGE_PORT": str(self.port),
+            "LOG_LEVEL": "WARNING",
+            "AUTH": "true" if enforce else "false",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        }

@@ -1,0 +1,76 @@
+"""Whole runs by the real package, where a worker may do what its role says and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends.aws import AwsBackend, AwsSettings
+from backends.aws.deploy import policies, templates
+from backends.aws.deploy.policies import queue_patterns, worker_policy
+from backends.aws.deployment import Deployment
+from backends.aws.emulator import LocalAws
+from fsdcore.config import RunSettings
+from fsdcore.errors import FsdError
+from fsdcore.session import Session
+from fsdcore.testing import random_inputs, random_network
+from fsdcore.verify import compare
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# As text: local AWS loses binary attributes of messages that are published in batches.
+SETTINGS = AwsSettings(name="least", topics=2, payload="text", memory_mb=1_024, timeout_seconds=120)
+NETWORK = random_network((20, 24, 18, 10))
+INPUTS = random_inputs(17, 20)
+
+
+def local_policy(deployment: Deployment) -> dict[str, Any]:
+    """The policy of the role, with what local AWS wants besides.
+
+    AWS has no permissions of batches, those of single messages cover them.
+    """
+    batches = ["sns:PublishBatch", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch"]
+    topics = [deployment.topic_arn(shard) for shard in range(deployment.topics)]
+    extra = {"Effect": "Allow", "Action": batches, "Resource": [*topics, *queue_patterns(deployment)]}
+    policy = worker_policy(deployment)
+    return {**policy, "Statement": [*policy["Statement"], extra]}
+
+
+def no_rule(action: str, resources: list[str]) -> dict[str, Any]:
+    """In place of the rule that asks for TLS, which local AWS does not speak: one for nobody."""
+    nobody = {"AWS": "arn:aws:iam::000000000000:user/nobody"}
+    return {"Effect": "Deny", "Principal": nobody, "Action": action, "Resource": resources}
+
+
+@pytest.fixture
+def strict(strict_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local AWS that keeps to the role, with the two things that AWS itself would not ask for."""
+    monkeypatch.setattr(templates, "worker_policy", local_policy)
+    monkeypatch.setattr(templates, "_tls_only", no_rule)
+
+
+def run(backend: AwsBackend, channel: str, workers: int, seconds: float = 60.0) -> Any:
+    settings = RunSettings(channel=channel, workers=workers, method="block", run_seconds=seconds)
+    return Session(backend, settings).load(NETWORK).run(INPUTS).outputs
+
+
+@pytest.mark.usefixtures("strict")
+def test_the_role_is_enough_for_every_channel() -> None:
+    backend = AwsBackend(SETTINGS)
+    backend.provisioner().deploy(3)
+    for channel, workers in (("queue", 3), ("sqs", 3), ("object", 3), ("queue", 1)):
+        assert compare(run(backend, channel, workers), NETWORK.infer(INPUTS)) == []
+    assert backend.provisioner().destroy().left == ()
+    backend.close()
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_permission_less_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {call: action for call, action in policies.WORKER_CALLS.items() if action != "sqs:ReceiveMessage"}
+    monkeypatch.setattr(policies, "WORKER_CALLS", calls)
+    backend = AwsBackend(SETTINGS)
+    backend.provisioner().deploy(3)
+    with pytest.raises(FsdError, match="ReceiveMessage"):
+        run(backend, "queue", 3)
+    backend.close()

@@ -1,0 +1,50 @@
+"""The real package of the function: it fits, and it has all that a worker imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from backends.aws import AwsSettings
+from backends.aws.deploy.package import LARGEST_BYTES, lambda_recipe
+from fsdcore.packaging import build_package
+
+pytestmark = pytest.mark.slow
+
+# As in Lambda: the package, the standard library, and nothing else.
+_WORKER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import backends.aws.handler, boto3, scipy.sparse, fsdcore.compression, fsdcore.worker
+for service in ("lambda", "s3", "sns", "sqs"):
+    boto3.client(service, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+outside = [name for name in ("typer", "rich", "mtkahypar", "fsdcore.cli") if name in sys.modules]
+print(backends.__file__, outside)
+"""
+
+
+def test_the_package_runs_a_worker_by_itself(tmp_path: Path) -> None:
+    settings = AwsSettings()
+    package = build_package(lambda_recipe(settings), tmp_path / "cache")
+    assert package.unzipped_bytes <= LARGEST_BYTES
+    task = tmp_path / "task"
+    with zipfile.ZipFile(package.path) as archive:
+        archive.extractall(task)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", _WORKER, str(task)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{task}/backends/__init__.py []\n", "")
+
+
+@pytest.mark.parametrize(("python", "architecture"), [("3.13", "arm64"), ("3.14", "x86_64")])
+def test_there_is_a_package_for_other_machines(python: str, architecture: str, tmp_path: Path) -> None:
+    settings = AwsSettings(python=python, architecture="arm64" if architecture == "arm64" else "x86_64")
+    package = build_package(lambda_recipe(settings), tmp_path)
+    assert package.unzipped_bytes <= LARGEST_BYTES
+    marks = {"arm64": 183, "x86_64": 62}
+    with zipfile.ZipFile(package.path) as archive:
+        libraries = [name for name in archive.namelist() if name.endswith(".so")]
+        assert len(libraries) > 100
+        assert all(archive.read(name)[18] == marks[architecture] for name in libraries[::20])

@@ -1,0 +1,111 @@
+"""The policies of users, enforced: who deploys can, who runs can, and neither can do more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from backends.aws import AwsBackend, AwsSettings
+from backends.aws.deploy.policies import deployer_policy, queue_patterns, runner_policy
+from backends.aws.deploy.templates import Template
+from backends.aws.deployment import Deployment
+from backends.aws.emulator import LocalAws
+from fsdcore.channel import Address, Outgoing
+from fsdcore.clock import Deadline
+from fsdcore.errors import DeploymentError
+from fsdcore.packaging import Package
+from fsdcore.wire import HEADER_BYTES
+from tests.backends.aws.deploy.conftest import ACCOUNT, REGION
+
+# As text: local AWS loses binary attributes of messages that are published in batches.
+SETTINGS = AwsSettings(name="demo", topics=2, payload="text")
+UserMaker = Callable[[str], AwsBackend]
+
+
+@pytest.fixture
+def tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns off the one rule that cannot be kept here: local AWS speaks no TLS."""
+
+    def harmless(action: str, resources: list[str]) -> Template:
+        return {"Effect": "Deny", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/nobody"}} | {
+            "Action": action,
+            "Resource": resources,
+        }
+
+    monkeypatch.setattr("backends.aws.deploy.templates._tls_only", harmless)
+
+
+@pytest.fixture
+def user(strict_aws: LocalAws, package: Package, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserMaker]:
+    """Makes a user with the policy of a ``deployer`` or a ``runner``, and a backend with that user's credentials."""
+    deployment = Deployment.of(SETTINGS, region=REGION, account=ACCOUNT, workers=4)
+    policies: dict[str, dict[str, Any]] = {"deployer": deployer_policy(deployment), "runner": runner_policy(deployment)}
+    # AWS has no such permissions, those of single messages cover them; local AWS wants them all the same.
+    actions = ["sns:PublishBatch", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch"]
+    resources = [*map(deployment.topic_arn, (0, 1)), *queue_patterns(deployment)]
+    policies["runner"]["Statement"].append({"Effect": "Allow", "Action": actions, "Resource": resources})
+    iam, made = boto3.client("iam"), []
+
+    def make(kind: str) -> AwsBackend:
+        iam.create_user(UserName=kind)
+        iam.put_user_policy(UserName=kind, PolicyName="all", PolicyDocument=json.dumps(policies[kind]))
+        key = iam.create_access_key(UserName=kind)["AccessKey"]
+        with monkeypatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+            patch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+            backend = AwsBackend(SETTINGS)
+            for service in ("cloudformation", "iam", "lambda", "logs", "s3", "sns", "sqs", "sts"):
+                backend.clients.client(service)
+            backend.clients.client("resourcegroupstaggingapi")
+        made.append(backend)
+        return backend
+
+    yield make
+    for backend in made:
+        backend.close()
+    iam.close()
+
+
+@pytest.mark.usefixtures("tls")
+def test_each_user_can_do_what_the_policy_is_for(user: UserMaker) -> None:
+    deployer, runner = user("deployer"), user("runner")
+    assert deployer.provisioner().deploy(4).ready
+    runner.store.put("runs/a", b"1")
+    assert (runner.store.get("runs/a"), runner.store.list("runs/")) == (b"1", ["runs/a"])
+    runner.store.delete(["runs/a"])
+    for kind in ("queue", "sqs"):
+        one, two = (runner.open_channel(kind, Address("r", rank, 4)) for rank in (0, 3))
+        one.send([Outgoing(3, bytes(HEADER_BYTES + 10))])
+        received = two.receive(Deadline.after(20))
+        assert len(received) == 1
+        two.acknowledge(received)
+    assert deployer.provisioner().destroy().left == ()
+
+
+@pytest.mark.usefixtures("tls")
+def test_a_runner_can_neither_deploy_nor_reach_beyond(user: UserMaker) -> None:
+    runner = user("runner")
+    with pytest.raises(DeploymentError, match=r"AWS refused"):
+        runner.provisioner().deploy(4)
+    user("deployer").provisioner().deploy(4)
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="others")
+    with pytest.raises(runner.clients.client("s3").exceptions.ClientError, match="AccessDenied"):
+        runner.clients.client("s3").put_object(Bucket="others", Key="k", Body=b"")
+    url = boto3.client("sqs").get_queue_url(QueueName="fsd-demo-0-0")["QueueUrl"]
+    with pytest.raises(runner.clients.client("sqs").exceptions.ClientError, match="AccessDenied"):
+        runner.clients.client("sqs").delete_queue(QueueUrl=url)
+
+
+def test_requests_without_tls_are_refused(user: UserMaker) -> None:
+    deployer = user("deployer")
+    with pytest.raises(DeploymentError, match="AWS refused"):
+        deployer.provisioner().deploy(4)
+    # The bucket is there by now, and its policy: not even a user who may do everything with it gets in.
+    s3 = deployer.clients.client("s3")
+    with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+        s3.put_object(Bucket=f"fsd-demo-{ACCOUNT}-{REGION}", Key="runs/a", Body=b"1")

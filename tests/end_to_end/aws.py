@@ -1,0 +1,170 @@
+"""AWS on this machine as a site: deployed by CloudFormation, with the package that Lambda would get."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.aws.backend import AwsBackend
+from backends.aws.emulator import LocalAws
+from backends.aws.emulator.records import Fault, RequestRecord
+from backends.aws.settings import AwsSettings
+from fsdcore.backend import Backend
+from fsdcore.channel import Address, Outgoing, Slot
+from fsdcore.session import Session
+from fsdcore.wire import DATA, Body, build_frames
+from tests.end_to_end.sites import Site
+
+__all__ = ["AwsSite", "deployed"]
+
+_OLD_RUN = "0" * 16
+# As text: ministack 1.5.33 drops the binary attributes of PublishBatch.
+_SETTINGS = AwsSettings(
+    name="site", topics=3, payload="text", timeout_seconds=300, memory_mb=1_024, visibility_timeout=3
+)
+_COUNTERS = {
+    "PublishBatch": "publishes",
+    "SendMessageBatch": "publishes",
+    "ReceiveMessage": "receives",
+    "DeleteMessageBatch": "acknowledges",
+    "PutObject": "puts",
+    "GetObject": "gets",
+    "ListObjectsV2": "lists",
+    "Invoke": "invocations",
+}
+_SENDS = (("sns", "PublishBatch"), ("sqs", "SendMessageBatch"))
+_CALLS = (*_SENDS, ("sqs", "ReceiveMessage"), ("sqs", "DeleteMessageBatch"), ("s3", "GetObject"), ("s3", "PutObject"))
+
+
+def _everywhere(kind: Any, calls: tuple[tuple[str, str], ...], **more: Any) -> list[Fault]:
+    return [Fault(kind=kind, service=service, action=action, source="worker", **more) for service, action in calls]
+
+
+_FAULTS: dict[str, list[Fault]] = {
+    "throttling": _everywhere("error", (*_CALLS, ("lambda", "Invoke")), code="ThrottlingException", times=2),
+    "server errors": _everywhere("error", _CALLS, code="InternalError", status=500, skip=1),
+    "connections reset": _everywhere("reset", _CALLS, skip=2),
+    "answers lost, so that requests are made twice": _everywhere("abort", _CALLS, skip=1),
+    "events delivered twice": [Fault(kind="duplicate", service="lambda", action="Invoke", times=0)],
+    "claims whose answers are lost": [
+        Fault(kind="abort", service="s3", action="PutObject", resource="/claims/", times=3)
+    ],
+    "entries that fail": _everywhere(
+        "fail-entries", (*_SENDS, ("sqs", "DeleteMessageBatch")), code="InternalError", times=3
+    ),
+}
+
+
+class AwsSite(Site):
+    """`local` is where the deployment is, for `workers`."""
+
+    name = "aws"
+    channels = AwsBackend.channels
+
+    def __init__(self, local: LocalAws, workers: int) -> None:
+        self._local, self.most_workers = local, workers
+        self._start = 0
+        self._others: dict[str, Callable[[], None]] = {
+            "every delivery comes again until it is deleted": partial(self._set_queues, VisibilityTimeout="0"),
+            "every message is late": partial(self._set_queues, DelaySeconds="1"),
+            "frames of an older run wait in the queues": self._leave_frames,
+        }
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return self._local.environment
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return (*_FAULTS, *self._others)
+
+    def open(self) -> Backend:
+        return AwsBackend(_SETTINGS)
+
+    def session(self, **run: Any) -> Session:
+        self._start = max((record.number for record in self._local.requests(self._start)), default=self._start)
+        return super().session(**run)
+
+    def harm(self, fault: str) -> None:
+        if fault in _FAULTS:
+            self._local.set_faults(*_FAULTS[fault])
+        else:
+            self._others[fault]()
+
+    def lose_a_worker(self) -> None:
+        self._local.set_faults(
+            Fault(kind="kill", service="s3", action="GetObject", resource="/inputs/", source="worker", skip=1)
+        )
+
+    def heal(self) -> None:
+        self._local.set_faults()
+        self._set_queues(VisibilityTimeout=str(_SETTINGS.visibility_timeout), DelaySeconds="0")
+
+    def requests(self, run: str) -> Counter[str]:
+        """Of the last session, whose only run this was."""
+        seen = Counter(
+            _COUNTERS[record.action]
+            for record in self._local.requests(self._start)
+            if record.action in _COUNTERS and _is_of_run(record, run)
+        )
+        # Two for the lane, where the channel has lanes, and one to clean up: the client's own, that no run counts.
+        seen["lists"] -= 3 if seen["receives"] else 1
+        return seen
+
+    def _set_queues(self, **attributes: str) -> None:
+        with closing(AwsBackend(_SETTINGS)) as backend:
+            sqs, deployment = backend.clients.client("sqs"), backend.deployment
+            for rank in range(self.most_workers):
+                url = deployment.queue_url(0, rank, sqs.meta.endpoint_url)
+                sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+
+    def _leave_frames(self) -> None:
+        with closing(AwsBackend(_SETTINGS)) as backend:
+            channel = backend.open_channel("queue", Address(_OLD_RUN, 0, self.most_workers))
+            for target in range(1, self.most_workers):
+                frames = build_frames(_OLD_RUN, Slot(DATA, 0, 2), 0, target, Body(1, b"old"), 1_000)
+                channel.send([Outgoing(target, frame) for frame in frames])
+            channel.close()
+
+
+def _is_of_run(record: RequestRecord, run: str) -> bool:
+    """Whether the run itself made the request, not the client that loads a plan or takes a lane."""
+    if record.service != "s3" or record.action == "ListObjectsV2":
+        return True
+    return f"/runs/{run}/" in record.resource or record.source != ""
+
+
+@contextmanager
+def deployed(folder: Path, workers: int = 62) -> Iterator[AwsSite]:
+    """A deployment for `workers`, removed in the end: nothing may be left of it."""
+    with LocalAws(folder) as local, pytest.MonkeyPatch.context() as patch:
+        for name, value in local.environment.items():
+            patch.setenv(name, value)
+        with closing(AwsBackend(_SETTINGS)) as backend:
+            backend.provisioner().deploy(workers)
+        patch.undo()
+        yield AwsSite(local, workers)
+        for name, value in local.environment.items():
+            patch.setenv(name, value)
+        with closing(AwsBackend(_SETTINGS)) as backend:
+            removal = backend.provisioner().destroy()
+            assert removal.left == ()
+            assert _resources(backend) == []
+
+
+def _resources(backend: AwsBackend) -> list[str]:
+    """What the account still has of queues, topics, functions and buckets."""
+    client = backend.clients.client
+    found: list[Any] = [
+        *client("sqs").list_queues().get("QueueUrls", ()),
+        *client("sns").list_topics()["Topics"],
+        *client("lambda").list_functions()["Functions"],
+        *client("s3").list_buckets()["Buckets"],
+    ]
+    return [str(item) for item in found]

@@ -1,0 +1,86 @@
+"""The real Graph Challenge network on every backend, checked against the official answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from fsdcore.network import Network
+from tests.end_to_end.sites import Site
+from tests.shared_data import graph_challenge_data, official_network
+
+pytestmark = [pytest.mark.graph_challenge, pytest.mark.timeout(1_200)]
+# What the authors' runs took at 8 workers: 1,102 publishes of 104 MB; 6,452 puts, 6,450 gets, 1,615 lists.
+MOST = {
+    "queue": {"publishes": 1_050, "bytes_sent": 9_500_000},
+    "sqs": {"bytes_sent": 9_500_000},
+    "object": {"puts": 1_000, "gets": 10_000, "lists": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return official_network()
+
+
+@pytest.fixture(scope="module")
+def inputs() -> sp.csr_array:
+    """All 10,000 official inputs."""
+    with np.load(graph_challenge_data() / "images-10000.npz") as images:
+        indices, indptr = images["indices"].astype(np.int32), images["indptr"]
+    return sp.csr_array((np.ones(indices.size, np.float32), indices, indptr), shape=(indptr.size - 1, 1024))
+
+
+@pytest.fixture(scope="module")
+def categories() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The official answer, from 0."""
+    return np.loadtxt(graph_challenge_data() / "categories.tsv", dtype=np.int64) - 1
+
+
+def test_ten_layers_of_the_real_network_are_exact(site: Site, network: Network, inputs: sp.csr_array) -> None:
+    shallow, some = Network(network.layers[:10]), inputs[:200]
+    with site.session(workers=4, channel="queue") as session:
+        result = session.load(shallow).run(some)
+    assert np.array_equal(result.categories(), np.unique(sp.csr_array(shallow.infer(some)).nonzero()[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branching", [2, 8])
+@pytest.mark.parametrize("channel", ["queue", "sqs", "object"])
+def test_eight_workers_give_the_official_answer_with_few_calls(
+    site: Site,
+    network: Network,
+    inputs: sp.csr_array,
+    categories: np.ndarray[tuple[int], np.dtype[np.int64]],
+    channel: str,
+    branching: int,
+) -> None:
+    if channel not in site.channels:
+        pytest.skip(f"{site.name} has no channel {channel}")
+    with site.session(workers=8, channel=channel, branching=branching, method="hypergraph") as session:
+        result = session.load(network).run(inputs)
+    assert np.array_equal(result.categories(), categories)
+    counters = result.record.counters
+    if site.bills:
+        assert {name: counters[name] for name, most in MOST[channel].items() if counters[name] > most} == {}
+
+
+@pytest.mark.slow
+def test_one_worker_gives_the_official_answer(
+    site: Site, network: Network, inputs: sp.csr_array, categories: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> None:
+    with site.session(workers=1) as session:
+        assert np.array_equal(session.load(network).run(inputs).categories(), categories)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "layers", "samples"), [(20, 120, 1_000), (62, 6, 1_000)])
+def test_many_workers_agree_with_the_oracle(
+    site: Site, network: Network, inputs: sp.csr_array, workers: int, layers: int, samples: int
+) -> None:
+    some = Network(network.layers[:layers])
+    with site.session(workers=workers, channel="queue", method="hypergraph", deadline_seconds=200.0) as session:
+        result = session.load(some).run(inputs[:samples])
+    assert result.record.counters["invocations"] == workers
+    assert np.array_equal(result.categories(), np.unique(sp.csr_array(some.infer(inputs[:samples])).nonzero()[0]))
