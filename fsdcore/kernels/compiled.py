@@ -160,9 +160,7 @@ class CompiledKernel(Kernel):
         z = _Tiles(self._buffers, layer.rows, columns, _tile_for(weights.width) if packs else mine.tile)
         lane_of = _lanes(mine.lane_of, None if everything else mine.columns, z.lanes) if packs else _NO_LANES
         source = (mine.memory, mine.tile, mine.lanes, lane_of)
-        return self._multiply(
-            _native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs
-        )
+        return self._multiply(_native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs)
 
     def add(self, layer: PreparedLayer, number: int, rows: Rows, z: Activations) -> Activations:
         product, last = self._widened(_as_tiles(z), rows.columns), number == len(layer.ranks) - 1
