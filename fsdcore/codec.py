@@ -232,6 +232,11 @@ class Message:
         head = self._head
         if head is None:
             return np.zeros((self._rows, columns.size), np.float32)
+        if columns.size == self.columns.size and head.distinct == 1 and not head.bitmap_bytes:
+            # One row, many times: often of one value, which is then written where it belongs at once.
+            values = np.empty((self._rows, columns.size), np.float32)
+            values[:] = self._values(head, self._plain)
+            return values
         numbers, table = self._numbers(head), self._table(head)
         if columns.size == self.columns.size:
             return table if numbers is None else table[numbers]
@@ -267,7 +272,7 @@ class Message:
         colours = data[0] + 1 if len(data) else 0
         palette = _from_planes(data[1 : 1 + 4 * colours], colours)
         if colours == 1 and len(data) == 5:
-            return np.full(head.nonzeros, palette[0])
+            return np.broadcast_to(palette, head.nonzeros)
         number = np.frombuffer(data[1 + 4 * colours :], np.uint8)
         if colours <= 1 or number.size != head.nonzeros or number.max() >= colours:
             raise WireError("a message whose palette and values disagree")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from fsdcore.errors import FormatError
 
@@ -43,8 +42,6 @@ COUNTERS = (
     "invocations",
 )
 ACTIVITIES = ("load", "multiply", "encode", "decode", "send", "wait")
-_COUNTER_ROWS = {name: row for row, name in enumerate(COUNTERS)}
-_ACTIVITY_ROWS = {name: row for row, name in enumerate(ACTIVITIES)}
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,18 +124,22 @@ class Recorder:
         self.rank, self.layer = rank, 0
         self._started = time.time()
         self._lock = threading.Lock()
-        self._counts = np.zeros((len(COUNTERS), layers + 1), np.int64)
-        self._seconds = np.zeros((len(ACTIVITIES), layers + 1), np.float64)
+        # Lists, as adding to one number of an array costs several times as much.
+        self._counts = {name: [0] * (layers + 1) for name in COUNTERS}
+        self._seconds = {name: [0.0] * (layers + 1) for name in ACTIVITIES}
 
     def set_layers(self, layers: int) -> None:
         """Make room for `layers`, once the plan is read."""
-        grow = ((0, 0), (0, layers + 1 - self._counts.shape[1]))
-        self._counts, self._seconds = np.pad(self._counts, grow), np.pad(self._seconds, grow)
+        with self._lock:
+            for counts in self._counts.values():
+                counts += [0] * (layers + 1 - len(counts))
+            for seconds in self._seconds.values():
+                seconds += [0.0] * (layers + 1 - len(seconds))
 
     def add(self, counter: str, count: int = 1) -> None:
         """Add to one of `COUNTERS`, at the present layer."""
         with self._lock:
-            self._counts[_COUNTER_ROWS[counter], self.layer] += count
+            self._counts[counter][self.layer] += count
 
     def timed(self, activity: str) -> _Timed:
         """Add the time of the block to one of `ACTIVITIES`, at the layer where it begins."""
@@ -147,7 +148,7 @@ class Recorder:
     def spent(self, activity: str, layer: int, seconds: float) -> None:
         """Add to one of `ACTIVITIES`, at `layer`."""
         with self._lock:
-            self._seconds[_ACTIVITY_ROWS[activity], layer] += seconds
+            self._seconds[activity][layer] += seconds
 
     def finish(self, peak_memory_bytes: int) -> WorkerRecord:
         """What has been counted so far."""
@@ -156,8 +157,8 @@ class Recorder:
             started=self._started,
             ended=time.time(),
             peak_memory_bytes=peak_memory_bytes,
-            counters={name: row.tolist() for name, row in zip(COUNTERS, self._counts, strict=True)},
-            seconds={name: row.tolist() for name, row in zip(ACTIVITIES, self._seconds.round(6), strict=True)},
+            counters={name: list(row) for name, row in self._counts.items()},
+            seconds={name: [round(spent, 6) for spent in row] for name, row in self._seconds.items()},
         )
 
 

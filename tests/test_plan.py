@@ -56,9 +56,9 @@ def run_layer(parts: list[LayerPart], held: list[FloatArray]) -> list[FloatArray
     sent = {(r, send.rank): held[r][send.rows] for r, part in enumerate(parts) for send in part.sends}
     result = []
     for rank, part in enumerate(parts):
-        z = part.local.toarray() @ held[rank]
+        z = part.local.matrix().toarray() @ held[rank]
         for source in part.sources:
-            z += source.block.toarray() @ sent[source.rank, rank]
+            z += source.block.matrix().toarray() @ sent[source.rank, rank]
         result.append(finish(part, z))
     return result
 
@@ -71,7 +71,7 @@ def test_all_ranks_together_compute_the_network(case: tuple[Network, Partition])
     x = np.random.default_rng(0).normal(size=(network.inputs, 4)).astype(np.float32)
     read = [arrays["input_rows"] for arrays in layers[0]]
     parts = parts_of(network, partition)
-    held = [finish(part, part.local.toarray() @ x[rows]) for part, rows in zip(parts[0], read, strict=True)]
+    held = [finish(part, part.local.matrix().toarray() @ x[rows]) for part, rows in zip(parts[0], read, strict=True)]
     for layer in parts[1:]:
         held = run_layer(layer, held)
     expected = network.infer(x.T).T
@@ -178,10 +178,10 @@ def test_damaged_arrays_are_refused_or_still_make_a_sound_part(name: str, change
         # Whether it fits is seen beside the layer before.
         return
     held = np.ones((part.local.shape[1], 2), np.float32)
-    z = part.local @ held
+    z = part.local.matrix() @ held
     for source in part.sources:
         assert source.rank >= 0
-        z += source.block @ np.ones((source.block.shape[1], 2), np.float32)
+        z += source.block.matrix() @ np.ones((source.block.shape[1], 2), np.float32)
     assert finish(part, z).shape == (part.rows, 2)
     assert all(send.rank >= 0 and held[send.rows].shape == (send.rows.size, 2) for send in part.sends)
     assert sum(send.rows.size for send in part.sends) == arrays["send.rows"].size

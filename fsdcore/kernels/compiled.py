@@ -73,6 +73,10 @@ class _Tiles(Activations):
     def __del__(self) -> None:
         self._buffers.give(self.memory)
 
+    def has(self, columns: Columns) -> bool:
+        """Whether its columns are just these."""
+        return columns is self.columns or np.array_equal(columns, self.columns)
+
     def keep(self, live: npt.NDArray[np.bool_]) -> None:
         """Leave out the columns that are not `live`."""
         self.columns, self.lane_of, self.whole = self.columns[live], self.lane_of[live], False
@@ -167,13 +171,15 @@ class CompiledKernel(Kernel):
         weights, width = layer.blocks[number + 1], rows.columns.size
         if not (width or last):
             return product
-        places = np.searchsorted(product.columns, rows.columns)
+        places = None if product.has(rows.columns) else np.searchsorted(product.columns, rows.columns)
         lane_of = _lanes(np.arange(width, dtype=np.int32), places, product.lanes)
         source = (np.ascontiguousarray(rows.values), max(width, 1), width, lane_of)
         return self._multiply(_native.multiply, layer, weights, source, product, add=True, last=last, packs=True)
 
     def _widened(self, z: _Tiles, columns: Columns) -> _Tiles:
         """`z` over its own and the given columns."""
+        if z.has(columns):
+            return z
         at = np.searchsorted(z.columns, columns)
         if (at < z.columns.size).all() and np.array_equal(z.columns[at], columns):
             return z
