@@ -8,7 +8,7 @@ from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Outgoing
 from fsdcore.errors import FrameTooLargeError
 
-__all__ = ["Packer", "check_publish", "pack"]
+__all__ = ["Packer", "check_publish", "pack", "pack_in_order"]
 
 
 class _Bin:
@@ -68,8 +68,13 @@ def pack(frames: Iterable[Outgoing], limits: ChannelCapabilities) -> list[list[O
 
     Frames of the same size keep their order, so the result depends on the input alone.
     """
+    return pack_in_order(sorted(frames, key=lambda frame: -len(frame.data)), limits)
+
+
+def pack_in_order(frames: Iterable[Outgoing], limits: ChannelCapabilities) -> list[list[Outgoing]]:
+    """Group `frames` into publishes within `limits`, first fit, as they come."""
     packer = Packer(limits)
-    full = [publish for frame in sorted(frames, key=lambda f: -len(f.data)) for publish in packer.put(frame)]
+    full = [publish for frame in frames for publish in packer.put(frame)]
     return [*full, *packer.rest()]
 
 

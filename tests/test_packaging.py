@@ -70,7 +70,7 @@ def test_the_code_is_compiled_ahead_for_this_python(package: Package, tmp_path: 
 def test_for_another_python_nothing_is_compiled_and_that_is_told(folder: Path) -> None:
     package = build_package(dataclasses.replace(RECIPE, target=ELSEWHERE), folder)
     assert not any(name.endswith(".pyc") for name in names(package))
-    assert package.notices == (
+    assert package.notices[-1:] == (
         f"not compiled ahead, for want of Python {ELSEWHERE.python} here: cold starts take longer",
     )
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Outgoing
 from fsdcore.forecast.profile import Messages, Profile
-from fsdcore.packing import pack
+from fsdcore.packing import pack_in_order
 from fsdcore.record import BLOCK_BYTES
 from fsdcore.wire import HEADER_BYTES
 
@@ -48,7 +48,7 @@ class _Frames:
 
 def count(profile: Profile, limits: ChannelCapabilities) -> Counts:
     """What `limits` make of the profile's batch."""
-    messages, workers = profile.messages, profile.structure.workers
+    messages, workers = _as_sent(profile.messages), profile.structure.workers
     layers = len(profile.structure.layers)
     frames = _frames(messages, workers, limits)
     sender = (messages.layer - 1) * workers + messages.source
@@ -72,6 +72,15 @@ def count(profile: Profile, limits: ChannelCapabilities) -> Counts:
     )
 
 
+def _as_sent(messages: Messages) -> Messages:
+    """The messages in the order in which a rank sends those of a layer, on which its publishes depend."""
+    m = messages
+    order = np.lexsort((m.target, -m.rows, m.source, m.layer))
+    live, nonzeros = m.live[order], m.nonzeros[order]
+    layer, source, target, rows, body = (array[order] for array in (m.layer, m.source, m.target, m.rows, m.body))
+    return Messages(layer, source, target, rows, live, nonzeros, body)
+
+
 def _frames(messages: Messages, workers: int, limits: ChannelCapabilities) -> _Frames:
     room = limits.max_frame_bytes - HEADER_BYTES
     body = messages.body.astype(np.int64)
@@ -89,7 +98,8 @@ def _publishes(frames: _Frames, groups: int, limits: ChannelCapabilities) -> tup
         # Packed by target: every (group, target) is a group of its own.
         workers = int(frames.target.max(initial=0)) + 1
         cell, home = np.unique(frames.group * workers + frames.target, return_inverse=True)
-        alone = _Frames(home.astype(np.int64), np.zeros_like(frames.target), frames.size)
+        order = np.argsort(home, kind="stable")
+        alone = _Frames(home[order].astype(np.int64), np.zeros_like(frames.target), frames.size[order])
         counted, started = _packed(alone, cell.size, limits)
         back = cell // workers
         return np.bincount(back, counted, groups).astype(np.int64), np.bincount(back, started, groups).astype(np.int64)
@@ -103,14 +113,14 @@ def _packed(frames: _Frames, groups: int, limits: ChannelCapabilities) -> tuple[
     largest = np.zeros(groups, np.int64)
     np.maximum.at(largest, frames.group, size)
     most, room = limits.max_publish_frames, limits.max_publish_bytes
-    # Either all go into one, or the bytes never bind: publishes are filled one after the other, largest first.
+    # Either all go into one, or the bytes never bind: publishes are filled one after the other.
     easy = ((total <= room) & (number <= most)) | (largest * most <= room)
     publishes, blocks = _in_order(frames.group, size, groups, most)
     starts = np.searchsorted(frames.group, np.arange(groups + 1))
     for group in np.flatnonzero(~easy & (number > 0)).tolist():
         inside = slice(starts[group], starts[group + 1])
         listed = [Outgoing(t, bytes(n)) for t, n in zip(frames.target[inside], frames.size[inside], strict=True)]
-        packed = pack(listed, limits)
+        packed = pack_in_order(listed, limits)
         publishes[group] = len(packed)
         sizes = [sum(limits.publish_size(len(frame.data)) for frame in publish) for publish in packed]
         blocks[group] = sum(max(1, -(-each // BLOCK_BYTES)) for each in sizes)
@@ -118,13 +128,12 @@ def _packed(frames: _Frames, groups: int, limits: ChannelCapabilities) -> tuple[
 
 
 def _in_order(group: Ints, size: Ints, groups: int, most: int) -> tuple[Ints, Ints]:
-    """Publishes of `most` frames each, filled largest first."""
-    order = np.lexsort((-size, group))
+    """Publishes of `most` frames each, filled in order."""
     number = np.bincount(group, minlength=groups)
     place = np.arange(group.size) - np.repeat(np.cumsum(number) - number, number)
     publishes = -(-number // most)
     home = np.repeat(np.cumsum(publishes) - publishes, number) + place // most
-    filled = np.bincount(home, size[order], int(publishes.sum()))
+    filled = np.bincount(home, size, int(publishes.sum()))
     started = np.maximum(1, np.ceil(filled / BLOCK_BYTES)).astype(np.int64)
     owner = np.repeat(np.arange(groups), publishes)
     return publishes.astype(np.int64), np.bincount(owner, started, groups).astype(np.int64)

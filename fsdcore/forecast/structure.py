@@ -73,10 +73,10 @@ def structure_of(network: Network, partition: Partition) -> Structure:
 
 
 def _memory(layer: LayerStructure, workers: int) -> Ints:
-    """4 bytes for each value, index, row end of a block, and bias."""
+    """4 bytes for each value and index, for each row's end and its place in each block, and for each bias."""
     weights = layer.local_weights + layer.remote_weights
     blocks = 1 + np.bincount(layer.target, minlength=workers)
-    return np.asarray(4 * (2 * weights + blocks * (layer.rows + 1) + layer.rows), np.int64)
+    return np.asarray(4 * (2 * weights + blocks * (2 * layer.rows + 1) + layer.rows), np.int64)
 
 
 def _weights(layer: Layer, chosen: npt.NDArray[np.bool_], after: Owners, workers: int) -> Ints:

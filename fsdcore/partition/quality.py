@@ -76,8 +76,8 @@ def _imbalance(loads: IntArray) -> float:
 
 
 def _memory(loads: IntArray, rows: IntArray, blocks: IntArray) -> IntArray:
-    """Bytes by rank of one layer: 4 for a value, an index, a row end of each block and a bias."""
-    return 4 * (2 * loads + blocks * (rows + 1) + rows)
+    """Bytes by rank of one layer: 4 for a value, an index, a row's end and its place in each block, and a bias."""
+    return 4 * (2 * loads + blocks * (2 * rows + 1) + rows)
 
 
 def _all_memory(loads: list[IntArray], partition: Partition, crossings: list[IntArray]) -> IntArray:

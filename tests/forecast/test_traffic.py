@@ -104,7 +104,7 @@ def test_the_real_network_is_forecast_exactly(workers: int) -> None:
 @given(st.integers(0, 1000), st.integers(60, 400), st.integers(1, 12), st.booleans())
 def test_frames_are_packed_as_the_messenger_packs_them(seed: int, room: int, most: int, multi_target: bool) -> None:
     from fsdcore.channel import Outgoing
-    from fsdcore.packing import pack
+    from fsdcore.packing import pack_in_order
     from fsdcore.record import BLOCK_BYTES
     from fsdcore.wire import HEADER_BYTES
 
@@ -123,7 +123,9 @@ def test_frames_are_packed_as_the_messenger_packs_them(seed: int, room: int, mos
     m = profile.messages
     for source in range(4):
         frames = []
-        for target, body in zip(m.target[m.source == source], m.body[m.source == source], strict=True):
+        mine = np.flatnonzero(m.source == source)
+        largest_first = mine[np.argsort(-m.rows[mine], kind="stable")]
+        for target, body in zip(m.target[largest_first], m.body[largest_first], strict=True):
             left = int(body)
             while True:
                 size = min(left, room - HEADER_BYTES)
@@ -131,7 +133,7 @@ def test_frames_are_packed_as_the_messenger_packs_them(seed: int, room: int, mos
                 left -= size
                 if left <= 0:
                     break
-        packed = pack(frames, limits)
+        packed = pack_in_order(frames, limits)
         sizes = [sum(limits.publish_size(len(frame.data)) for frame in publish) for publish in packed]
         assert counted.publishes[1, source] == len(packed)
         assert counted.frames[1, source] == len(frames)
