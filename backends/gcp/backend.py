@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.gcp.clients import Clients, Endpoints
 from backends.gcp.deployment import VARIABLE, Deployment, function_name
 from backends.gcp.errors import translated
 from backends.gcp.settings import GcpSettings
-from fsdcore.backend import Backend, Check, Provisioner
+from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities, ComputeCapabilities
 from fsdcore.channel import Address, Channel
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Compute, Invocation
+from fsdcore.emulation import Emulator
 from fsdcore.errors import ConfigError, DeploymentMissingError, StoreError, WorkerFailedError
 from fsdcore.exchange import failure_of, write_failure
 from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
@@ -139,11 +140,6 @@ class GcpBackend(Backend):
 
         return queue_capabilities(self.deployment.publishes_in_flight, self.deployment.lanes)
 
-    def provisioner(self) -> Provisioner:
-        from backends.gcp.deploy.provisioner import GcpProvisioner
-
-        return GcpProvisioner(self)
-
     def credentials(self) -> str:
         if self.settings.emulated:
             return "none needed: local servers stand in for Google's"
@@ -151,10 +147,11 @@ class GcpBackend(Backend):
         who = getattr(credentials, "service_account_email", "") or type(credentials).__name__
         return f"{who}, project {self.clients.project}"
 
-    def checks(self, workers: int) -> Iterable[Check]:
-        from backends.gcp.deploy.checks import checks
+    @classmethod
+    def emulator(cls, folder: Path) -> Emulator:
+        from backends.gcp.emulator.local import LocalGcp
 
-        return checks(self, workers)
+        return LocalGcp(folder)
 
     def close(self) -> None:
         self.clients.close()
