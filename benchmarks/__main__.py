@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-_ALL = ("serial", "runs", "encoding", "inflight", "coldstart", "memory", "growth")
+_ALL = ("runs", "encoding", "inflight", "coldstart", "memory", "growth", "serial")
 
 
 def main() -> None:

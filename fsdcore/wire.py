@@ -31,7 +31,6 @@ import secrets
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fsdcore.channel import Slot
@@ -75,8 +74,7 @@ class Body(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame taken apart; `data` is its piece of the body."""
 
     run: str

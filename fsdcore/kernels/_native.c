@@ -302,6 +302,15 @@ static Block *make_block(const int64_t *starts, const int32_t *indices, const fl
     return block;
 }
 
+/* Letting another Python thread run costs more than little work takes, above all where threads are many. */
+#define LITTLE_WORK (2 << 20)
+
+static PyThreadState *let_go(int64_t products) { return products > LITTLE_WORK ? PyEval_SaveThread() : NULL; }
+
+static void take_back(PyThreadState *state) {
+    if (state) PyEval_RestoreThread(state);
+}
+
 PyDoc_STRVAR(block_doc, "block(starts int64, indices int32, data float32, order int32, width) -> block\n\n"
                         "A CSR block in its visiting order. ValueError if the arrays do not make one.");
 
@@ -316,9 +325,9 @@ static PyObject *block_new(PyObject *self, PyObject *args) {
                 sound_lists(starts.buf, rows, indices.buf, count, width);
     Block *block = NULL;
     if (sound) {
-        Py_BEGIN_ALLOW_THREADS;
+        PyThreadState *state = let_go(8 * count);
         block = make_block(starts.buf, indices.buf, data.buf, order.buf, rows, width, count);
-        Py_END_ALLOW_THREADS;
+        take_back(state);
     }
     PyBuffer_Release(&starts);
     PyBuffer_Release(&indices);
@@ -464,9 +473,9 @@ static void release_call(Call *call) {
 
 static PyObject *run(const Job *job, int sound) {
     if (!sound) return PyErr_Format(PyExc_ValueError, "arrays that do not fit the block or each other");
-    Py_BEGIN_ALLOW_THREADS;
+    PyThreadState *state = let_go(job->block->bytes / 8 * job->lanes);
     work(job);
-    Py_END_ALLOW_THREADS;
+    take_back(state);
     Py_RETURN_NONE;
 }
 
@@ -562,13 +571,13 @@ static PyObject *move(PyObject *self, PyObject *args) {
                 tile >= STEP && tile <= WIDEST && lanes >= 0 && lane_of.len == 4 * lanes && z.len / 4 >= rows * lanes &&
                 sound_lanes(lane_of.buf, lanes, x_lanes);
     if (sound) {
-        Py_BEGIN_ALLOW_THREADS;
+        PyThreadState *state = let_go(8 * rows * lanes);
         for (Py_ssize_t first = 0; first < lanes; first += tile) {
             int64_t width = width_of(tile, lanes, first / tile);
             pack_lanes(x.buf, rows, x_tile, x_lanes, (const int32_t *)lane_of.buf + first, width, width,
                        (float *)z.buf + first * rows);
         }
-        Py_END_ALLOW_THREADS;
+        take_back(state);
     }
     PyBuffer_Release(&x);
     PyBuffer_Release(&lane_of);
@@ -617,9 +626,9 @@ static PyObject *take(PyObject *self, PyObject *args) {
     for (int64_t i = 0; sound && i < count; i++)
         sound = ((const int32_t *)picked.buf)[i] >= 0 && ((const int32_t *)picked.buf)[i] < rows;
     if (sound) {
-        Py_BEGIN_ALLOW_THREADS;
+        PyThreadState *state = let_go(8 * count * width);
         take_rows(x.buf, rows, tile, lanes, picked.buf, count, lane_of.buf, width, result.buf);
-        Py_END_ALLOW_THREADS;
+        take_back(state);
     }
     PyBuffer_Release(&x);
     PyBuffer_Release(&picked);

@@ -9,7 +9,7 @@ import pytest
 
 from backends.aws.emulator import LocalAws
 
-Client: TypeAlias = Callable[[str], Any]
+Client: TypeAlias = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,192 @@
+"""The endpoint: what it passes on, logs, refuses, and makes go wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from backends.aws.emulator import Fault, LocalAws
+from tests.backends.aws.conftest import Client
+from tests.backends.aws.emulator.conftest import Maker
+
+KEY = "a folder/x y+z%20ü"
+
+
+@pytest.fixture
+def queue(client: Client) -> str:
+    return str(client("sqs").create_queue(QueueName="q")["QueueUrl"])
+
+
+def received(client: Client, queue: str) -> list[str]:
+    return [
+        message["Body"]
+        for message in client("sqs")
+        .receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        .get("Messages", [])
+    ]
+
+
+def code(error: pytest.ExceptionInfo[ClientError]) -> str:
+    return str(error.value.response["Error"]["Code"])
+
+
+@pytest.mark.parametrize("size", [0, 1, 6_000_000])
+def test_objects_pass_unchanged(client: Client, size: int) -> None:
+    s3, body = client("s3"), bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key=KEY, Body=body)
+    assert s3.head_object(Bucket="bucket", Key=KEY)["ContentLength"] == size
+    assert s3.get_object(Bucket="bucket", Key=KEY)["Body"].read() == body
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket="bucket")["Contents"]] == [KEY]
+    if size > 10:
+        assert s3.get_object(Bucket="bucket", Key=KEY, Range="bytes=3-9")["Body"].read() == body[3:10]
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(Bucket="bucket", Key=KEY, Body=b"", IfNoneMatch="*")
+    assert code(refused) == "PreconditionFailed"
+
+
+def test_every_request_is_in_the_log(aws: LocalAws, client: Client, queue: str, make_toy: Maker) -> None:
+    client("s3").create_bucket(Bucket="bucket")
+    toy, sqs, sns = make_toy(), client("sqs"), client("sns")
+    before = aws.requests()[-1].number
+    request = toy.call(put="bucket").payload["request"]
+    topic = sns.create_topic(Name="t")["TopicArn"]
+    attributes = {"to": {"DataType": "Binary", "BinaryValue": b"1234"}}
+    entries = [{"Id": str(n), "Message": "abc", "MessageAttributes": attributes} for n in range(2)]
+    sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)
+    sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(n), "MessageBody": "abcd"} for n in range(3)])
+    handles = [
+        message["ReceiptHandle"] for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+    ]
+    sqs.delete_message_batch(
+        QueueUrl=queue, Entries=[{"Id": str(n), "ReceiptHandle": h} for n, h in enumerate(handles)]
+    )
+    sqs.receive_message(QueueUrl=queue)
+    log = [record for record in aws.requests(before) if record.action != "CreateTopic"]
+    assert [(r.service, r.action, r.resource, r.status, r.entries, r.billed_bytes) for r in log] == [
+        ("s3", "PutObject", f"bucket/{request}", 200, 0, 0),
+        ("lambda", "Invoke", "toy", 200, 0, 0),
+        ("sns", "PublishBatch", topic, 200, 2, 2 * (3 + len("to") + len("Binary") + 4)),
+        ("sqs", "SendMessageBatch", "q", 200, 3, 12),
+        ("sqs", "ReceiveMessage", "q", 200, len(handles), 0),
+        ("sqs", "DeleteMessageBatch", "q", 200, len(handles), 0),
+        ("sqs", "ReceiveMessage", "q", 200, 0, 0),
+    ]
+    assert log[0].source == aws.invocations()[0].environment
+    assert {record.source for record in log[1:]} == {""}
+    assert len({record.number for record in log}) == len(log)
+
+
+def test_a_batch_over_the_limit_of_sns_is_refused(client: Client) -> None:
+    sns = client("sns")
+    plain = sns.create_topic(Name="plain")["TopicArn"]
+    large = sns.create_topic(Name="large", Attributes={"MaximumMessageSize": "1048576"})["TopicArn"]
+    entries = [{"Id": str(n), "Message": "x" * 131_072} for n in range(2)]
+    sns.publish_batch(TopicArn=plain, PublishBatchRequestEntries=entries)
+    entries[1]["Message"] += "x"
+    with pytest.raises(ClientError) as refused:
+        sns.publish_batch(TopicArn=plain, PublishBatchRequestEntries=entries)
+    assert code(refused) == "BatchRequestTooLong"
+    assert len(sns.publish_batch(TopicArn=large, PublishBatchRequestEntries=entries)["Successful"]) == 2
+
+
+def test_what_sns_and_sqs_refuse_is_refused(client: Client, queue: str) -> None:
+    sns, sqs = client("sns"), client("sqs")
+    topic = sns.create_topic(Name="t")["TopicArn"]
+    refusals: list[tuple[Callable[[], Any], str]] = [
+        (lambda: sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=21), "InvalidParameterValue"),
+        (lambda: sqs.send_message(QueueUrl=queue, MessageBody=""), "MissingParameter"),
+        (lambda: sns.publish(TopicArn=topic, Message=""), "InvalidParameter"),
+    ]
+    for call, expected in refusals:
+        with pytest.raises(ClientError) as refused:
+            call()
+        assert code(refused) == expected
+
+
+def test_an_empty_message_of_a_batch_fails_alone(client: Client, queue: str) -> None:
+    sns = client("sns")
+    topic = sns.create_topic(Name="t")["TopicArn"]
+    sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint="arn:aws:sqs:us-east-1:000000000000:q",
+        Attributes={"RawMessageDelivery": "true"},
+    )
+    for message in ("one", ""):
+        entries = [{"Id": "a", "Message": message}, {"Id": "b", "Message": ""}, {"Id": "c", "Message": message}]
+        answer = sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)
+        failed = {entry["Id"]: entry["Code"] for entry in answer["Failed"]}
+        assert failed == dict.fromkeys("b" if message else "abc", "InvalidParameter")
+        assert [entry["Id"] for entry in answer["Successful"]] == (["a", "c"] if message else [])
+    assert received(client, queue) == ["one", "one"]
+
+
+def test_errors_have_the_shape_of_their_service(aws: LocalAws, client: Client, queue: str, make_toy: Maker) -> None:
+    toy = make_toy()
+    aws.set_faults(Fault(kind="error", code="ExpiredToken", status=403, times=0))
+    for call in (
+        lambda: client("sqs").send_message(QueueUrl=queue, MessageBody="x"),
+        lambda: client("sns").list_topics(),
+        lambda: client("s3").list_objects_v2(Bucket="bucket"),
+        lambda: client("cloudformation").describe_stacks(),
+        lambda: client("sts").get_caller_identity(),
+        toy.call,
+    ):
+        with pytest.raises(ClientError) as refused:
+            call()
+        assert code(refused) == "ExpiredToken"
+    aws.set_faults()
+    assert client("sns").list_topics()["Topics"] == []
+
+
+def test_faults_come_when_told_and_the_sdk_tries_again(aws: LocalAws, client: Client, queue: str) -> None:
+    fault: dict[str, Any] = {"service": "sqs", "action": "SendMessage"}
+    aws.set_faults(
+        Fault(kind="error", code="ThrottlingException", skip=1, **fault), Fault(kind="reset", skip=1, **fault)
+    )
+    patient = client("sqs", retries={"mode": "standard", "total_max_attempts": 4})
+    for text in ("a", "b"):
+        patient.send_message(QueueUrl=queue, MessageBody=text)
+    assert sorted(received(client, queue)) == ["a", "b"]
+    sent = [record for record in aws.requests() if record.action == "SendMessage"]
+    assert Counter(record.fault for record in sent)["error"] == 1
+
+
+def test_an_answer_cut_off_makes_a_true_duplicate(aws: LocalAws, client: Client, queue: str) -> None:
+    aws.set_faults(Fault(kind="abort", action="SendMessage"))
+    client("sqs", retries={"total_max_attempts": 3}).send_message(QueueUrl=queue, MessageBody="twice")
+    assert received(client, queue) == ["twice", "twice"]
+
+
+def test_a_request_is_repeated_or_reset(aws: LocalAws, client: Client, queue: str) -> None:
+    aws.set_faults(Fault(kind="duplicate", action="SendMessage"))
+    client("sqs").send_message(QueueUrl=queue, MessageBody="twice")
+    aws.set_faults(Fault(kind="reset", action="SendMessage"))
+    with pytest.raises(ConnectionClosedError):
+        client("sqs").send_message(QueueUrl=queue, MessageBody="lost")
+    assert received(client, queue) == ["twice", "twice"]
+
+
+def test_every_second_entry_of_a_batch_fails(aws: LocalAws, client: Client, queue: str) -> None:
+    aws.set_faults(Fault(kind="fail-entries", code="InternalError"))
+    entries = [{"Id": str(n), "MessageBody": f"m{n}"} for n in range(5)]
+    answer = client("sqs").send_message_batch(QueueUrl=queue, Entries=entries)
+    assert [entry["Id"] for entry in answer["Failed"]] == ["0", "2", "4"]
+    assert [entry["Id"] for entry in answer["Successful"]] == ["1", "3"]
+    assert sorted(received(client, queue)) == ["m1", "m3"]
+
+
+def test_a_worker_is_killed_as_it_asks(aws: LocalAws, client: Client, make_toy: Maker) -> None:
+    client("s3").create_bucket(Bucket="bucket")
+    aws.set_faults(Fault(kind="kill", action="PutObject", source="worker"))
+    client("s3").put_object(Bucket="bucket", Key="by the client", Body=b"")
+    toy = make_toy()
+    assert "signal: killed" in toy.call(put="bucket").payload["errorMessage"]
+    request = toy.call(put="bucket").payload["request"]
+    keys = [item["Key"] for item in client("s3").list_objects_v2(Bucket="bucket")["Contents"]]
+    assert sorted(keys) == sorted(["by the client", request])
