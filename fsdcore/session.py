@@ -40,7 +40,15 @@ from fsdcore.record import Record, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 
-__all__ = ["Model", "Result", "Session", "connect", "connect_config", "default_batch_size"]
+__all__ = [
+    "Model",
+    "Result",
+    "Session",
+    "batches_under_way",
+    "connect",
+    "connect_config",
+    "default_batch_size",
+]
 
 # What one worker's activations of all batches under way may take.
 _ACTIVATION_BYTES = 64 * 1024 * 1024
@@ -121,8 +129,7 @@ class Model:
         return size or default_batch_size(self._manifest.largest_rows, samples, self._session.settings.in_flight)
 
     def _in_flight(self, size: int, batches: int) -> int:
-        most = _most_samples(self._manifest.largest_rows) // size
-        return max(1, min(self._session.settings.in_flight, batches, most))
+        return batches_under_way(self._manifest.largest_rows, size, batches, self._session.settings.in_flight)
 
     def _record(self, done: Done, settings: RunSettings, samples: int, batches: int) -> Record:
         layers = len(self.network)
@@ -154,6 +161,11 @@ def default_batch_size(largest_rows: int, samples: int, in_flight: int = RunSett
     """The samples of a batch where the choice is left to the run, for workers of up to `largest_rows` neurons."""
     most = _most_samples(largest_rows)
     return max(1, samples) if samples <= most else max(1, most // in_flight)
+
+
+def batches_under_way(largest_rows: int, size: int, batches: int, in_flight: int = RunSettings.in_flight) -> int:
+    """How many of `batches` of `size` samples are under way at once, for workers of up to `largest_rows` neurons."""
+    return max(1, min(in_flight, batches, _most_samples(largest_rows) // size))
 
 
 def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:

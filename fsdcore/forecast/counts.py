@@ -76,8 +76,8 @@ def _as_sent(messages: Messages) -> Messages:
     """The messages in the order in which a rank sends those of a layer, on which its publishes depend."""
     m = messages
     order = np.lexsort((m.target, -m.rows, m.source, m.layer))
-    live, nonzeros = m.live[order], m.nonzeros[order]
-    layer, source, target, rows, body = (array[order] for array in (m.layer, m.source, m.target, m.rows, m.body))
+    layer, source, target, rows = (array[order] for array in (m.layer, m.source, m.target, m.rows))
+    live, nonzeros, body = (array[order] for array in (m.live, m.nonzeros, m.body))
     return Messages(layer, source, target, rows, live, nonzeros, body)
 
 

@@ -134,4 +134,5 @@ def setting_for(plan: Forecaster, settings: RunSettings, memory_bytes: int = 0) 
         memory_bytes=memory_bytes or _MEMORY_BYTES,
         branching=settings.branching,
         batch_size=settings.batch_size or plan.default_batch_size,
+        in_flight=settings.in_flight,
     )

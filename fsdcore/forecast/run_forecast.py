@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from fsdcore.capabilities import ChannelCapabilities
+from fsdcore.config import RunSettings
 from fsdcore.cost import Bill, Usage, bill
 from fsdcore.forecast.counts import Counts, count
 from fsdcore.forecast.memory import memory_bytes
@@ -21,7 +22,7 @@ from fsdcore.forecast.profile import Floats, Profile
 from fsdcore.forecast.timing import Loads, Timeline, timeline
 from fsdcore.prices import PriceList
 from fsdcore.record import COUNTERS
-from fsdcore.session import default_batch_size
+from fsdcore.session import batches_under_way, default_batch_size
 
 __all__ = ["Forecast", "Forecaster", "Setting", "Target"]
 
@@ -34,7 +35,7 @@ _STORED_SHARE = 0.4
 
 
 class Setting(NamedTuple):
-    """How to run: `channel` is ``serial`` for one worker. `batch_size` samples at a time.
+    """How to run: `channel` is ``serial`` for one worker. `batch_size` samples at a time, `in_flight` times at once.
 
     `replicas` independent groups of `workers` share the samples.
     """
@@ -45,6 +46,7 @@ class Setting(NamedTuple):
     branching: int
     batch_size: int
     replicas: int = 1
+    in_flight: int = RunSettings.in_flight
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,10 @@ class Forecaster:
 
     def memory(self, setting: Setting) -> Floats:
         """Bytes that each rank needs."""
-        profile = self._batch(max(self.batches(setting)), 0)
-        return memory_bytes(profile, self._target.model.compute.runtime_bytes)
+        batches, largest = self.batches(setting), self._profile.structure.largest_rows
+        size = max(batches)
+        under_way = batches_under_way(largest, size, len(batches), setting.in_flight) if size else 1
+        return memory_bytes(self._batch(size, 0), self._target.model.compute.runtime_bytes, under_way)
 
     def least(self, setting: Setting) -> tuple[float, float]:
         """Seconds and dollars that `setting` cannot be below: as if workers only computed."""

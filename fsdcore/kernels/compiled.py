@@ -109,6 +109,11 @@ def _tile_for(width: int) -> int:
     return tile
 
 
+def _places(columns: Columns, sought: Columns) -> Columns:
+    """Where each of `sought` stands in the ascending `columns`, or would."""
+    return np.searchsorted(columns, sought).astype(np.int32)
+
+
 def _lanes(lane_of: Index, places: Index | None, lanes: int) -> Index:
     """For each lane of the target the one it reads: `lane_of` at `places`, or in front; -1 elsewhere."""
     result = np.full(lanes, -1, np.int32)
@@ -171,7 +176,7 @@ class CompiledKernel(Kernel):
         weights, width = layer.blocks[number + 1], rows.columns.size
         if not (width or last):
             return product
-        places = None if product.has(rows.columns) else np.searchsorted(product.columns, rows.columns)
+        places = None if product.has(rows.columns) else _places(product.columns, rows.columns)
         lane_of = _lanes(np.arange(width, dtype=np.int32), places, product.lanes)
         source = (np.ascontiguousarray(rows.values), max(width, 1), width, lane_of)
         return self._multiply(_native.multiply, layer, weights, source, product, add=True, last=last, packs=True)
@@ -180,12 +185,12 @@ class CompiledKernel(Kernel):
         """`z` over its own and the given columns."""
         if z.has(columns):
             return z
-        at = np.searchsorted(z.columns, columns)
+        at = _places(z.columns, columns)
         if (at < z.columns.size).all() and np.array_equal(z.columns[at], columns):
             return z
         union = np.union1d(z.columns, columns).astype(np.int32)
         wide = _Tiles(self._buffers, z.size, union, z.tile)
-        lane_of = _lanes(z.lane_of, np.searchsorted(union, z.columns), wide.lanes)
+        lane_of = _lanes(z.lane_of, _places(union, z.columns), wide.lanes)
         _native.move((z.memory, z.size, z.tile, z.lanes), lane_of, (wide.memory, wide.tile, wide.lanes))
         return wide
 
@@ -224,7 +229,7 @@ class CompiledKernel(Kernel):
         return z
 
     def _marks(self, z: _Tiles) -> npt.NDArray[np.uint8]:
-        return (z.rows() != 0).any(axis=0).astype(np.uint8)
+        return np.asarray((z.rows() != 0).any(axis=0), np.uint8)
 
     def _share(self, weights: _Weights, z: _Tiles, scratch: int, work: Callable[[Any], None]) -> None:
         """Do `work` by as many threads as are worth it; C hands out the units."""
