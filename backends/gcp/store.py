@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -143,6 +143,6 @@ class GcsStore(Store):
             for done in [pool.submit(self._delete, doomed[first::_IN_FLIGHT]) for first in range(_IN_FLIGHT)]:
                 done.result()
 
-    def _delete(self, keys: list[str]) -> None:
+    def _delete(self, keys: Sequence[str]) -> None:
         with self._translated("deleting objects"):
             self._bucket.delete_blobs(keys, on_error=lambda _: None, timeout=_ATTEMPT, retry=_RETRY)

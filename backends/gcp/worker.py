@@ -27,7 +27,13 @@ Answer: TypeAlias = tuple[str, int, dict[str, str]]
 
 # What is kept of the function's time to tell of a failure and to see the others end.
 _RESERVE_SECONDS = 5.0
-_PLANS = PlanCache()
+# What the parts of plans that an instance keeps may take of its memory.
+_PLAN_SHARE = 4
+
+
+@cache
+def _plans() -> PlanCache:
+    return PlanCache((_backend().deployment.memory_mb << 20) // _PLAN_SHARE)
 
 
 @cache
@@ -48,7 +54,7 @@ def worker(request: Any) -> Answer:
     backend = _backend()
     life = max(1.0, backend.deployment.timeout_seconds - _RESERVE_SECONDS)
     try:
-        run_worker(backend, invocation, end=start + life, plans=_PLANS)
+        run_worker(backend, invocation, end=start + life, plans=_plans())
     except FsdError as error:
         return _failed(str(error))
     except Exception as error:  # noqa: BLE001 - the end of the worker, which has told of it; the log has the trace
