@@ -30,7 +30,7 @@ __all__ = ["Manifest", "RankPlan", "find_plan", "open_rank", "plan_id", "read_ow
 
 _Layer = TypeVar("_Layer")
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
