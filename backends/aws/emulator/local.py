@@ -86,6 +86,8 @@ class LocalAws(Emulator):
             "AWS_REGION": self.region,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
+            # ministack loses the binary attributes of a batch.
+            "FSD_AWS_PAYLOAD": "text",
         }
 
     def check(self) -> None:
