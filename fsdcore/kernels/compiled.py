@@ -153,7 +153,9 @@ class CompiledKernel(Kernel):
             chosen = np.flatnonzero(np.diff(starts)).astype(np.int32)
         weights = layer.blocks[0]
         z = _Tiles(self._buffers, layer.rows, chosen, _tile_for(weights.width))
-        source = (starts, by_sample.indices, by_sample.data, _lanes(chosen, None, z.lanes))
+        rows = by_sample.indices.astype(np.int32, copy=False)
+        values = by_sample.data.astype(np.float32, copy=False)
+        source = (starts, rows, values, _lanes(chosen, None, z.lanes))
         return self._multiply(_native.multiply_samples, layer, weights, source, z, add=False, last=True, packs=True)
 
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
@@ -164,9 +166,7 @@ class CompiledKernel(Kernel):
         z = _Tiles(self._buffers, layer.rows, columns, _tile_for(weights.width) if packs else mine.tile)
         lane_of = _lanes(mine.lane_of, None if everything else mine.columns, z.lanes) if packs else _NO_LANES
         source = (mine.memory, mine.tile, mine.lanes, lane_of)
-        return self._multiply(
-            _native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs
-        )
+        return self._multiply(_native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs)
 
     def add(self, layer: PreparedLayer, number: int, rows: Rows, z: Activations) -> Activations:
         product, last = self._widened(_as_tiles(z), rows.columns), number == len(layer.ranks) - 1
