@@ -27,8 +27,8 @@ __all__ = ["CompiledKernel"]
 _STEP, _WIDEST = 16, 64
 # What a tile of x may take: it then stays in the second-level cache, or at least is not far from it.
 _TILE_BYTES = 4 * 1024 * 1024
-# Below this share of live samples, the dead ones are cut out.
-_WORTH_CUTTING = 0.9
+# Up to this share of live samples, the dead ones are cut out: any at all, as peers send none of them either.
+_WORTH_CUTTING = 0.9999
 # Products of one call for which a second thread is worth its start.
 _WORTH_SHARING = 4_000_000
 _FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
