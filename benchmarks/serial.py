@@ -1,7 +1,7 @@
 """``python -m benchmarks.serial``: one worker against the ways to do the same in one process.
 
-The path is a serial worker's own (`BatchLoop`, no messenger), from a CSR input to the categories; making the plan is not
-part of it, as transposing the weights is not part of plain scipy's. Ratios are of processor seconds, taken in turn in
+The path is a serial worker's own (`BatchLoop`, no messenger), from a CSR input to the categories; making the plan is
+not part of it, as transposing the weights is not part of plain scipy's. Ratios are of processor seconds, taken in turn in
 one process; the two-thread figure is of wall time, and says nothing unless two cores are free.
 """
 
@@ -81,7 +81,8 @@ class _Serial:
 
 
 def _categories(rows: Rows) -> npt.NDArray[np.int32]:
-    return rows.columns[(rows.values != 0).any(axis=0)]
+    live: npt.NDArray[np.bool_] = (rows.values != 0).any(axis=0)
+    return rows.columns[live]
 
 
 def _plain(network: Network, weights: list[sp.csr_array], inputs: sp.csr_array) -> sp.csr_array:

@@ -109,7 +109,7 @@ def _tile_for(width: int) -> int:
     return tile
 
 
-def _lanes(lane_of: Index, places: Index | None, lanes: int) -> Index:
+def _lanes(lane_of: Index, places: npt.NDArray[np.integer] | None, lanes: int) -> Index:
     """For each lane of the target the one it reads: `lane_of` at `places`, or in front; -1 elsewhere."""
     result = np.full(lanes, -1, np.int32)
     result[slice(lane_of.size) if places is None else places] = lane_of
@@ -226,7 +226,8 @@ class CompiledKernel(Kernel):
         return z
 
     def _marks(self, z: _Tiles) -> npt.NDArray[np.uint8]:
-        return (z.rows() != 0).any(axis=0).astype(np.uint8)
+        marks: npt.NDArray[np.bool_] = (z.rows() != 0).any(axis=0)
+        return marks.astype(np.uint8)
 
     def _share(self, weights: _Weights, z: _Tiles, scratch: int, work: Callable[[Any], None]) -> None:
         """Do `work` by as many threads as are worth it; C hands out the units."""
