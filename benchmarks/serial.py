@@ -1,8 +1,8 @@
 """``python -m benchmarks.serial``: one worker against the ways to do the same in one process.
 
-The path is a serial worker's own (`BatchLoop`, no messenger), from a CSR input to the categories; making the plan is
-not part of it, as transposing the weights is not part of plain scipy's. Ratios are of processor seconds, taken in turn in
-one process; the two-thread figure is of wall time, and says nothing unless two cores are free.
+The path is a serial worker's own (`BatchLoop`, no messenger), from a CSR input to the categories. Making the plan is
+not part of it, as transposing the weights is not part of plain scipy's. Ratios are of processor seconds, taken in turn
+in one process; the two-thread figure is of wall time, and says nothing unless two cores are free.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ _TILE_BYTES = 4 * 1024 * 1024
 _WORTH_CUTTING = 0.9999
 # Products of one call for which a second thread is worth its start.
 _WORTH_SHARING = 4_000_000
+# Buffers kept for use again: an activation, and what the threads of a product pack into.
+_SPARES = 4
 _FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
 _NONE: FloatArray = np.empty(0, np.float32)
 _NO_LANES: Index = np.empty(0, np.int32)
@@ -50,13 +52,13 @@ class _Buffers:
             fitting = [n for n, spare in enumerate(self._spare) if size <= spare.size <= 16 * size + (1 << 20)]
             if fitting:
                 return self._spare.pop(fitting[-1])
-            self._spare.clear()
+            del self._spare[:1]
         return np.empty(size, np.float32)
 
     def give(self, array: FloatArray) -> None:
         with self._lock:
             self._spare.append(array)
-            del self._spare[:-2]
+            del self._spare[:-_SPARES]
 
 
 class _Tiles(Activations):
