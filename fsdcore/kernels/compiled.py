@@ -51,7 +51,7 @@ class _Buffers:
         with self._lock:
             fitting = [n for n, spare in enumerate(self._spare) if size <= spare.size <= 16 * size + (1 << 20)]
             if fitting:
-                return self._spare.pop(fitting[-1])
+                return self._spare.pop(min(fitting, key=lambda n: self._spare[n].size))
             del self._spare[:1]
         return np.empty(size, np.float32)
 
