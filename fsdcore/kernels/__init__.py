@@ -1,7 +1,7 @@
 """The sparse product, the one hot spot of a run: compiled, or by scipy.
 
-Which one is the setting ``kernel``: ``auto`` takes the compiled one where it is installed, ``compiled`` refuses
-without it, ``scipy`` never uses it.
+Which one is the setting ``kernel``: ``auto`` takes the compiled one where it is installed, ``compiled`` refuses to
+go on without it, ``scipy`` never uses it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def make_kernel(choice: str = "auto", threads: int = 0) -> Kernel:
         return ScipyKernel()
     if not compiled_is_there():
         raise ConfigError(
-            f"the compiled kernel is not installed for this Python ({platform.machine()}); "
-            "reinstall fsd-inference where there is a C compiler, or set kernel to scipy"
+            f"the compiled kernel is not installed for this Python ({platform.machine()}); reinstall fsd-inference "
+            "where there is a C compiler, or set kernel to scipy"
         )
     from fsdcore.kernels.compiled import CompiledKernel
 

@@ -27,10 +27,12 @@ __all__ = ["CompiledKernel"]
 _STEP, _WIDEST = 16, 64
 # What a tile of x may take: it then stays in the second-level cache, or at least is not far from it.
 _TILE_BYTES = 4 * 1024 * 1024
-# Below this share of live samples, the dead ones are cut out.
-_WORTH_CUTTING = 0.9
+# Up to this share of live samples, the dead ones are cut out: any at all, as peers send none of them either.
+_WORTH_CUTTING = 0.9999
 # Products of one call for which a second thread is worth its start.
 _WORTH_SHARING = 4_000_000
+# Buffers kept for use again: an activation, and what the threads of a product pack into.
+_SPARES = 4
 _FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
 _NONE: FloatArray = np.empty(0, np.float32)
 _NO_LANES: Index = np.empty(0, np.int32)
@@ -49,14 +51,14 @@ class _Buffers:
         with self._lock:
             fitting = [n for n, spare in enumerate(self._spare) if size <= spare.size <= 16 * size + (1 << 20)]
             if fitting:
-                return self._spare.pop(fitting[-1])
-            self._spare.clear()
+                return self._spare.pop(min(fitting, key=lambda n: self._spare[n].size))
+            del self._spare[:1]
         return np.empty(size, np.float32)
 
     def give(self, array: FloatArray) -> None:
         with self._lock:
             self._spare.append(array)
-            del self._spare[:-2]
+            del self._spare[:-_SPARES]
 
 
 class _Tiles(Activations):
@@ -114,7 +116,7 @@ def _places(columns: Columns, sought: Columns) -> Columns:
     return np.searchsorted(columns, sought).astype(np.int32)
 
 
-def _lanes(lane_of: Index, places: Index | None, lanes: int) -> Index:
+def _lanes(lane_of: Index, places: npt.NDArray[np.integer] | None, lanes: int) -> Index:
     """For each lane of the target the one it reads: `lane_of` at `places`, or in front; -1 elsewhere."""
     result = np.full(lanes, -1, np.int32)
     result[slice(lane_of.size) if places is None else places] = lane_of
@@ -158,7 +160,9 @@ class CompiledKernel(Kernel):
             chosen = np.flatnonzero(np.diff(starts)).astype(np.int32)
         weights = layer.blocks[0]
         z = _Tiles(self._buffers, layer.rows, chosen, _tile_for(weights.width))
-        source = (starts, by_sample.indices, by_sample.data, _lanes(chosen, None, z.lanes))
+        rows = by_sample.indices.astype(np.int32, copy=False)
+        values = by_sample.data.astype(np.float32, copy=False)
+        source = (starts, rows, values, _lanes(chosen, None, z.lanes))
         return self._multiply(_native.multiply_samples, layer, weights, source, z, add=False, last=True, packs=True)
 
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
@@ -229,7 +233,8 @@ class CompiledKernel(Kernel):
         return z
 
     def _marks(self, z: _Tiles) -> npt.NDArray[np.uint8]:
-        return np.asarray((z.rows() != 0).any(axis=0), np.uint8)
+        marks: npt.NDArray[np.bool_] = (z.rows() != 0).any(axis=0)
+        return marks.astype(np.uint8)
 
     def _share(self, weights: _Weights, z: _Tiles, scratch: int, work: Callable[[Any], None]) -> None:
         """Do `work` by as many threads as are worth it; C hands out the units."""
