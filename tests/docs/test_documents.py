@@ -58,14 +58,14 @@ def run_command(folder: Path, line: str, shown: str) -> None:
 
 
 def follow(document: str, folder: Path) -> None:
-    """Do what the document says, from its beginning to its end."""
+    """Do what the document says, from its beginning to its end; but blocks marked `sh` need a cloud."""
     for block in blocks(document):
         file = _FILE.match(block.text)
         if file:
             (folder / file[1]).write_text(block.text)
         elif block.language == "python":
             run_python(folder, block.text)
-        else:
+        elif block.language != "sh":
             for line, shown in commands(block):
                 run_command(folder, line, shown)
 
