@@ -1,0 +1,160 @@
+"""The GCP backend: Cloud Functions, Pub/Sub, Cloud Storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from backends.gcp.clients import Clients, Endpoints
+from backends.gcp.deployment import VARIABLE, Deployment, function_name
+from backends.gcp.errors import translated
+from backends.gcp.settings import GcpSettings
+from fsdcore.backend import Backend, Check, Provisioner
+from fsdcore.capabilities import ChannelCapabilities, ComputeCapabilities
+from fsdcore.channel import Address, Channel
+from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.compute import Compute, Invocation
+from fsdcore.errors import ConfigError, DeploymentMissingError, StoreError, WorkerFailedError
+from fsdcore.exchange import failure_of, write_failure
+from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
+from fsdcore.store import Store
+
+if TYPE_CHECKING:
+    from backends.gcp.compute import GcpCompute
+
+__all__ = ["GcpBackend"]
+
+_MEBI = 1 << 20
+
+
+class GcpBackend(Backend):
+    """Workers are instances of the function of a deployment, which is looked up when it is first needed."""
+
+    name = "gcp"
+    summary = "Google Cloud: Cloud Functions, Pub/Sub, Cloud Storage"
+    settings_type = GcpSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        given: GcpSettings = self.settings
+        endpoints = Endpoints(given.storage_endpoint, given.pubsub_endpoint, given.functions_endpoint)
+        self.clients = Clients(endpoints, given.project)
+        self._in_worker = False
+
+    @classmethod
+    def for_worker(cls, deployment: Deployment) -> Self:
+        """The backend inside a worker, which knows its deployment without asking."""
+        taken = {field: getattr(deployment, field) for field in GcpSettings.__dataclass_fields__}
+        backend = cls(GcpSettings(**taken))
+        backend._in_worker = True
+        backend.__dict__["deployment"] = deployment
+        return backend
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """What `fsd deploy gcp` made, as its function says.
+
+        `DeploymentMissingError` if there is none, `ConfigError` for a project or region that cannot be.
+        """
+        given: GcpSettings = self.settings
+        if not given.region:
+            raise ConfigError("no region: set FSD_GCP_REGION or region in the table [gcp] of the configuration")
+        name = function_name(given.name, self.clients.project, given.region)
+        remedy = f"run: fsd deploy gcp --name {given.name}"
+        from google.api_core.exceptions import NotFound
+
+        with translated(f"looking for deployment {given.name!r}"):
+            try:
+                function = self.clients.functions.get_function(name=name, timeout=30.0)
+            except NotFound as error:
+                place = f"in {given.region} of project {self.clients.project}"
+                raise DeploymentMissingError(f"there is no deployment {given.name!r} {place}; {remedy}") from error
+        if function.state.name != "ACTIVE":
+            raise DeploymentMissingError(f"deployment {given.name!r} is {function.state.name.lower()}; {remedy}")
+        return Deployment.from_json(function.service_config.environment_variables.get(VARIABLE, ""))
+
+    @cached_property
+    def store(self) -> Store:
+        from backends.gcp.store import GcsStore
+
+        bucket = self.deployment.bucket
+        with translated("opening the bucket"):
+            return GcsStore(self.clients.storage, bucket)
+
+    @cached_property
+    def compute(self) -> Compute:
+        return self._compute
+
+    @cached_property
+    def _compute(self) -> GcpCompute:
+        from backends.gcp.compute import GcpCompute
+        from backends.gcp.identity import IdentityTokens
+
+        deployment = self.deployment
+        tokens = IdentityTokens(deployment.url, deployment.service_account, deployment.emulated)
+        limits = ComputeCapabilities(
+            max_payload_bytes=10 * _MEBI,
+            max_seconds=float(deployment.timeout_seconds),
+            max_workers=deployment.workers,
+            memory_bytes=deployment.memory_mb * _MEBI,
+            reports_exit=True,
+        )
+        lost = self._tell_lost if self._in_worker else None
+        return GcpCompute(deployment.url, tokens, limits, self._claimed, lost)
+
+    def _claimed(self, invocation: Invocation) -> bool:
+        return self.store.exists(f"runs/{invocation.run}/claims/{invocation.rank}")
+
+    def _tell_lost(self, invocation: Invocation, error: str) -> None:
+        """Say for a worker that cannot that it has failed, unless the run has ended meanwhile."""
+        lost = WorkerFailedError(f"the worker ended without a word: {error}")
+        failure = failure_of(lost, invocation.rank, SYSTEM_CLOCK.wall())
+        try:
+            if self._claimed(invocation):
+                write_failure(self.store, invocation.run, failure)
+        except StoreError:
+            # Then the deadlines of those that wait for it tell.
+            return
+
+    def join(self, seconds: float) -> None:
+        """Wait up to `seconds` for the workers that were started from here."""
+        from fsdcore.clock import Deadline
+
+        if "_compute" in self.__dict__:
+            self._compute.join(Deadline.after(seconds))
+
+    def open_channel(self, kind: str, address: Address) -> Channel:
+        if self.check_channel(kind) == "object":
+            return ObjectChannel(self.store, address)
+        from backends.gcp.queue import PubsubChannel
+
+        with translated("connecting to Pub/Sub"):
+            return PubsubChannel(self.clients.publisher, self.clients.subscriber, self.deployment, address)
+
+    def channel_capabilities(self, kind: str) -> ChannelCapabilities:
+        if self.check_channel(kind) == "object":
+            return object_channel_capabilities(self.store.capabilities)
+        from backends.gcp.queue import queue_capabilities
+
+        return queue_capabilities(self.deployment.publishes_in_flight, self.deployment.lanes)
+
+    def provisioner(self) -> Provisioner:
+        from backends.gcp.deploy.provisioner import GcpProvisioner
+
+        return GcpProvisioner(self)
+
+    def credentials(self) -> str:
+        if self.settings.emulated:
+            return "none needed: local servers stand in for Google's"
+        credentials = self.clients.credentials
+        who = getattr(credentials, "service_account_email", "") or type(credentials).__name__
+        return f"{who}, project {self.clients.project}"
+
+    def checks(self, workers: int) -> Iterable[Check]:
+        from backends.gcp.deploy.checks import checks
+
+        return checks(self, workers)
+
+    def close(self) -> None:
+        self.clients.close()

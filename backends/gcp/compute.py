@@ -1,0 +1,181 @@
+"""Workers as instances of a Cloud Function (2nd generation).
+
+Such a function has no asynchronous call. A worker is started by an authenticated HTTP request whose body has been
+sent; the connection is then held, by a thread that only waits, until the worker ends:
+
+- A function has its processor only while a request to it is open, so the request must stay open as long as the worker
+  runs. Whether it does after its caller has gone is nowhere promised. Therefore a worker stays until those that it has
+  started have ended (`join`), which costs little: the end of a run is a barrier for all.
+- Delivery by Pub/Sub push or Eventarc would need no held connection, but the service widens its window of open
+  requests only as they are answered within about a second, and a worker answers when it ends: the workers of one run,
+  which wait for each other, would not all be started. Events are cut at 9 minutes besides.
+
+What the wait brings is of use: a worker that ends without a word is known at once, by the answer to its request.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import urllib.parse
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from backends.gcp.identity import IdentityTokens
+from fsdcore.capabilities import ComputeCapabilities
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.compute import Compute, Exit, Invocation
+from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
+
+__all__ = ["TOLD", "GcpCompute"]
+
+# The header of an answer that says: the worker failed, and has told so itself.
+TOLD = "X-Fsd-Told"
+_CONNECT_SECONDS = 30.0
+# What an answer may take beyond the life of the function.
+_MARGIN_SECONDS = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+_LONGEST_TEXT = 200
+_MEBI = 1 << 20
+
+
+class Answer(NamedTuple):
+    """What came back for a request; `status` 0 if the connection broke."""
+
+    status: int
+    text: str
+    told: bool
+
+
+class GcpCompute(Compute):
+    """Starts workers at `url`, which live `seconds` at most.
+
+    `lost` is told of each worker that ended without a word, and is asked nothing; `claimed` says whether a worker has
+    begun. Starting is repeated as long as the service has no instance to give.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        tokens: IdentityTokens,
+        capabilities: ComputeCapabilities,
+        claimed: Callable[[Invocation], bool],
+        lost: Callable[[Invocation, str], None] | None = None,
+    ) -> None:
+        self._url, self._tokens, self._capabilities = urllib.parse.urlsplit(url), tokens, capabilities
+        self._claimed, self._lost = claimed, lost
+        self._lock = threading.Lock()
+        self._watchers: list[threading.Thread] = []
+        self._exits: defaultdict[str, list[Exit]] = defaultdict(list)
+        self._refused: dict[str, FsdError] = {}
+
+    @property
+    def capabilities(self) -> ComputeCapabilities:
+        return self._capabilities
+
+    def invoke(self, invocation: Invocation) -> None:
+        connection = self._send(invocation)
+        name = f"fsd-start-{invocation.rank}"
+        watcher = threading.Thread(target=self._watch, args=(invocation, connection), name=name, daemon=True)
+        with self._lock:
+            self._watchers = [other for other in self._watchers if other.is_alive() or other.ident is None]
+            self._watchers.append(watcher)
+        watcher.start()
+
+    def _send(self, invocation: Invocation) -> http.client.HTTPConnection:
+        """Send the request, whole; the answer is left for later."""
+        headers = {"Authorization": f"Bearer {self._tokens.token()}", "Content-Type": "application/json"}
+        connection = self._connection()
+        try:
+            connection.request("POST", self._url.path or "/", invocation.to_json(), headers)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise ComputeError(
+                f"the function at {self._url.netloc} cannot be reached: {error}", run=invocation.run
+            ) from error
+        _wait_up_to(connection, (self._capabilities.max_seconds or 0.0) + _MARGIN_SECONDS)
+        return connection
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._url.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(self._url.netloc, timeout=_CONNECT_SECONDS, context=context)
+        return http.client.HTTPConnection(self._url.netloc, timeout=_CONNECT_SECONDS)
+
+    def _watch(self, invocation: Invocation, connection: http.client.HTTPConnection) -> None:
+        pause, end = _FIRST_PAUSE, invocation.started + invocation.run_seconds
+        answer = _answer(connection)
+        while self._is_worth_repeating(invocation, answer) and SYSTEM_CLOCK.wall() < end:
+            SYSTEM_CLOCK.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            try:
+                answer = _answer(self._send(invocation))
+            except ComputeError as error:
+                answer = Answer(0, str(error), told=False)
+        self._note(invocation, answer)
+
+    def _is_worth_repeating(self, invocation: Invocation, answer: Answer) -> bool:
+        """Whether the service had no instance, or lost the request before a worker began."""
+        if answer.status == http.HTTPStatus.TOO_MANY_REQUESTS:
+            return True
+        return answer.status in (0, http.HTTPStatus.SERVICE_UNAVAILABLE) and not self._has_begun(invocation)
+
+    def _has_begun(self, invocation: Invocation) -> bool:
+        try:
+            return self._claimed(invocation)
+        except FsdError:
+            return True
+
+    def _note(self, invocation: Invocation, answer: Answer) -> None:
+        error = None if answer.status in (0, http.HTTPStatus.OK) else f"HTTP {answer.status}: {answer.text}"
+        with self._lock:
+            refused = _refusal(answer, self._url.netloc)
+            if refused is not None:
+                self._refused[invocation.run] = refused.at(run=invocation.run, rank=invocation.rank)
+            self._exits[invocation.run].append(Exit(invocation.rank, error))
+        if error is not None and not answer.told and self._lost is not None:
+            self._lost(invocation, error)
+
+    def exits(self, run: str) -> Sequence[Exit]:
+        """Of those that were started from here. Raises what the service refused a start with."""
+        with self._lock:
+            if run in self._refused:
+                raise self._refused[run]
+            return tuple(self._exits.get(run, ()))
+
+    def join(self, deadline: Deadline) -> None:
+        """Wait for the workers that were started from here to end."""
+        for watcher in list(self._watchers):
+            watcher.join(deadline.remaining())
+
+
+def _wait_up_to(connection: http.client.HTTPConnection, seconds: float) -> None:
+    """Be patient from now on; and have the system keep a connection alive on which nothing is said."""
+    if connection.sock is not None:
+        connection.sock.settimeout(seconds)
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _answer(connection: http.client.HTTPConnection) -> Answer:
+    try:
+        response = connection.getresponse()
+        text = " ".join(response.read().decode(errors="replace").split())[:_LONGEST_TEXT]
+        return Answer(response.status, text, response.getheader(TOLD) is not None)
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(0, f"{type(error).__name__}: {error}", told=False)
+    finally:
+        connection.close()
+
+
+def _refusal(answer: Answer, host: str) -> FsdError | None:
+    """The error for an answer that came from the service, not from a worker."""
+    if answer.status == http.HTTPStatus.UNAUTHORIZED:
+        return CredentialsError(f"the function at {host} does not take the identity: {answer.text}")
+    if answer.status == http.HTTPStatus.FORBIDDEN:
+        return AccessDeniedError(f"no permission to call the function at {host}; it takes the role roles/run.invoker")
+    if answer.status == http.HTTPStatus.NOT_FOUND:
+        return DeploymentMissingError(f"there is no function at {host}; run: fsd deploy gcp")
+    return None

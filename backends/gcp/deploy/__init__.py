@@ -1,0 +1,1 @@
+"""What makes, looks at and removes a deployment."""

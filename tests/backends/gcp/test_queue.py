@@ -1,0 +1,106 @@
+"""The queue channel on Pub/Sub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from backends.gcp.clients import Clients, Endpoints
+from backends.gcp.deploy.messaging import make_queues
+from backends.gcp.deployment import Deployment
+from backends.gcp.emulator.pubsub import PubsubServer
+from backends.gcp.queue import PubsubChannel
+from backends.gcp.settings import GcpSettings
+from fsdcore.channel import Address, Channel, Outgoing, Slot
+from fsdcore.clock import Deadline
+from fsdcore.errors import DeploymentMissingError
+from fsdcore.testing import ChannelTests
+from fsdcore.testing.channels import Opener
+from fsdcore.wire import DATA, Body, build_frames, new_run_id
+
+
+@pytest.fixture
+def clients(pubsub: PubsubServer) -> Iterator[Clients]:
+    made = Clients(Endpoints(pubsub=pubsub.target), "local")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def deployment(clients: Clients) -> Deployment:
+    made = Deployment.of(GcpSettings(name="queues", region="r", lanes=2, ack_deadline=10), project="local", workers=3)
+    make_queues(clients, made)
+    return made
+
+
+@pytest.fixture
+def opener(clients: Clients, deployment: Deployment) -> Iterator[Opener]:
+    opened: list[Channel] = []
+
+    def open_channel(address: Address) -> Channel:
+        opened.append(PubsubChannel(clients.publisher, clients.subscriber, deployment, address))
+        return opened[-1]
+
+    yield open_channel
+    for channel in opened:
+        channel.close()
+
+
+class TestPubsubChannel(ChannelTests):
+    @pytest.fixture
+    def opener(self, opener: Opener) -> Opener:
+        return opener
+
+
+def _frame(run: str) -> bytes:
+    (frame,) = build_frames(run, Slot(DATA, 0, 1), 0, 1, Body(1, b"data"), 1 << 20)
+    return frame
+
+
+def test_each_verb_is_one_request(opener: Opener, pubsub: PubsubServer) -> None:
+    run = new_run_id()
+    source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
+    pubsub.log.clear()
+    source.send([Outgoing(1, _frame(run)), Outgoing(1, _frame(run))])
+    received = target.receive(Deadline.after(10.0))
+    target.acknowledge(received)
+    target.close()
+    counts = {verb: pubsub.log.count(verb) for verb in ("Publish", "Pull", "Acknowledge")}
+    assert counts == {"Publish": 1, "Pull": 1, "Acknowledge": 1}
+    assert len(received) == 2
+
+
+def test_a_pull_outlives_the_receive_that_began_it(opener: Opener, pubsub: PubsubServer) -> None:
+    run = new_run_id()
+    source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
+    for _ in range(3):
+        assert target.receive(Deadline.after(0.05)) == []
+    source.send([Outgoing(1, _frame(run))])
+    assert [item.data for item in target.receive(Deadline.after(5.0))] == [_frame(run)]
+    assert pubsub.log.count("Pull") == 1
+
+
+def test_what_is_released_comes_again_at_once(opener: Opener) -> None:
+    run = new_run_id()
+    source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
+    source.send([Outgoing(1, _frame(run))])
+    target.release(target.receive(Deadline.after(5.0)))
+    assert [item.data for item in target.receive(Deadline.after(5.0))] == [_frame(run)]
+
+
+def test_purge_forgets_what_waits(opener: Opener) -> None:
+    run = new_run_id()
+    source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
+    source.send([Outgoing(1, _frame(run))])
+    target.purge()
+    assert target.receive(Deadline.after(0.3)) == []
+
+
+def test_a_rank_beyond_the_deployment_has_no_topic(opener: Opener) -> None:
+    run = new_run_id()
+    source, lost = opener(Address(run, 0, 9)), opener(Address(run, 8, 9))
+    with pytest.raises(DeploymentMissingError, match="fsd deploy gcp"):
+        source.send([Outgoing(8, _frame(run))])
+    with pytest.raises(DeploymentMissingError, match="fsd deploy gcp"):
+        lost.receive(Deadline.after(5.0))

@@ -1,0 +1,89 @@
+"""The store on Cloud Storage."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from backends.gcp.emulator.storage import StorageServer
+from backends.gcp.store import GcsStore
+from fsdcore.channel import Address, Channel
+from fsdcore.errors import DeploymentMissingError, KeyMissingError, PreconditionError, StoreError
+from fsdcore.object_channel import ObjectChannel
+from fsdcore.testing import ChannelTests, StoreTests
+from fsdcore.testing.channels import Opener
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def client(cloud_storage: StorageServer) -> Iterator[storage.Client]:
+    options = {"api_endpoint": cloud_storage.url}
+    made = storage.Client(project="local", credentials=AnonymousCredentials(), client_options=options)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(client: storage.Client, cloud_storage: StorageServer) -> GcsStore:
+    bucket = f"store-{next(_NUMBERS)}"
+    client.create_bucket(bucket)
+    cloud_storage.log.clear()
+    return GcsStore(client, bucket)
+
+
+class TestGcsStore(StoreTests):
+    pass
+
+
+class TestObjectChannel(ChannelTests):
+    @pytest.fixture
+    def opener(self, store: GcsStore) -> Opener:
+        def open_channel(address: Address) -> Channel:
+            return ObjectChannel(store, address)
+
+        return open_channel
+
+
+def test_every_call_is_one_request(store: GcsStore, cloud_storage: StorageServer) -> None:
+    store.put("k", b"0123456789")
+    store.put("once", b"x", if_absent=True)
+    store.get("k")
+    store.get_range("k", 2, 3)
+    store.get_range("k", 10, 3)
+    store.list("")
+    log = cloud_storage.log
+    assert {verb: log.count(verb) for verb in ("put", "get", "list")} == {"put": 2, "get": 3, "list": 1}
+
+
+def test_a_missing_bucket_is_told_from_a_missing_object(client: storage.Client) -> None:
+    store = GcsStore(client, "never-made")
+    for call in (lambda: store.put("k", b""), lambda: store.list(""), lambda: store.put("k", b"", if_absent=True)):
+        with pytest.raises(DeploymentMissingError, match="never-made.*fsd deploy gcp") as caught:
+            call()
+        assert caught.value.exit_code == 2
+        assert isinstance(caught.value, StoreError)
+
+
+def test_missing_objects_are_not_retried(store: GcsStore, cloud_storage: StorageServer) -> None:
+    with pytest.raises(KeyMissingError):
+        store.get("k")
+    assert cloud_storage.log.count("get") == 1
+
+
+def test_large_objects_come_back(store: GcsStore) -> None:
+    data = bytes(range(256)) * 40_000
+    store.put("large", data)
+    assert store.get("large") == data
+    assert store.get_range("large", 10_000_000, 100) == data[10_000_000:10_000_100]
+
+
+def test_a_second_writer_is_refused_without_a_look_at_the_object(store: GcsStore, cloud_storage: StorageServer) -> None:
+    store.put("k", b"first", if_absent=True)
+    with pytest.raises(PreconditionError):
+        store.put("k", b"second", if_absent=True)
+    assert cloud_storage.log.count("get") == 0
