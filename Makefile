@@ -9,7 +9,7 @@ AWS_NEEDS := backends/aws/emulator/requirements.txt
 
 .PHONY: emulators demo test test-all lint bench clean
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing,aws,gcp]"
@@ -38,9 +38,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# All measurements; the tables are written to bench-results/ as JSON.
 bench: $(READY)
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.serial
 
 clean:
 	rm -rf $(VENV) $(AWS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,85 +1,43 @@
-"""``python -m benchmarks``: a run over 8 workers against the plain scipy loop in one process.
-
-The measurements alternate, and the best of three of each is given: other work on the machine can only slow one down.
-"""
+"""``python -m benchmarks``: all measurements, or those named; each prints its tables and writes them as JSON."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
+import argparse
+import importlib
+import importlib.util
+from pathlib import Path
 
-import scipy.sparse as sp
-
-import fsdcore as fsd
-from benchmarks.workload import Workload, workload
-from fsdcore.record import Record
-
-_WORKERS = 8
-_REPEATS = 3
-
-
-def plain_loop(network: fsd.Network, x: sp.csr_array) -> sp.csr_array:
-    """``Y @ W`` layer by layer, weights transposed beforehand."""
-    y = x
-    for layer, weights in zip(network.layers, _transposed(network), strict=True):
-        y = y @ weights
-        y.data += layer.bias[y.indices]
-        layer.activation.apply(y.data)
-        y.eliminate_zeros()
-    return y
-
-
-def _transposed(network: fsd.Network) -> list[sp.csr_array]:
-    if network.fingerprint not in _CACHE:
-        _CACHE[network.fingerprint] = [sp.csr_array(layer.weights.T) for layer in network.layers]
-    return _CACHE[network.fingerprint]
-
-
-_CACHE: dict[str, list[sp.csr_array]] = {}
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """How long `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def measure(job: Workload, partition: fsd.Partition) -> dict[str, list[float]]:
-    """Seconds of the plain loop and of runs on both channels, in turn."""
-    taken: dict[str, list[float]] = {"plain scipy": [], "queue": [], "object": []}
-    for _ in range(_REPEATS):
-        taken["plain scipy"].append(seconds(lambda: plain_loop(job.network, job.inputs)))
-        for channel in ("queue", "object"):
-            with fsd.connect("local", channel=channel, workers=_WORKERS) as session:
-                model = session.load(job.network, partition)
-                taken[channel].append(model.run(job.inputs).record.wall_seconds)
-    return taken
-
-
-def traffic(job: Workload, partition: fsd.Partition) -> Record:
-    """The record of a run over the queue."""
-    with fsd.connect("local", workers=_WORKERS) as session:
-        return session.load(job.network, partition).run(job.inputs).record
+_ALL = ("serial", "runs", "encoding", "inflight", "coldstart", "memory", "growth")
 
 
 def main() -> None:
-    job = workload()
-    plain_loop(job.network, job.inputs[:10])
-    print(f"{job.name}, {len(job.network)} layers, {job.inputs.shape[0]:,} inputs, {_WORKERS} workers")
-    start = time.perf_counter()
-    partition = fsd.make_partition(job.network, _WORKERS)
-    print(f"partition made in {time.perf_counter() - start:.1f} s")
-    print(fsd.quality(job.network, partition))
-    counters = traffic(job, partition).counters
-    print(
-        *(f"{name:17s} {counters[name]:,}" for name in ("rows_sent", "bytes_sent", "messages", "publishes")), sep="\n"
-    )
-    taken = measure(job, partition)
-    base = min(taken["plain scipy"])
-    for name, times in taken.items():
-        print(f"{name:17s} {min(times):.2f} s, {min(times) / base:.2f}x of plain scipy")
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(_ALL)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="smaller, to see that they work")
+    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="where the JSON goes")
+    parser.add_argument("--cold-start-worker", nargs=3, metavar=("ROOT", "WORKERS", "SAMPLES"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.cold_start_worker:
+        from benchmarks.coldstart import worker
+
+        root, workers, samples = given.cold_start_worker
+        worker(root, int(workers), int(samples))
+        return
+    unknown = set(given.names) - set(_ALL)
+    if unknown:
+        parser.error(f"there is no measurement {', '.join(sorted(unknown))}; there are: {', '.join(_ALL)}")
+    for name in given.names or _ALL:
+        _measure(name, given.quick, given.out)
+
+
+def _measure(name: str, quick: bool, out: Path) -> None:
+    from benchmarks.tables import save, show
+
+    tables = importlib.import_module(f"benchmarks.{name}").measure(quick)
+    for table in tables:
+        print(show(table), flush=True)
+    print(f"written to {save(name, tables, out)}\n", flush=True)
 
 
 if __name__ == "__main__":

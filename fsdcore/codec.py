@@ -1,15 +1,24 @@
 """Activation rows as bytes: what a data message holds.
 
-The receiver knows from its plan which rows come, in which order, and how many samples the batch has. A message holds
-the columns (samples) in which any row is not zero, a bitmap of the nonzeros among them, and the values:
+The receiver knows from its plan which rows come, in which order, and how many samples the batch has; the bytes say the
+rest. Equal rows travel once, and a value that a message holds many times is a byte in it:
 
-* 12 bytes: rows, columns, nonzeros, each a little-endian uint32
-* unless all samples are there: the columns, as differences, uint32, byte planes apart ("shuffled")
-* unless every value is nonzero: the bitmap, row by row, 8 to the byte
-* the nonzero values, row by row, float32, byte planes apart
+* a head: version, flags, then rows, distinct rows, columns, nonzeros of the distinct rows, and the length of the list
+  of columns, as uint16, or uint32 if one of them needs it; all numbers are little endian
+* the columns (samples) in which any row is not zero, as `fsdcore.columns` writes them; nothing if they are those of
+  the message before
+* compressed, if that is shorter:
+    * if rows repeat and are not all equal: for each row the number of its distinct row, uint8, uint16 or uint32 as
+      their count needs
+    * unless every value is nonzero: a bitmap, distinct row by distinct row, 8 to the byte
+    * the nonzero values, float32: up to 256 different ones as a palette (their count less one, the values) and, if it
+      has more than one, a byte for each; else all of them, either way with byte planes apart
 
-and the whole is compressed. Byte planes apart, neighbouring exponents and repeated values (a clipped network has
-many) shrink well; see the paper, section III-C, for the simpler scheme this replaces.
+"The message before" is the last one with any row in it, of the same batch, from the same source to the same target.
+Both ends go through the layers in order and read each message once, whatever comes twice or late, so both know it.
+
+What this saves, on real activations and on random values, is in ``docs/performance.md``; the paper's simpler scheme is
+in its section III-C.
 """
 
 from __future__ import annotations
@@ -21,13 +30,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
+from fsdcore.columns import SAME, Columns, Listed, decode_columns, encode_columns
+from fsdcore.compression import compress, decompress
 from fsdcore.errors import WireError
-from fsdcore.wire import Body, make_body, open_body
+from fsdcore.rowtable import Choice, RowTable
+from fsdcore.wire import EMPTY, ROWS, Body
 
-__all__ = ["Columns", "Encoded", "Rows", "decode_rows", "encode_rows"]
+__all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "decode_rows", "encode_rows", "open_rows"]
 
-Columns = npt.NDArray[np.int32]
-_COUNTS = struct.Struct("<III")
+Words = npt.NDArray[np.uint32]
+
+_VERSION = 1
+_LEVEL = 3
+_WORTH_COMPRESSING = 48
+_SMALL, _WIDE = struct.Struct("<BBHHHHH"), struct.Struct("<BBIIIII")
+_LARGEST_SMALL = 0xFFFF
+# Flags: two bits for the form of the columns, then one each.
+_COLUMN_FORM, _IS_WIDE, _COMPRESSED, _PALETTE = 0x03, 0x04, 0x08, 0x10
+_KNOWN_FLAGS = _COLUMN_FORM | _IS_WIDE | _COMPRESSED | _PALETTE
+_MOST_COLOURS = 256
+# A palette is tried if a look at so many values finds no more than half a palette of different ones.
+_PROBE = 256
 
 
 class Rows(NamedTuple):
@@ -38,88 +61,257 @@ class Rows(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A message's body, and what it holds: rows with any nonzero, and nonzeros."""
+    """A message's body, and what it holds: rows with any nonzero, nonzeros, and the columns (None if no row)."""
 
     body: Body
     rows: int
     nonzeros: int
+    listed: Listed | None
 
 
-def _shuffle(array: npt.NDArray[np.generic]) -> bytes:
-    return np.ascontiguousarray(array).view(np.uint8).reshape(-1, 4).T.tobytes()
+def _planes(words: Words) -> bytes:
+    return words.astype("<u4", copy=False).view(np.uint8).reshape(-1, 4).T.tobytes()
 
 
-def _unshuffle(data: memoryview, dtype: str) -> npt.NDArray[np.generic]:
-    planes = np.frombuffer(data, np.uint8).reshape(4, -1)
-    return np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
+def _palette(words: Words) -> tuple[Words, npt.NDArray[np.uint8]] | None:
+    """The different values and the number of each; None if they are more than a palette holds."""
+    colours = np.unique(words[:: max(1, words.size // _PROBE)])
+    while colours.size <= _MOST_COLOURS:
+        number = np.minimum(np.searchsorted(colours, words), colours.size - 1)
+        others = words[colours[number] != words]
+        if others.size == 0:
+            return colours, number.astype(np.uint8)
+        if colours.size > _PROBE // 2:
+            return None
+        colours = np.union1d(colours, others[: 4 * _PROBE])
+    return None
 
 
-def encode_rows(rows: Rows, samples: int, level: int = 1) -> Encoded:
-    """Encode `rows` of a batch of `samples`; nothing but a header's worth if all are zero."""
-    columns, values = rows
-    present = values != 0
-    nonzeros = int(np.count_nonzero(present))
-    if nonzeros == 0:
-        return Encoded(make_body(b""), 0, 0)
-    live_rows = int(np.count_nonzero(present.any(axis=1)))
-    if nonzeros < present.size:
-        live = present.any(axis=0)
-        if not live.all():
-            columns, values, present = columns[live], values[:, live], present[:, live]
-    parts = [_COUNTS.pack(values.shape[0], columns.size, nonzeros)]
-    if columns.size < samples:
-        parts.append(_shuffle(np.diff(columns, prepend=np.int32(0)).astype("<u4")))
-    if nonzeros < present.size:
-        parts.append(np.packbits(present).tobytes())
-        values = values[present]
-    parts.append(_shuffle(values.astype("<f4", copy=False)))
-    return Encoded(make_body(b"".join(parts), level), live_rows, nonzeros)
+def _write_values(values: FloatArray) -> tuple[int, bytes]:
+    """The flag and the bytes of the nonzero values."""
+    words = values.view(np.uint32)
+    same = bool((words == words[0]).all())
+    found = (words[:1], words[:0].astype(np.uint8)) if same else _palette(words)
+    # A palette of as many values as there are would only add to them.
+    if found is None or 2 * found[0].size > words.size > 1:
+        return 0, _planes(words)
+    colours, number = found
+    return _PALETTE, bytes([colours.size - 1]) + _planes(colours) + (number.tobytes() if colours.size > 1 else b"")
 
 
-def _largest(rows: int, samples: int) -> int:
-    return _COUNTS.size + 4 * samples + (rows * samples + 7) // 8 + 4 * rows * samples
+_MAP_BYTES = {"<u1": 1, "<u2": 2, "<u4": 4}
 
 
-def _read_columns(data: memoryview, samples: int) -> Columns:
-    columns = np.cumsum(_unshuffle(data, "<u4").astype(np.int64))
-    if columns.size and (columns[-1] >= samples or (np.diff(columns) <= 0).any()):
-        raise WireError("a message whose samples are out of order or out of range")
-    return columns.astype(np.int32)
+def _map_dtype(distinct: int) -> str:
+    return "<u1" if distinct <= 1 << 8 else "<u2" if distinct <= 1 << 16 else "<u4"
 
 
-def _read_values(data: memoryview, bitmap: memoryview, shape: tuple[int, int]) -> FloatArray:
-    flat = _unshuffle(data, "<f4").astype(np.float32, copy=False)
-    if not len(bitmap):
-        return flat.reshape(shape)
-    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8))
-    size = shape[0] * shape[1]
-    present = bits[:size].view(bool)
-    if np.count_nonzero(bits) != flat.size or bits[size:].any():
-        raise WireError("a message whose bitmap and values disagree")
-    values = np.zeros(size, np.float32)
-    values[present] = flat
-    return values.reshape(shape)
+class RowEncoder:
+    """Encodes rows of `x` for one target after another, in a batch of `samples`; what they share is done once.
+
+    `encode` may be called from several threads.
+    """
+
+    def __init__(self, x: Rows, samples: int) -> None:
+        self._samples = samples
+        table = RowTable.of(x.values)
+        live = table.live()
+        self._columns, self._table = x.columns[live], table.over(live)
+        self._all_columns = encode_columns(self._columns, samples)
+        self._done: dict[tuple[bytes, bytes], _Content] = {}
+
+    def encode(self, positions: npt.NDArray[np.integer] | None = None, before: Listed | None = None) -> Encoded:
+        """The rows at `positions`, or all; nothing but a header's worth if all are zero.
+
+        `before` are the columns of the message before, if the receiver is sure to know them.
+        """
+        choice = self._table.choose(positions)
+        live_rows, nonzeros = self._table.count(choice)
+        if nonzeros == 0:
+            return Encoded(Body(EMPTY, b""), 0, 0, None)
+        key = choice.key
+        if key not in self._done:
+            # Targets that get the same distinct rows get the same bytes but for the head.
+            self._done[key] = self._content(choice)
+        content = self._done[key]
+        return Encoded(_body(choice.rows, content, before), live_rows, nonzeros, content.listed)
+
+    def _content(self, choice: Choice) -> _Content:
+        values, present = self._table.pick(choice.distinct)
+        cells = int(np.count_nonzero(present))
+        form, listed = self._all_columns
+        if cells < values.size:
+            live = present.any(axis=0)
+            if not live.all():
+                values, present = values[:, live], present[:, live]
+                form, listed = encode_columns(self._columns[live], self._samples)
+        full = cells == values.size
+        flag, written = _write_values(np.ravel(values) if full else values[present])
+        numbers = choice.numbers
+        mapped = b"" if numbers is None else numbers.astype(_map_dtype(len(values))).tobytes()
+        plain = mapped + (b"" if full else np.packbits(present).tobytes()) + written
+        if len(plain) >= _WORTH_COMPRESSING:
+            packed = compress(plain, _LEVEL)
+            if len(packed) < len(plain):
+                flag, plain = flag | _COMPRESSED, packed
+        return _Content(flag, (*values.shape, cells), (form, listed), plain)
+
+
+class _Content(NamedTuple):
+    """A message but for its number of rows: flags, the other counts, the columns, and what follows them."""
+
+    flags: int
+    counts: tuple[int, ...]
+    listed: Listed
+    plain: bytes
+
+
+def _body(rows: int, content: _Content, before: Listed | None) -> Body:
+    form, listed = (SAME, b"") if content.listed == before else content.listed
+    counts, flags, head = (rows, *content.counts, len(listed)), content.flags | form, _SMALL
+    if max(counts) > _LARGEST_SMALL:
+        head, flags = _WIDE, flags | _IS_WIDE
+    return Body(ROWS, b"".join([head.pack(_VERSION, flags, *counts), listed, content.plain]))
+
+
+def encode_rows(rows: Rows, samples: int) -> Encoded:
+    """Encode all of `rows` of a batch of `samples`."""
+    return RowEncoder(rows, samples).encode()
+
+
+class _Head(NamedTuple):
+    """What the head of a message says, and how many bytes that makes of each part after the list of columns."""
+
+    flags: int
+    rows: int
+    distinct: int
+    width: int
+    nonzeros: int
+    map_bytes: int
+    bitmap_bytes: int
+
+    @property
+    def most_plain(self) -> int:
+        """The most bytes that map, bitmap and values can take."""
+        return self.map_bytes + self.bitmap_bytes + 4 * self.nonzeros + 1 + 4
+
+
+def _read_head(data: memoryview, rows: int, samples: int) -> tuple[_Head, int, int]:
+    """The head, and where the list of columns begins and ends."""
+    if len(data) < _SMALL.size or data[0] != _VERSION:
+        raise WireError("rows of an unknown version" if len(data) else "a message cut short")
+    layout = _WIDE if data[1] & _IS_WIDE else _SMALL
+    if len(data) < layout.size or data[1] & ~_KNOWN_FLAGS:
+        raise WireError("a message cut short, or with unknown flags")
+    _, flags, found, distinct, width, nonzeros, listed = layout.unpack_from(data)
+    if found != rows or width > samples or not 0 < distinct <= rows:
+        raise WireError(f"a message of {found} x {width} values where {rows} x {samples} fit at most")
+    cells = distinct * width
+    if not 0 < nonzeros <= cells or listed > len(data) - layout.size:
+        raise WireError("a message whose counts contradict each other")
+    map_bytes = rows * _MAP_BYTES[_map_dtype(distinct)] if 1 < distinct < rows else 0
+    bitmap_bytes = (cells + 7) // 8 if nonzeros < cells else 0
+    head = _Head(flags, rows, distinct, width, nonzeros, map_bytes, bitmap_bytes)
+    return head, layout.size, layout.size + listed
+
+
+class Message:
+    """A message that has been opened: its columns are known, its values are made where and when they are wanted."""
+
+    def __init__(self, columns: Columns, rows: int, plain: memoryview, head: _Head | None) -> None:
+        self.columns = columns
+        self._rows, self._plain, self._head = rows, plain, head
+
+    @property
+    def size(self) -> int:
+        """The bytes it holds."""
+        return len(self._plain)
+
+    def over(self, columns: Columns) -> FloatArray:
+        """The values as float32 `(rows, len(columns))`; `columns` includes all of the message's own."""
+        head = self._head
+        if head is None:
+            return np.zeros((self._rows, columns.size), np.float32)
+        numbers, table = self._numbers(head), self._table(head)
+        if columns.size == self.columns.size:
+            return table if numbers is None else table[numbers]
+        values = np.zeros((self._rows, columns.size), np.float32)
+        values[:, np.searchsorted(columns, self.columns)] = table if numbers is None else table[numbers]
+        return values
+
+    def _numbers(self, head: _Head) -> npt.NDArray[np.unsignedinteger] | None:
+        if not head.map_bytes:
+            return None if head.distinct == head.rows else np.zeros(head.rows, np.uint8)
+        numbers = np.frombuffer(self._plain[: head.map_bytes], _map_dtype(head.distinct))
+        if numbers.max() >= head.distinct:
+            raise WireError("a message that repeats rows it does not have")
+        return numbers
+
+    def _table(self, head: _Head) -> FloatArray:
+        """The distinct rows, `(distinct, width)`."""
+        values = self._values(head, self._plain[head.map_bytes + head.bitmap_bytes :])
+        if not head.bitmap_bytes:
+            return values.reshape(head.distinct, head.width)
+        bitmap = np.frombuffer(self._plain[head.map_bytes : head.map_bytes + head.bitmap_bytes], np.uint8)
+        bits, cells = np.unpackbits(bitmap), head.distinct * head.width
+        if np.count_nonzero(bits) != values.size or bits[cells:].any():
+            raise WireError("a message whose bitmap and values disagree")
+        table = np.zeros(cells, np.float32)
+        table[bits[:cells].view(bool)] = values
+        return table.reshape(head.distinct, head.width)
+
+    def _values(self, head: _Head, data: memoryview) -> FloatArray:
+        """The nonzero values, `(nonzeros,)`."""
+        if not head.flags & _PALETTE:
+            return _from_planes(data, head.nonzeros)
+        colours = data[0] + 1 if len(data) else 0
+        palette = _from_planes(data[1 : 1 + 4 * colours], colours)
+        if colours == 1 and len(data) == 5:
+            return np.full(head.nonzeros, palette[0])
+        number = np.frombuffer(data[1 + 4 * colours :], np.uint8)
+        if colours <= 1 or number.size != head.nonzeros or number.max() >= colours:
+            raise WireError("a message whose palette and values disagree")
+        return palette[number]
+
+
+def _from_planes(data: memoryview, count: int) -> FloatArray:
+    if len(data) != 4 * count:
+        raise WireError(f"a message with {len(data)} bytes for {count} values")
+    planes = np.frombuffer(data, np.uint8).reshape(4, count)
+    return np.ascontiguousarray(planes.T).reshape(-1).view("<f4").astype(np.float32, copy=False)
+
+
+def _columns(head: _Head, listed: memoryview, samples: int, before: Columns | None) -> Columns:
+    form = head.flags & _COLUMN_FORM
+    if form != SAME:
+        return decode_columns(form, listed, head.width, samples)
+    if before is None or before.size != head.width or listed:
+        raise WireError("a message whose samples are those of another, which does not fit")
+    return before
+
+
+def open_rows(body: Body, rows: int, samples: int, before: Columns | None = None) -> Message:
+    """Open a message of the `rows` expected of a batch of `samples`; `before` are the columns of the message before.
+
+    `WireError`, here or when the values are asked for, if it holds anything else; what is allocated is bounded by
+    `rows` and `samples`, whatever the bytes say.
+    """
+    if not body.data:
+        return Message(np.empty(0, np.int32), rows, memoryview(b""), None)
+    if body.encoding != ROWS:
+        raise WireError(f"a message in encoding {body.encoding} where rows were expected")
+    data = memoryview(body.data)
+    head, start, end = _read_head(data, rows, samples)
+    columns = _columns(head, data[start:end], samples, before)
+    plain = data[end:]
+    if head.flags & _COMPRESSED:
+        plain = memoryview(decompress(plain, head.most_plain))
+    if not head.map_bytes + head.bitmap_bytes < len(plain) <= head.most_plain:
+        raise WireError(f"a message of {len(plain)} bytes does not hold what it says")
+    return Message(columns, rows, plain, head)
 
 
 def decode_rows(body: Body, rows: int, samples: int) -> Rows:
-    """Decode the `rows` expected of a batch of `samples`.
-
-    `WireError` if the message holds anything else; what is allocated is bounded by `rows` and `samples`, whatever
-    the bytes say.
-    """
-    if not body.data:
-        return Rows(np.empty(0, np.int32), np.empty((rows, 0), np.float32))
-    plain = memoryview(open_body(body, _largest(rows, samples)))
-    if len(plain) < _COUNTS.size:
-        raise WireError("a message cut short")
-    found, width, nonzeros = _COUNTS.unpack_from(plain)
-    if found != rows or width > samples or nonzeros > found * width:
-        raise WireError(f"a message of {found} x {width} values where {rows} x {samples} fit at most")
-    listed = 4 * width if width < samples else 0
-    mapped = (rows * width + 7) // 8 if nonzeros < rows * width else 0
-    if len(plain) != _COUNTS.size + listed + mapped + 4 * nonzeros:
-        raise WireError(f"a message of {len(plain)} bytes does not hold what it says")
-    start = _COUNTS.size + listed
-    listed_columns = _read_columns(plain[_COUNTS.size : start], samples)
-    columns = listed_columns if listed else np.arange(samples, dtype=np.int32)
-    return Rows(columns, _read_values(plain[start + mapped :], plain[start : start + mapped], (rows, width)))
+    """Decode the `rows` expected of a batch of `samples`; `WireError` as `open_rows`."""
+    message = open_rows(body, rows, samples)
+    return Rows(message.columns, message.over(message.columns))

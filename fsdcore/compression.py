@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 from fsdcore.errors import WireError
 
@@ -14,10 +15,24 @@ else:
 __all__ = ["compress", "decompress"]
 
 
+class _Compressors(threading.local):
+    """This thread's compressors: making one costs more than a short message."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, bool], zstd.ZstdCompressor] = {}
+
+
+_COMPRESSORS = _Compressors()
+
+
 def compress(data: bytes, level: int = 1, checksum: bool = False) -> bytes:
     """`data` as one Zstandard frame, with a checksum of `data` if asked."""
-    parameters = zstd.CompressionParameter
-    return zstd.compress(data, options={parameters.compression_level: level, parameters.checksum_flag: int(checksum)})
+    made = _COMPRESSORS.made
+    if (level, checksum) not in made:
+        parameters = zstd.CompressionParameter
+        options: dict[int, int] = {parameters.compression_level: level, parameters.checksum_flag: int(checksum)}
+        made[level, checksum] = zstd.ZstdCompressor(options=options)
+    return made[level, checksum].compress(data, mode=zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def decompress(data: bytes | memoryview, limit: int) -> bytes:

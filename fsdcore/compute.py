@@ -18,7 +18,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """All that a worker is told when it starts; everything else it reads from the store.
 
     `channel` names the kind of channel; `plan` is the prefix of the plan's objects in the store;
-    `batches` is the number of samples in each batch, in order. `branching` is the fan-out of the launch tree.
+    `batches` is the number of samples in each batch, in order, `in_flight` how many of them are under way at once.
+    `kernel` and `threads` say what multiplies (see `make_kernel`).
+    `branching` is the fan-out of the launch tree.
     `deadline_seconds` is the longest one wait may take, `started` the wall-clock second the run began, from
     which `run_seconds` gives its end.
     """
@@ -34,6 +36,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     deadline_seconds: float
     run_seconds: float
     started: float
+    in_flight: int = 1
+    kernel: str = "auto"
+    threads: int = 0
 
     def for_rank(self, rank: int) -> Invocation:
         """The same run for another rank."""

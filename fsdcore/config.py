@@ -17,7 +17,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn, SupportsIndex
+from typing import Any, Literal, NamedTuple, NoReturn, SupportsIndex
 
 import msgspec
 
@@ -25,7 +25,10 @@ from fsdcore import registry
 from fsdcore.backend import Backend
 from fsdcore.errors import BackendNotFoundError, ConfigError, MissingExtraError
 
-__all__ = ["Config", "RunSettings", "load_config"]
+__all__ = ["AUTO", "Config", "RunSettings", "load_config"]
+
+# The channel of a run that is to choose the cheapest by its forecast.
+AUTO = "auto"
 
 _PREFIX = "FSD_"
 _FILE_VARIABLE = "FSD_CONFIG"
@@ -53,6 +56,8 @@ _RANGES = {
     "workers": _Range(1, 65_535),
     "seed": _Range(0, 2**31 - 1),
     "batch_size": _Range(0, 2**31 - 1),
+    "in_flight": _Range(1, 1_024),
+    "threads": _Range(0, 1_024),
     "branching": _Range(1, 65_535),
     "deadline_seconds": _Range(0, 7 * 86_400, above=True),
     "run_seconds": _Range(0, 7 * 86_400, above=True),
@@ -64,10 +69,13 @@ class RunSettings:
     """What every run has, whatever its backend.
 
     - `backend`: the name of a registered backend
-    - `channel`: the kind of channel, one of the backend's
+    - `channel`: the kind of channel, one of the backend's; ``auto`` for the one that is forecast to be cheapest
     - `workers`: how many take part; one is the serial variant
     - `method`, `seed`: how the network is partitioned
     - `batch_size`: samples per batch, 0 to let the run choose
+    - `in_flight`: how many batches are under way at once, fewer where memory would not do
+    - `kernel`: what multiplies: `compiled`, `scipy`, or `auto` for the compiled one where it is installed
+    - `threads`: how many threads a worker multiplies with, 0 for the cores it has to spare
     - `branching`: how many workers each worker starts
     - `deadline_seconds`: the longest wait for one message
     - `run_seconds`: the longest a run may take
@@ -81,6 +89,9 @@ class RunSettings:
     method: str = "hypergraph"
     seed: int = 0
     batch_size: int = 0
+    in_flight: int = 4
+    kernel: Literal["auto", "compiled", "scipy"] = "auto"
+    threads: int = 0
     branching: int = 4
     deadline_seconds: float = 60.0
     run_seconds: float = 900.0
@@ -290,7 +301,7 @@ def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
     values = {key: _sound(key, _RUN_TYPES[key], given) for key, given in run.items()}
     settings = RunSettings(**values)
     _check_method(run.get("method"), settings.method)
-    if settings.channel not in backend.channels:
+    if settings.channel not in (AUTO, *backend.channels):
         _refuse(
             run.get("channel"),
             f"backend {settings.backend!r} has no channel {settings.channel!r}"

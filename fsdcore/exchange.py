@@ -10,15 +10,15 @@ a worker reads those segments that hold rows it needs.
 from __future__ import annotations
 
 import itertools
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
-import scipy.sparse as sp
 
 from fsdcore.channel import Slot
 from fsdcore.codec import Rows, decode_rows
 from fsdcore.errors import FsdError, PreconditionError, WireError
+from fsdcore.kernels import SparseRows
 from fsdcore.plan import Index
 from fsdcore.record import WorkerRecord
 from fsdcore.segments import (
@@ -31,6 +31,9 @@ from fsdcore.segments import (
 )
 from fsdcore.store import Store
 from fsdcore.wire import DATA, Body, build_frames, parse_frame
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = [
     "Failure",
@@ -89,6 +92,8 @@ def _segment(rows: sp.csr_array) -> Arrays:
 
 def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> None:
     """Write the inputs of a batch, CSR `(samples, neurons)`."""
+    import scipy.sparse as sp
+
     rows = sp.csr_array(inputs.T.tocsr())
     rows.sort_indices()
     bounds = _bounds(rows)
@@ -121,8 +126,8 @@ def _about(reader: SegmentReader, batch: int, samples: int) -> Index:
 _ARRAYS = {"counts": "int32", "samples": "int32", "data": "float32"}
 
 
-def _rows(arrays: Arrays, neurons: int, samples: int) -> sp.csr_array:
-    """A segment of `neurons` rows, checked: scipy reads out of bounds where indices lie."""
+def _rows(arrays: Arrays, neurons: int, samples: int) -> SparseRows:
+    """A segment of `neurons` rows, checked: kernels read out of bounds where indices lie."""
     found = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
     if any(found.get(name) != (kind, 1) for name, kind in _ARRAYS.items()):
         raise WireError("a segment of inputs that lacks what it needs")
@@ -137,11 +142,32 @@ def _rows(arrays: Arrays, neurons: int, samples: int) -> sp.csr_array:
     )
     if not sound:
         raise WireError("a segment of inputs that contradicts itself")
-    values = np.array(np.broadcast_to(data, columns.shape))
-    return sp.csr_array((values, columns, indptr), shape=(neurons, samples))
+    return SparseRows(indptr, columns, np.broadcast_to(data, columns.shape))
 
 
-def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> sp.csr_array:
+def _pick(segment: SparseRows, rows: Index) -> SparseRows:
+    starts, lengths = segment.indptr[:-1][rows], np.diff(segment.indptr)[rows]
+    # Slices, which are copied at the speed of memory, as an index for each value would not be.
+    slices = [slice(start, start + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    return SparseRows(
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([np.empty(0, np.int32), *(segment.indices[each] for each in slices)]),
+        np.concatenate([np.empty(0, np.float32), *(segment.data[each] for each in slices)]),
+    )
+
+
+def _stacked(parts: list[SparseRows]) -> SparseRows:
+    if len(parts) == 1:
+        return parts[0]
+    counts = np.concatenate([np.empty(0, np.int64), *(np.diff(part.indptr) for part in parts)])
+    return SparseRows(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([np.empty(0, np.int32), *(part.indices for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.data for part in parts)]),
+    )
+
+
+def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> SparseRows:
     """The given input neurons of a batch, CSR `(len(rows), samples)`; `WireError` if the object is damaged."""
     reader = SegmentReader(store, f"runs/{run}/inputs/{batch}")
     bounds = _about(reader, batch, samples)
@@ -149,14 +175,12 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
         raise WireError(f"the inputs of batch {batch} have {bounds[-1]} neurons, the plan reads neuron {rows.max()}")
     home = np.searchsorted(bounds, rows, side="right") - 1
     needed = np.unique(home)
-    parts: list[sp.csr_array] = []
+    parts: list[SparseRows] = []
     for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
         size = int(bounds[number + 1] - bounds[number])
         segment_rows = _rows(unpack_arrays(segment), size, samples)
-        parts.append(sp.csr_array(segment_rows[rows[home == number] - bounds[number]]))
-    if not parts:
-        return sp.csr_array(np.empty((0, samples), np.float32))
-    return sp.csr_array(sp.vstack(parts, format="csr"))
+        parts.append(_pick(segment_rows, rows[home == number] - bounds[number]))
+    return _stacked(parts)
 
 
 def write_outputs(store: Store, run: str, batch: int, rank: int, body: Body) -> None:

@@ -9,138 +9,180 @@ where ``f(b) = 0`` for its rows; where it is not, all samples are carried.
 
 from __future__ import annotations
 
-import numpy as np
-import scipy.sparse as sp
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import NamedTuple, TypeVar
 
-from fsdcore.activations import FloatArray
 from fsdcore.channel import Slot
-from fsdcore.codec import Columns, Rows, decode_rows, encode_rows
+from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, open_rows
+from fsdcore.columns import Listed
 from fsdcore.errors import FsdError
-from fsdcore.kernels import multiply_add
-from fsdcore.messenger import Messenger
-from fsdcore.plan import LayerPart
+from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples
+from fsdcore.messenger import Awaited, Messenger
+from fsdcore.plan import Send
 from fsdcore.record import Recorder
 from fsdcore.wire import DATA, Body
 
-__all__ = ["BatchLoop"]
+__all__ = ["BatchLoop", "Tools"]
 
-# Below this share of live samples, the dead ones are cut out.
-_WORTH_CUTTING = 0.9
-# Samples of the input that are multiplied at a time: the product is sparse at first, and larger so.
-_FIRST_WIDTH = 512
+_T = TypeVar("_T")
 
-
-def _spread(rows: Rows, columns: Columns) -> FloatArray:
-    """The values of `rows` over `columns`, which include all of its own; zero elsewhere."""
-    if rows.columns.size == columns.size:
-        return rows.values
-    values = np.zeros((rows.values.shape[0], columns.size), np.float32)
-    values[:, np.searchsorted(columns, rows.columns)] = rows.values
-    return values
+# Messages that came before their turn are opened while the worker would only wait, up to so many bytes of values.
+_OPENED_BYTES = 8 * 1024 * 1024
+# From so many values on, the messages of a layer are encoded by several threads.
+_WORTH_THREADS = 1 << 20
 
 
-def _widen(z: Rows, columns: Columns) -> Rows:
-    """`z` over its own and the given columns."""
-    at = np.searchsorted(z.columns, columns)
-    inside = at < z.columns.size
-    if inside.all() and np.array_equal(z.columns[at], columns):
-        return z
-    union = np.union1d(z.columns, columns).astype(np.int32)
-    return Rows(union, _spread(z, union))
+class Tools(NamedTuple):
+    """What all batches of a worker share. `encoders` is a pool for large layers, None to encode in this thread."""
 
-
-def _cut_dead(z: Rows) -> Rows:
-    live = (z.values != 0).any(axis=0)
-    if np.count_nonzero(live) > _WORTH_CUTTING * live.size:
-        return z
-    return Rows(z.columns[live], np.ascontiguousarray(z.values[:, live]))
+    kernel: Kernel
+    recorder: Recorder
+    messenger: Messenger | None = None
+    encoders: Executor | None = None
 
 
 class BatchLoop:
     """One batch of `samples` on one rank.
 
     It holds the rank's rows of the last layer that was run: `first` runs layer 1, `later` each that follows, `encode`
-    gives them as bytes. At most two activations are held at a time, and what one message holds.
+    gives them as bytes. At most two activations are held at a time, and what a few messages hold.
     """
 
-    def __init__(self, messenger: Messenger | None, recorder: Recorder, batch: int, samples: int) -> None:
-        self._messenger, self._recorder = messenger, recorder
+    def __init__(self, tools: Tools, batch: int, samples: int) -> None:
+        self._kernel, self._recorder = tools.kernel, tools.recorder
+        self._messenger, self._encoders = tools.messenger, tools.encoders
         self._batch, self._samples = batch, samples
-        self._x = Rows(np.empty(0, np.int32), np.empty((0, 0), np.float32))
+        self._x: Activations | None = None
+        # The columns of the last message that had any row, to each target and from each source.
+        self._listed: dict[int, Listed] = {}
+        self._columns: dict[int, Columns] = {}
 
-    def first(self, part: LayerPart, inputs: sp.csr_array) -> None:
-        """Layer 1, over the input rows it reads, CSR `(len(input_rows), samples)`."""
+    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples) -> None:
+        """Layer 1, over the input rows it reads, `(len(input_rows), samples)`, or the same by sample."""
         with self._recorder.timed("multiply"):
-            by_sample = sp.csc_array(inputs)
-            columns = self._all()
-            if part.keeps_zero:
-                columns = np.flatnonzero(np.diff(by_sample.indptr)).astype(np.int32)
-                by_sample = sp.csc_array(by_sample[:, columns])
-            z = np.zeros((part.rows, columns.size), np.float32)
-            for start in range(0, columns.size, _FIRST_WIDTH):
-                stop = start + _FIRST_WIDTH
-                z[:, start:stop] = (part.local @ by_sample[:, start:stop]).toarray()
-            self._x = self._activate(part, Rows(columns, z))
+            self._x = self._kernel.first(layer, inputs, self._samples)
 
-    def later(self, number: int, part: LayerPart) -> None:
-        """Layer `number` of 2 and up."""
-        slot = Slot(DATA, self._batch, number)
+    def later(self, number: int, layer: PreparedLayer) -> Iterator[Awaited]:
+        """Layer `number` of 2 and up. Gives each message it must wait for, and goes on once that is there."""
+        slot, x = Slot(DATA, self._batch, number), self._held()
         if self._messenger is not None:
-            self._messenger.expect(slot, [source.rank for source in part.sources])
-            self._send(self._messenger, slot, part, self._x)
-        self._x = self._local(part, self._x)
-        for source in part.sources:
-            self._x = self._add(slot, source.rank, source.block, self._x)
+            self._messenger.expect(slot, list(layer.ranks))
+            if layer.sends:
+                self._send(self._messenger, slot, layer, x)
+        self._x = None
         with self._recorder.timed("multiply"):
-            self._x = self._activate(part, self._x)
+            z = self._kernel.local(layer, x, self._samples)
+        del x
+        if self._messenger is not None:
+            opened = _Opened(self._messenger, self._recorder, slot, layer, self._samples, self._columns)
+            for source in range(len(layer.ranks)):
+                yield from opened.until(source)
+                rows = opened.rows(source)
+                with self._recorder.timed("multiply"):
+                    z = self._kernel.add(layer, source, rows, z)
+        self._x = z
+
+    def outputs(self) -> Rows:
+        """This rank's rows."""
+        x = self._held()
+        return Rows(x.columns, x.rows(None))
 
     def encode(self) -> tuple[Body, int]:
         """This rank's rows as the body of a message, and how many there are."""
         with self._recorder.timed("encode"):
-            return encode_rows(self._x, self._samples).body, self._x.values.shape[0]
+            rows = self.outputs()
+            return RowEncoder(rows, self._samples).encode().body, rows.values.shape[0]
 
-    def _all(self) -> Columns:
-        return np.arange(self._samples, dtype=np.int32)
+    def _held(self) -> Activations:
+        if self._x is None:
+            raise AssertionError("layer 1 runs first, and each layer to its end")
+        return self._x
 
-    def _send(self, messenger: Messenger, slot: Slot, part: LayerPart, x: Rows) -> None:
-        parts: list[tuple[int, Body]] = []
+    def _send(self, messenger: Messenger, slot: Slot, layer: PreparedLayer, x: Activations) -> None:
+        # The largest first, as they travel longest.
+        sends = sorted(layer.sends, key=lambda send: -send.rows.size)
+        messenger.send(slot, self._messages(sends, x))
+
+    def _messages(self, sends: list[Send], x: Activations) -> Iterator[tuple[int, Body]]:
+        """Each message as soon as it is encoded; in the order of `sends`, on which the publishes depend."""
         with self._recorder.timed("encode"):
-            for send in part.sends:
-                encoded = encode_rows(Rows(x.columns, x.values[send.rows]), self._samples)
-                self._recorder.add("rows_sent", encoded.rows)
-                self._recorder.add("nonzeros_sent", encoded.nonzeros)
-                parts.append((send.rank, encoded.body))
-        if parts:
-            messenger.send(slot, parts)
+            encoder = RowEncoder(Rows(x.columns, x.rows(None)), self._samples)
+        encoded = self._encoded(encoder, sends, x.columns.size)
+        for send in sends:
+            with self._recorder.timed("encode"):
+                message = next(encoded)
+            if message.listed is not None:
+                self._listed[send.rank] = message.listed
+            self._recorder.add("rows_sent", message.rows)
+            self._recorder.add("nonzeros_sent", message.nonzeros)
+            yield send.rank, message.body
 
-    def _local(self, part: LayerPart, x: Rows) -> Rows:
-        with self._recorder.timed("multiply"):
-            columns = x.columns if part.keeps_zero else self._all()
-            z = np.zeros((part.rows, columns.size), np.float32)
-            multiply_add(part.local, _spread(x, columns), z)
-            return Rows(columns, z)
+    def _encoded(self, encoder: RowEncoder, sends: list[Send], width: int) -> Iterator[Encoded]:
+        positions, before = [send.rows for send in sends], [self._listed.get(send.rank) for send in sends]
+        if self._encoders is not None and width * sum(map(len, positions)) > _WORTH_THREADS:
+            return self._encoders.map(encoder.encode, positions, before)
+        return map(encoder.encode, positions, before)
 
-    def _add(self, slot: Slot, rank: int, block: sp.csr_array, z: Rows) -> Rows:
-        """`z` with the product of what `rank` sent added."""
-        if self._messenger is None:
-            raise AssertionError("a plan for one worker reads from no other")
-        body = self._messenger.receive(slot, rank)
+
+class _Opened:
+    """The messages of one layer: opened as they come, used in rank order.
+
+    `columns` has those of the last message of each source that had any row, of the layers before.
+    """
+
+    def __init__(
+        self,
+        messenger: Messenger,
+        recorder: Recorder,
+        slot: Slot,
+        layer: PreparedLayer,
+        samples: int,
+        columns: dict[int, Columns],
+    ) -> None:
+        self._messenger, self._recorder, self._slot = messenger, recorder, slot
+        self._ranks, self._widths, self._samples = layer.ranks, layer.widths, samples
+        self._columns = columns
+        self._messages: dict[int, Message] = {}
+
+    def until(self, source: int) -> Iterator[Awaited]:
+        """Give the wait for the source's message, unless it is there."""
+        if source in self._messages or self._open(source):
+            return
+        self._open_others(source + 1)
+        yield self._messenger.awaiting(self._slot, self._ranks[source])
+        if not self._open(source):
+            raise AssertionError("a wait that ended before its message came")
+
+    def rows(self, source: int) -> Rows:
+        """What the source sent, decoded."""
+        message = self._messages.pop(source)
+        with self._recorder.timed("decode"):
+            return self._named(source, lambda: Rows(message.columns, message.over(message.columns)))
+
+    def _open_others(self, first: int) -> None:
+        """Nothing else to do: open what came before its turn."""
+        for source in range(first, len(self._ranks)):
+            if sum(message.size for message in self._messages.values()) > _OPENED_BYTES:
+                return
+            if source not in self._messages:
+                self._open(source)
+
+    def _open(self, source: int) -> bool:
+        body = self._messenger.take_ready(self._slot, self._ranks[source])
+        if body is None:
+            return False
+        rank, width = self._ranks[source], self._widths[source]
+        with self._recorder.timed("decode"):
+            message = self._named(source, lambda: open_rows(body, width, self._samples, self._columns.get(rank)))
+        if message.columns.size:
+            self._columns[rank] = message.columns
+        self._messages[source] = message
+        return True
+
+    def _named(self, source: int, work: Callable[[], _T]) -> _T:
+        """What `work` gives; an error it raises names the peer."""
         try:
-            with self._recorder.timed("decode"):
-                rows = decode_rows(body, block.shape[1], self._samples)
+            return work()
         except FsdError as error:
-            raise error.at(peer=rank) from None
-        if rows.columns.size == 0:
-            return z
-        with self._recorder.timed("multiply"):
-            z = _widen(z, rows.columns)
-            multiply_add(block, _spread(rows, z.columns), z.values)
-        return z
-
-    def _activate(self, part: LayerPart, z: Rows) -> Rows:
-        """Bias and activation, in place. Softmax is left to the client, which has all neurons."""
-        if part.bias.any():
-            np.add(z.values, part.bias[:, None], out=z.values)
-        if part.activation.elementwise:
-            part.activation.apply(z.values)
-        return _cut_dead(z) if part.keeps_zero else z
+            raise error.at(peer=self._ranks[source]) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -131,19 +131,29 @@ class Mailbox:
 
     def ready(self, slot: Slot, source: int) -> bool:
         """Whether the message is there whole; raises like `check`."""
-        with self._changed:
-            self.check()
-            return (slot, source) in self._whole
+        # No lock: it is asked often, and a look into a dictionary sees it before or after a change.
+        self.check()
+        return (slot, source) in self._whole
+
+    def poll(self, slot: Slot, source: int) -> Body | None:
+        """The message if it is there whole, as `take`; None if not."""
+        return self.take(slot, source) if self.ready(slot, source) else None
 
     def missing(self, slot: Slot, sources: Iterable[int]) -> list[int]:
         """Those of `sources` whose message of `slot` is not there yet."""
         with self._changed:
             return [source for source in sources if (slot, source) not in self._whole]
 
-    def wait(self, slot: Slot, source: int, deadline: Deadline) -> bool:
-        """Wait until the message is there; False if the deadline passed first. Another thread must `add`."""
+    def any_ready(self, wanted: Collection[tuple[Slot, int]]) -> bool:
+        """Whether any of the (slot, source) is there whole; raises like `check`."""
         with self._changed:
-            while (slot, source) not in self._whole:
+            self.check()
+            return any(key in self._whole for key in wanted)
+
+    def wait_any(self, wanted: Collection[tuple[Slot, int]], deadline: Deadline) -> bool:
+        """Wait until one of the messages is there; False if the deadline passed first. Another thread must `add`."""
+        with self._changed:
+            while not any(key in self._whole for key in wanted):
                 self.check()
                 remaining = deadline.remaining()
                 if remaining == 0.0:

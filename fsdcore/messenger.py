@@ -13,11 +13,11 @@ from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, FsdError, RunError, WireError
 from fsdcore.mailbox import AbortNotice, Mailbox
-from fsdcore.packing import pack
-from fsdcore.record import Recorder
+from fsdcore.packing import Packer, pack
+from fsdcore.record import BLOCK_BYTES, Recorder
 from fsdcore.wire import ABORT, COLLECTIVE, Body, build_frames, make_body
 
-__all__ = ["Messenger", "Patience", "abort_frames"]
+__all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
 
 # One receive of a background thread lasts this long at most, so that it notices `close`.
 _BACKGROUND_SECONDS = 0.5
@@ -33,6 +33,14 @@ class Patience(NamedTuple):
     def deadline(self) -> Deadline:
         """For a wait that begins now."""
         return Deadline(min(self.clock.now() + self.seconds, self.end), self.clock)
+
+
+class Awaited(NamedTuple):
+    """A message that is waited for, and until when."""
+
+    slot: Slot
+    source: int
+    deadline: Deadline
 
 
 def abort_frames(run: str, source: int, workers: int, notice: AbortNotice, max_frame_bytes: int) -> list[Outgoing]:
@@ -69,30 +77,34 @@ class Messenger:
             self._receiver.start()
 
     def send(self, slot: Slot, parts: Iterable[tuple[int, Body]]) -> None:
-        """Send one message to each target; with several publishes in flight, returns before they are all taken."""
+        """Send one message to each target; with several publishes in flight, returns before they are all taken.
+
+        `parts` may make each message when it is asked for: a publish leaves as soon as it is full.
+        """
         limits, run, rank = self._channel.capabilities, self._address.run, self._address.rank
-        frames: list[Outgoing] = []
-        messages = 0
+        packer = Packer(limits)
         for target, body in parts:
-            messages += 1
             cut = build_frames(run, slot, rank, target, body, limits.max_frame_bytes)
-            frames += (Outgoing(target, data) for data in cut)
-        with self._recorder.timed("send"):
-            for publish in pack(frames, limits):
+            for publish in packer.add(Outgoing(target, data) for data in cut):
                 self._publish(publish)
-        if slot.kind != COLLECTIVE:
-            self._recorder.add("messages", messages)
+            if slot.kind != COLLECTIVE:
+                self._recorder.add("messages")
+        for publish in packer.rest():
+            self._publish(publish)
 
     def _publish(self, frames: Sequence[Outgoing]) -> None:
         self._recorder.add("publishes")
         self._recorder.add("frames", len(frames))
         self._recorder.add("bytes_sent", sum(len(frame.data) for frame in frames))
-        if self._pool is None:
-            self._channel.send(frames)
-            return
-        waiting = [future for future in self._in_flight if not future.done()]
-        self._settle([future for future in self._in_flight if future.done()])
-        self._in_flight = [*waiting, self._pool.submit(self._channel.send, frames)]
+        counted = sum(self._channel.capabilities.publish_size(len(frame.data)) for frame in frames)
+        self._recorder.add("blocks_sent", max(1, -(-counted // BLOCK_BYTES)))
+        with self._recorder.timed("send"):
+            if self._pool is None:
+                self._channel.send(frames)
+                return
+            waiting = [future for future in self._in_flight if not future.done()]
+            self._settle([future for future in self._in_flight if future.done()])
+            self._in_flight = [*waiting, self._pool.submit(self._channel.send, frames)]
 
     def _settle(self, futures: Iterable[Future[None]]) -> None:
         for future in futures:
@@ -114,19 +126,33 @@ class Messenger:
         `DeadlineError` if it does not come in time, `AbortedError` if a peer failed first.
         """
         if not self._mailbox.ready(slot, source):
-            with self._recorder.timed("wait"):
-                self._wait(slot, source)
+            self.wait_any([self.awaiting(slot, source)])
         return self._mailbox.take(slot, source)
 
-    def _wait(self, slot: Slot, source: int) -> None:
-        deadline = self._patience.deadline()
-        while not self._mailbox.ready(slot, source):
-            if self._receiver is not None:
-                self._mailbox.wait(slot, source, deadline)
-            elif not deadline.passed():
-                self._pump(deadline)
-            if deadline.passed() and not self._mailbox.ready(slot, source):
-                raise self._late(slot, source)
+    def take_ready(self, slot: Slot, source: int) -> Body | None:
+        """The message if it has come; None if not. Raises `AbortedError` if a peer has failed."""
+        return self._mailbox.poll(slot, source)
+
+    def awaiting(self, slot: Slot, source: int) -> Awaited:
+        """A wait for the message that begins now."""
+        return Awaited(slot, source, self._patience.deadline())
+
+    def arrived(self, awaited: Awaited) -> bool:
+        """Whether the message is there; raises like `receive`."""
+        return self._mailbox.ready(awaited.slot, awaited.source)
+
+    def wait_any(self, waits: Sequence[Awaited]) -> None:
+        """Return once one of the messages is there; `DeadlineError` for the first wait whose time is over."""
+        first = min(waits, key=lambda awaited: awaited.deadline.at)
+        wanted = [(awaited.slot, awaited.source) for awaited in waits]
+        with self._recorder.timed("wait"):
+            while not self._mailbox.any_ready(wanted):
+                if first.deadline.passed():
+                    raise self._late(first.slot, first.source)
+                if self._receiver is not None:
+                    self._mailbox.wait_any(wanted, first.deadline)
+                else:
+                    self._pump(first.deadline)
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds

@@ -138,15 +138,19 @@ class ObjectChannel(Channel):
         return self._fetch(self._key(Slot(ABORT, 0, 0), 0)) or []
 
     def _fetch_in_order(self) -> list[Received]:
-        """What is there of the slots waited for, up to the first that is not.
+        """What is there of the slots waited for: of each batch, up to the first that is not.
 
-        They are needed in the order in which they were named, and each look for one that is missing is a request.
+        A batch needs them in the order in which they were named, and each look for one that is missing is a request.
         """
         received: list[Received] = []
+        missing: set[tuple[int, int]] = set()
         for slot, source in list(self._waiting):
+            if slot[:2] in missing:
+                continue
             found = self._fetch(self._key(slot, source))
             if found is None:
-                break
+                missing.add(slot[:2])
+                continue
             del self._waiting[slot, source]
             received += found
         return received

@@ -12,16 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from fsdcore.activations import Activation, FloatArray
 from fsdcore.errors import PlanError, WireError
-from fsdcore.network import Layer, Network
-from fsdcore.partition.base import Owners, Partition
+from fsdcore.kernels.base import Block, visiting_order
 from fsdcore.segments import Arrays
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+    from fsdcore.network import Layer, Network
+    from fsdcore.partition.base import Owners, Partition
 
 __all__ = ["LayerPart", "RankPart", "Send", "Source", "from_arrays", "layer_arrays"]
 
@@ -30,10 +35,10 @@ Index = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Source:
-    """What comes from `rank`: the block of weights for the rows it sends, CSR `(own rows, rows it sends)`."""
+    """What comes from `rank`: the block of weights for the rows it sends, `(own rows, rows it sends)`."""
 
     rank: int
-    block: sp.csr_array
+    block: Block
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,9 @@ class Send:
 
 @dataclass(frozen=True)
 class LayerPart:
-    """One layer, for one rank. `local` is CSR `(own rows of x^k, own rows of x^(k-1))`; both tuples are by rank."""
+    """One layer, for one rank. `local` is `(own rows of x^k, own rows of x^(k-1))`; both tuples are by rank."""
 
-    local: sp.csr_array
+    local: Block
     sources: tuple[Source, ...]
     sends: tuple[Send, ...]
     bias: FloatArray
@@ -64,7 +69,7 @@ class LayerPart:
     def memory_bytes(self) -> int:
         """What the weights take, indices included."""
         blocks = [self.local, *(source.block for source in self.sources)]
-        return sum(b.data.nbytes + b.indices.nbytes + b.indptr.nbytes for b in blocks) + self.bias.nbytes
+        return sum(block.memory_bytes for block in blocks) + self.bias.nbytes
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,14 @@ class _Cut:
         bounds = np.concatenate([[0], np.cumsum(self.indptr[:, -1])])
         taken = [np.arange(bounds[n], bounds[n + 1]) for n in numbers]
         picked = np.concatenate([np.empty(0, np.int64), *taken])
+        orders = [visiting_order(self.indptr[n], self.indices[bounds[n] : bounds[n + 1]]) for n in numbers]
         return {
             f"{prefix}.ranks": self.groups[numbers],
             f"{prefix}.widths": np.array(widths, np.int32),
             f"{prefix}.indptr": self.indptr[numbers],
             f"{prefix}.indices": self.indices[picked],
             f"{prefix}.data": self.data[picked],
+            f"{prefix}.order": np.array(orders, np.int32).reshape(len(numbers), self.indptr.shape[1] - 1),
         }
 
 
@@ -138,7 +145,7 @@ def _rank_arrays(
     layer: Layer, rows: Index, rank: int, before: Owners, positions: Index
 ) -> tuple[Arrays, dict[int, Index]]:
     """One rank's arrays of a layer without its sends, and the neurons it needs from each other rank."""
-    cut = _cut(sp.csr_array(layer.weights[rows]), before)
+    cut = _cut(layer.weights[rows], before)
     own = [n for n, group in enumerate(cut.groups) if group == rank]
     others = [n for n, group in enumerate(cut.groups) if group != rank]
     arrays = cut.arrays("remote", others, [cut.columns[n].size for n in others])
@@ -150,6 +157,7 @@ def _rank_arrays(
     indptr = local["local.indptr"][0] if own else np.zeros(rows.size + 1, np.int32)
     width = np.count_nonzero(before == rank)
     arrays |= {"local.indptr": indptr, "local.indices": indices, "local.data": local["local.data"]}
+    arrays["local.order"] = visiting_order(indptr, indices)
     arrays |= {"local.width": np.array([width], np.int32), "bias": layer.bias[rows]}
     return arrays, {int(cut.groups[n]): cut.columns[n] for n in others}
 
@@ -169,8 +177,7 @@ def _first_layer(network: Network, partition: Partition) -> list[Arrays]:
     result = []
     for rank in range(partition.workers):
         rows = np.flatnonzero(owners == rank).astype(np.int32)
-        weights = sp.csr_array(layer.weights[rows])
-        cut = _cut(weights, np.zeros(network.inputs, np.int32))
+        cut = _cut(layer.weights[rows], np.zeros(network.inputs, np.int32))
         needed = cut.columns[0] if cut.columns else np.empty(0, np.int32)
         indptr = cut.indptr[0] if cut.columns else np.zeros(rows.size + 1, np.int32)
         arrays = cut.arrays("remote", [], [])
@@ -179,6 +186,7 @@ def _first_layer(network: Network, partition: Partition) -> list[Arrays]:
             "local.width": np.array([needed.size], np.int32),
             "bias": layer.bias[rows],
             "input_rows": needed,
+            "local.order": visiting_order(indptr, cut.indices),
         }
         result.append(arrays | _send_arrays({}))
     return result
@@ -205,18 +213,22 @@ def layer_arrays(network: Network, partition: Partition) -> Iterator[list[Arrays
         yield _later_layer(layer, partition.owners[number], partition.owners[number + 1], partition.workers)
 
 
-def _csr(data: FloatArray, indices: Index, indptr: Index, width: int) -> sp.csr_array:
-    """A CSR block, checked: scipy reads out of bounds where indices lie."""
+def _block(data: FloatArray, indices: Index, indptr: Index, width: int, order: Index) -> Block:
+    """A block, checked: kernels read out of bounds where indices lie."""
+    rows = indptr.size - 1
     sound = (
-        indptr.size >= 1
+        rows >= 0
         and indptr[0] == 0
         and indptr[-1] == indices.size == data.size
         and bool((np.diff(indptr) >= 0).all())
         and (indices.size == 0 or 0 <= indices.min() <= indices.max() < width)
+        and order.size == rows
+        and (rows == 0 or 0 <= order.min() <= order.max() < rows)
+        and bool((np.bincount(order, minlength=rows) == 1).all())
     )
     if not sound:
         raise WireError("a plan whose blocks are damaged")
-    return sp.csr_array((data, indices, indptr), shape=(indptr.size - 1, width))
+    return Block(indptr, indices, data, width, order)
 
 
 # The dtype and the dimensions of a part's arrays.
@@ -226,11 +238,13 @@ _ARRAYS = {
     "local.indptr": ("int32", 1),
     "local.indices": ("int32", 1),
     "local.data": ("float32", 1),
+    "local.order": ("int32", 1),
     "remote.ranks": ("int32", 1),
     "remote.widths": ("int32", 1),
     "remote.indptr": ("int32", 2),
     "remote.indices": ("int32", 1),
     "remote.data": ("float32", 1),
+    "remote.order": ("int32", 2),
     "send.ranks": ("int32", 1),
     "send.counts": ("int32", 1),
     "send.rows": ("int32", 1),
@@ -247,6 +261,7 @@ def _check_arrays(arrays: Arrays) -> None:
     sound = (
         arrays["local.indptr"].size == bounds
         and arrays["remote.indptr"].shape == (sources.size, bounds)
+        and arrays["remote.order"].shape == (sources.size, bounds - 1)
         and arrays["remote.widths"].size == sources.size
         and arrays["remote.indptr"][:, -1].sum() == arrays["remote.indices"].size
         and targets.size == counts.size
@@ -259,14 +274,14 @@ def _check_arrays(arrays: Arrays) -> None:
 
 def _sources(arrays: Arrays) -> Iterator[Source]:
     start = 0
-    ranks, widths, indptrs = (arrays[f"remote.{name}"] for name in ("ranks", "widths", "indptr"))
-    for rank, width, indptr in zip(ranks.tolist(), widths.tolist(), indptrs, strict=True):
+    ranks, widths, indptrs, orders = (arrays[f"remote.{name}"] for name in ("ranks", "widths", "indptr", "order"))
+    for rank, width, indptr, order in zip(ranks.tolist(), widths.tolist(), indptrs, orders, strict=True):
         stop = start + int(indptr[-1])
         data, indices = arrays["remote.data"][start:stop], arrays["remote.indices"][start:stop]
         # Every column is read, or its row would not be sent.
         if not 0 < width <= indices.size:
             raise WireError("a plan whose blocks are damaged")
-        yield Source(rank, _csr(data, indices, indptr, width))
+        yield Source(rank, _block(data, indices, indptr, width, order))
         start = stop
 
 
@@ -279,6 +294,11 @@ def _sends(arrays: Arrays, owned: int) -> Iterator[Send]:
         yield Send(rank, rows[bounds[number] : bounds[number + 1]])
 
 
+def _local(arrays: Arrays, width: int) -> Block:
+    data, indices, indptr, order = (arrays[f"local.{name}"] for name in ("data", "indices", "indptr", "order"))
+    return _block(data, indices, indptr, width, order)
+
+
 def from_arrays(arrays: Arrays, activation: Activation) -> LayerPart:
     """One layer's part from what `layer_arrays` gave; `WireError` if it is damaged."""
     try:
@@ -286,7 +306,7 @@ def from_arrays(arrays: Arrays, activation: Activation) -> LayerPart:
         width = int(arrays["local.width"][0])
         bias = arrays["bias"]
         return LayerPart(
-            local=_csr(arrays["local.data"], arrays["local.indices"], arrays["local.indptr"], width),
+            local=_local(arrays, width),
             sources=tuple(_sources(arrays)),
             sends=tuple(_sends(arrays, width)),
             bias=bias,

@@ -4,42 +4,74 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
-from fsdcore.plan import RankPart
-from fsdcore.plan_store import read_rank
+from fsdcore.kernels import Kernel, PreparedLayer
+from fsdcore.plan import LayerPart
+from fsdcore.plan_store import RankPlan, open_rank
 from fsdcore.store import Store
 
 __all__ = ["PlanCache"]
 
-_Key = tuple[str, int, int]
+_Key = tuple[str, int, int, str]
+
+
+class _Kept(NamedTuple):
+    plan: RankPlan[PreparedLayer]
+    size: int
 
 
 class PlanCache:
-    """Keeps the parts that were read last, up to `max_bytes` of weights. May be used from several threads.
+    """Keeps the parts that were used last, up to `max_bytes` of weights. May be used from several threads.
 
     A plan's id tells its content, so what is kept never goes out of date.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int = 0) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._parts: OrderedDict[_Key, RankPart] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
 
-    def read(self, store: Store, plan: str, rank: int, workers: int) -> RankPart:
-        """As `read_rank`, but only once for each part that is kept."""
-        key = (plan, rank, workers)
+    @contextmanager
+    def opened(
+        self, store: Store, plan: str, rank: int, workers: int, kernel: Kernel
+    ) -> Iterator[RankPlan[PreparedLayer]]:
+        """As `open_rank`, but from what is kept if it is; kept from then on if it was read to its end."""
+        key = (plan, rank, workers, kernel.name)
+        known = self._find(key)
+        if known is not None:
+            yield known.plan
+            return
+        sizes: list[int] = []
+
+        def prepare(part: LayerPart) -> PreparedLayer:
+            sizes.append(part.memory_bytes)
+            return kernel.prepare(part)
+
+        opened = open_rank(store, plan, rank, workers, prepare)
+        try:
+            yield opened
+        finally:
+            opened.close()
+        if len(sizes) == len(opened):
+            self._keep(key, _Kept(opened, sum(sizes)))
+
+    def _find(self, key: _Key) -> _Kept | None:
         with self._lock:
-            if key in self._parts:
-                self._parts.move_to_end(key)
-                return self._parts[key]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
             # Before the next is read, so that there is room for it as well.
             self._drop(self._max_bytes // 2)
-        part = read_rank(store, plan, rank, workers)
+            return None
+
+    def _keep(self, key: _Key, kept: _Kept) -> None:
         with self._lock:
-            self._parts[key] = part
+            self._kept[key] = kept
             self._drop(self._max_bytes)
-        return part
 
     def _drop(self, limit: int) -> None:
-        while sum(part.memory_bytes for part in self._parts.values()) > limit:
-            self._parts.popitem(last=False)
+        while sum(kept.size for kept in self._kept.values()) > limit:
+            self._kept.popitem(last=False)

@@ -7,7 +7,9 @@ seed apart, so a plan is made once. An object per rank has one segment per layer
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,13 +17,18 @@ import numpy as np
 from fsdcore.activations import Activation
 from fsdcore.errors import KeyMissingError, PlanError, WireError
 from fsdcore.events import SILENT, Observer
-from fsdcore.network import Network
-from fsdcore.partition.base import Owners, Partition
-from fsdcore.plan import LayerPart, RankPart, from_arrays, layer_arrays
-from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
+from fsdcore.plan import Index, LayerPart, RankPart, from_arrays, layer_arrays
+from fsdcore.readahead import ReadAhead
+from fsdcore.segments import Arrays, SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.store import Store
 
-__all__ = ["Manifest", "find_plan", "plan_id", "read_owners", "read_rank", "write_plan"]
+if TYPE_CHECKING:
+    from fsdcore.network import Network
+    from fsdcore.partition.base import Owners, Partition
+
+__all__ = ["Manifest", "RankPlan", "find_plan", "open_rank", "plan_id", "read_owners", "read_rank", "write_plan"]
+
+_Layer = TypeVar("_Layer")
 
 _VERSION = 1
 
@@ -118,6 +125,9 @@ def read_owners(store: Store, plan: str, boundaries: list[int] | None = None) ->
 
 def read_partition(store: Store, plan: str, manifest: Manifest) -> Partition:
     """The partition that a stored plan was made of."""
+    # Here, because it brings scipy, which a worker can do without.
+    from fsdcore.partition.base import Partition
+
     owners = tuple(read_owners(store, plan))
     return Partition(manifest.workers, owners, manifest.method, manifest.seed, manifest.fingerprint)
 
@@ -132,18 +142,61 @@ def _activations(about: dict[str, Any], layers: int) -> list[Activation]:
     return found
 
 
-def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
-    """One rank's part, which is all that is read; `PlanError` if the plan is for other workers."""
+class RankPlan(Generic[_Layer]):
+    """One rank's part of a plan, read ahead of its use: `layers[k]` waits for layer k + 1 if need be.
+
+    Close it when done.
+    """
+
+    def __init__(self, input_rows: Index, layers: ReadAhead[_Layer]) -> None:
+        self.input_rows, self.layers = input_rows, layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self.layers.close()
+
+
+def open_rank(
+    store: Store, plan: str, rank: int, workers: int, prepare: Callable[[LayerPart], _Layer]
+) -> RankPlan[_Layer]:
+    """Begin to read one rank's part; each layer is what `prepare` makes of it.
+
+    Returns when layer 1 is there. `PlanError` if the plan is for other workers.
+    """
     reader = SegmentReader(store, f"plans/{plan}/{rank}")
     if (reader.about.get("rank"), reader.about.get("workers")) != (rank, workers):
         raise PlanError(f"plan {plan} is not a plan for rank {rank} of {workers}")
-    layers: list[LayerPart] = []
-    input_rows = np.empty(0, np.int32)
+    if len(reader) == 0:
+        raise WireError(f"plan {plan} has no layers")
     activations = _activations(reader.about, len(reader))
-    for activation, segment in zip(activations, reader.read(range(len(reader))), strict=True):
-        arrays = unpack_arrays(segment)
-        input_rows = arrays.pop("input_rows", input_rows)
-        layers.append(from_arrays(arrays, activation))
-        if layers[-1].local.shape[1] != (layers[-2].rows if len(layers) > 1 else input_rows.size):
-            raise WireError(f"layer {len(layers)} of plan {plan} does not read what rank {rank} has")
-    return RankPart(rank, workers, input_rows, tuple(layers))
+    segments = reader.read(range(len(reader)))
+    arrays = unpack_arrays(next(segments))
+    input_rows = arrays.pop("input_rows", np.empty(0, np.int32))
+    first = _layer(plan, rank, 1, arrays, activations[0], input_rows.size)
+
+    def layers() -> Iterator[_Layer]:
+        yield prepare(first)
+        before = first.rows
+        for number, segment in enumerate(segments, start=2):
+            part = _layer(plan, rank, number, unpack_arrays(segment), activations[number - 1], before)
+            before = part.rows
+            yield prepare(part)
+
+    return RankPlan(input_rows, ReadAhead(layers(), len(reader)))
+
+
+def _layer(plan: str, rank: int, number: int, arrays: Arrays, activation: Activation, width: int) -> LayerPart:
+    part = from_arrays(arrays, activation)
+    if part.local.shape[1] != width:
+        raise WireError(f"layer {number} of plan {plan} does not read what rank {rank} has")
+    return part
+
+
+def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
+    """One rank's part as a whole, which is all that is read; `PlanError` if the plan is for other workers."""
+    with closing(open_rank(store, plan, rank, workers, lambda part: part)) as opened:
+        layers = tuple(opened.layers[number] for number in range(len(opened)))
+        return RankPart(rank, workers, opened.input_rows, layers)

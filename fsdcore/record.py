@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
-__all__ = ["ACTIVITIES", "COUNTERS", "Record", "Recorder", "WorkerRecord"]
+from fsdcore.errors import FormatError
+
+__all__ = [
+    "ACTIVITIES",
+    "BLOCK_BYTES",
+    "COUNTERS",
+    "RECORD_VERSION",
+    "Record",
+    "Recorder",
+    "WorkerRecord",
+    "read_record",
+]
+
+# Services count what one call carries in started blocks of this size; `blocks_sent` adds them up.
+BLOCK_BYTES = 64 * 1024
+RECORD_VERSION = 2
 
 COUNTERS = (
     "rows_sent",
@@ -19,6 +34,7 @@ COUNTERS = (
     "frames",
     "publishes",
     "bytes_sent",
+    "blocks_sent",
     "receives",
     "acknowledges",
     "puts",
@@ -27,6 +43,8 @@ COUNTERS = (
     "invocations",
 )
 ACTIVITIES = ("load", "multiply", "encode", "decode", "send", "wait")
+_COUNTER_ROWS = {name: row for row, name in enumerate(COUNTERS)}
+_ACTIVITY_ROWS = {name: row for row, name in enumerate(ACTIVITIES)}
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +68,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     layer; ``per_worker[r]`` is rank r's own.
     """
 
+    version: int = RECORD_VERSION
     run_id: str
     backend: str
     channel: str
@@ -66,6 +85,39 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """The record as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+
+
+class _Timed:
+    """A block whose time is recorded. A class, as a generator costs more than much of what is timed."""
+
+    __slots__ = ("_activity", "_layer", "_recorder", "_start")
+
+    def __init__(self, recorder: Recorder, activity: str) -> None:
+        self._recorder, self._activity = recorder, activity
+
+    def __enter__(self) -> None:
+        self._layer, self._start = self._recorder.layer, time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._recorder.spent(self._activity, self._layer, time.perf_counter() - self._start)
+
+
+class _Versioned(msgspec.Struct):
+    version: int = 1
+
+
+def read_record(file: str | os.PathLike[str]) -> Record:
+    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version."""
+    name = os.fspath(file)
+    try:
+        with open(name, "rb") as stream:
+            data = stream.read()
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != RECORD_VERSION:
+            raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
+        return msgspec.json.decode(data, type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise FormatError(f"not the record of a run: {error}", file=name) from error
 
 
 class Recorder:
@@ -86,17 +138,16 @@ class Recorder:
     def add(self, counter: str, count: int = 1) -> None:
         """Add to one of `COUNTERS`, at the present layer."""
         with self._lock:
-            self._counts[COUNTERS.index(counter), self.layer] += count
+            self._counts[_COUNTER_ROWS[counter], self.layer] += count
 
-    @contextmanager
-    def timed(self, activity: str) -> Iterator[None]:
-        """Add the time of the block to one of `ACTIVITIES`, at the present layer."""
-        row, layer, start = ACTIVITIES.index(activity), self.layer, time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._seconds[row, layer] += time.perf_counter() - start
+    def timed(self, activity: str) -> _Timed:
+        """Add the time of the block to one of `ACTIVITIES`, at the layer where it begins."""
+        return _Timed(self, activity)
+
+    def spent(self, activity: str, layer: int, seconds: float) -> None:
+        """Add to one of `ACTIVITIES`, at `layer`."""
+        with self._lock:
+            self._seconds[_ACTIVITY_ROWS[activity], layer] += seconds
 
     def finish(self, peak_memory_bytes: int) -> WorkerRecord:
         """What has been counted so far."""

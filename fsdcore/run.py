@@ -35,7 +35,7 @@ _SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
 _REQUESTS_PER_LIST = 50
 _SHARE_PER_LIST = 0.05
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 10.0
 # What a lease outlasts its run by: workers end by themselves when the run's time is over.
 _LEASE_MARGIN_SECONDS = 30.0
 
@@ -52,12 +52,16 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch."""
+    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch.
+
+    `in_flight` batches are under way at once.
+    """
 
     plan: str
     owners: Owners
     batches: Sequence[sp.csr_array]
     settings: RunSettings
+    in_flight: int = 1
 
 
 def execute(backend: Backend, request: Request) -> Done:
@@ -132,6 +136,9 @@ class _Run:
             deadline_seconds=settings.deadline_seconds,
             run_seconds=deadline.remaining(),
             started=SYSTEM_CLOCK.wall(),
+            in_flight=self._request.in_flight,
+            kernel=settings.kernel,
+            threads=settings.threads,
         )
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:

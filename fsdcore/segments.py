@@ -128,11 +128,17 @@ class SegmentReader:
                 part = data[self._offsets[number] - start : self._offsets[number + 1] - start]
                 yield decompress(part, self.index.plain[number])
 
+    def _together(self, first: int, number: int) -> bool:
+        """Whether one request should bring both: not what is too far apart, nor what is there with what is not."""
+        start, stop = self._offsets[first], self._offsets[number + 1]
+        there = len(self._front)
+        return bool(stop - start <= _READ and (stop <= there or self._offsets[first + 1] > there))
+
     def _groups(self, numbers: list[int]) -> Iterator[list[int]]:
         group: list[int] = []
         for number in numbers:
             adjacent = bool(group) and number == group[-1] + 1
-            if group and not (adjacent and self._offsets[number + 1] - self._offsets[group[0]] <= _READ):
+            if group and not (adjacent and self._together(group[0], number)):
                 yield group
                 group = []
             group.append(number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
-from fsdcore.config import Config, RunSettings, load_config
+from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
 from fsdcore.events import SILENT, Observer
 from fsdcore.network import Network, as_inputs
@@ -40,10 +40,10 @@ from fsdcore.record import Record, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 
-__all__ = ["Model", "Result", "Session", "connect", "connect_config"]
+__all__ = ["Model", "Result", "Session", "connect", "connect_config", "default_batch_size"]
 
-# What one worker's activations of one batch may take when the batch size is left to the run.
-_BATCH_BYTES = 64 * 1024 * 1024
+# What one worker's activations of all batches under way may take.
+_ACTIVATION_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,28 +86,46 @@ class Model:
     def run(self, x: Any, batch_size: int | None = None) -> Result:
         """The network's outputs for `x`, `(samples, inputs)`, sparse or dense.
 
-        The samples are run in batches of `batch_size`; by default of as many as keep a worker's activations below
-        64 MiB. `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
+        The samples are run in batches of `batch_size`, several under way at once (`in_flight`, as far as a worker's
+        activations stay below 64 MiB); by default in one batch if that does, else in batches that allow for as many.
+        `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
         inputs = as_inputs(x, self.network.inputs)
-        size = self._batch_size(batch_size)
+        size = self._batch_size(batch_size, inputs.shape[0])
         starts = range(0, max(1, inputs.shape[0]), size)
         batches = [inputs[start : start + size] for start in starts]
-        settings = self._session.settings
-        done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings))
+        settings = self._settled(inputs)
+        in_flight = self._in_flight(size, len(batches))
+        done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings, in_flight))
         outputs = done.outputs if sp.issparse(x) else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
             outputs = _finish_softmax(done.outputs, sp.issparse(x))
-        return Result(outputs, self._record(done, int(inputs.shape[0]), len(batches)))
+        return Result(outputs, self._record(done, settings, int(inputs.shape[0]), len(batches)))
 
-    def _batch_size(self, given: int | None) -> int:
+    def _settled(self, inputs: sp.csr_array) -> RunSettings:
+        """The settings with a channel: where it is left open, the one that is forecast to be cheapest."""
+        settings, backend = self._session.settings, self._session.backend
+        if settings.channel != AUTO:
+            return settings
+        if settings.workers == 1:
+            return replace(settings, channel=backend.channels[0])
+        # Here, because a run whose channel is given does without it.
+        from fsdcore.forecast.prepare import cheapest_channel
+
+        return replace(settings, channel=cheapest_channel(backend, self.network, self.partition, inputs, settings))
+
+    def _batch_size(self, given: int | None, samples: int) -> int:
         size = self._session.settings.batch_size if given is None else given
         if size < 0 or (given is not None and given < 1):
             raise InputError(f"batch_size must be at least 1, not {size}")
-        return size or max(1, _BATCH_BYTES // (4 * max(1, self._manifest.largest_rows)))
+        return size or default_batch_size(self._manifest.largest_rows, samples, self._session.settings.in_flight)
 
-    def _record(self, done: Done, samples: int, batches: int) -> Record:
-        settings, layers = self._session.settings, len(self.network)
+    def _in_flight(self, size: int, batches: int) -> int:
+        most = _most_samples(self._manifest.largest_rows) // size
+        return max(1, min(self._session.settings.in_flight, batches, most))
+
+    def _record(self, done: Done, settings: RunSettings, samples: int, batches: int) -> Record:
+        layers = len(self.network)
         counters = total_counters(done.workers)
         for name, count in done.client.items():
             counters[name] += count
@@ -127,6 +145,17 @@ class Model:
         )
 
 
+def _most_samples(largest_rows: int) -> int:
+    """Samples that may be under way at once."""
+    return max(1, _ACTIVATION_BYTES // (4 * max(1, largest_rows)))
+
+
+def default_batch_size(largest_rows: int, samples: int, in_flight: int = RunSettings.in_flight) -> int:
+    """The samples of a batch where the choice is left to the run, for workers of up to `largest_rows` neurons."""
+    most = _most_samples(largest_rows)
+    return max(1, samples) if samples <= most else max(1, most // in_flight)
+
+
 def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:
     """The reduction over neurons that no worker can do alone."""
     dense = SOFTMAX.of(logits.toarray().T).T
@@ -140,7 +169,8 @@ class Session:
         self.backend, self.settings = backend, settings
         self._observer = observer
         backend.observer = observer
-        backend.check_channel(settings.channel)
+        if settings.channel != AUTO:
+            backend.check_channel(settings.channel)
         check_workers(settings.workers, backend.compute.capabilities.max_workers)
 
     def load(self, network: Network, partition: Partition | None = None) -> Model:
@@ -189,8 +219,9 @@ def connect(
 ) -> Session:
     """Connect to a backend.
 
-    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `branching`, `deadline_seconds`
-    and `run_seconds` (see `RunSettings`), win over the environment (``FSD_*``), which wins over the file `config`.
+    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
+    `threads`, `branching`, `deadline_seconds` and `run_seconds` (see `RunSettings`), win over the environment
+    (``FSD_*``), which wins over the file `config`.
     `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
     """
     given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}

@@ -9,7 +9,7 @@ offset bytes field (little endian)
 0      2     magic ``FS``
 2      1     version, 1
 3      1     kind: 1 data, 2 abort, 3 collective
-4      1     encoding of the body: 0 empty, 1 plain, 2 Zstandard
+4      1     encoding of the body: 0 empty, 1 plain, 2 Zstandard, 3 rows
 5      1     reserved, 0
 6      8     run
 14     4     batch
@@ -22,7 +22,7 @@ offset bytes field (little endian)
 38     4     CRC-32 of the frame with this field as 0
 ====== ===== =========================================================
 
-An empty message is a header alone.
+An empty message is a header alone; rows are as `fsdcore.codec` says.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 DATA, ABORT, COLLECTIVE = 1, 2, 3
 _KINDS = frozenset({DATA, ABORT, COLLECTIVE})
 CLIENT = 0xFFFFFFFF
-EMPTY, PLAIN, ZSTD = 0, 1, 2
+EMPTY, PLAIN, ZSTD, ROWS = 0, 1, 2, 3
 
 _MAGIC = b"FS"
 _VERSION = 1
@@ -111,6 +111,8 @@ def open_body(body: Body, limit: int) -> bytes:
     """What `make_body` was given; `WireError` if it is damaged or would be more than `limit` bytes."""
     if body.encoding == ZSTD:
         return decompress(body.data, limit)
+    if body.encoding == ROWS:
+        raise WireError("a message of rows where other data were expected")
     if len(body.data) > limit:
         raise WireError(f"a message of {len(body.data)} bytes where at most {limit} are allowed")
     return bytes(body.data)
@@ -151,7 +153,7 @@ def parse_frame(data: bytes | memoryview) -> Frame:
         raise WireError(f"a frame says {length} bytes and carries {len(view) - HEADER_BYTES}")
     if zlib.crc32(view[HEADER_BYTES:], zlib.crc32(bytes(view[:_CRC_AT]) + b"\0\0\0\0")) != crc:
         raise WireError("a frame with a wrong checksum")
-    if kind not in _KINDS or encoding > ZSTD or reserved or piece >= pieces:
+    if kind not in _KINDS or encoding > ROWS or reserved or piece >= pieces:
         raise WireError(f"a frame with impossible fields: kind {kind}, encoding {encoding}, piece {piece}/{pieces}")
     if encoding == EMPTY and (length or pieces != 1):
         raise WireError("an empty message that carries bytes")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,16 +22,20 @@ from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
 from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
 from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
+from fsdcore.inflight import Steps, run_in_flight
+from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
 from fsdcore.launch import start_children
-from fsdcore.loop import BatchLoop
+from fsdcore.loop import BatchLoop, Tools
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Messenger, Patience
-from fsdcore.plan import RankPart
 from fsdcore.plan_cache import PlanCache
-from fsdcore.plan_store import read_rank
+from fsdcore.plan_store import RankPlan
 from fsdcore.record import Recorder, WorkerRecord
 
 __all__ = ["peak_memory_bytes", "run_worker"]
+
+# Threads that encode the messages of a large layer.
+_ENCODERS = min(4, os.cpu_count() or 1)
 
 
 def run_worker(
@@ -59,11 +67,13 @@ def peak_memory_bytes() -> int:
 class _Worker:
     def __init__(self, backend: Backend, invocation: Invocation, end: float | None, plans: PlanCache | None) -> None:
         self._backend, self._invocation = backend, invocation
-        self._end, self._plans = end, plans
+        self._end = end
+        self._plans = plans if plans is not None else PlanCache()
         self._recorder = Recorder(invocation.rank)
         self.store = CountingStore(backend.store, self._recorder.add)
         self._messenger: Messenger | None = None
         self._batch: int | None = None
+        self._done = 0
 
     def run(self) -> None:
         try:
@@ -76,23 +86,26 @@ class _Worker:
                 self._messenger.close()
 
     def _work(self) -> None:
-        invocation = self._invocation
-        start_children(self._backend.compute, invocation, self._recorder.add)
-        with self._recorder.timed("load"):
-            part = self._read_plan()
-        self._recorder.set_layers(len(part.layers))
-        if invocation.workers > 1:
-            self._messenger = self._connect(len(part.layers))
-        for batch, samples in enumerate(invocation.batches):
-            self._batch = batch
-            self._run_batch(part, batch, samples)
-        self._batch, self._recorder.layer = None, 0
+        invocation, recorder = self._invocation, self._recorder
+        start_children(self._backend.compute, invocation, recorder.add)
+        kernel = make_kernel(invocation.kernel, invocation.threads)
+        with ExitStack() as stack:
+            with recorder.timed("load"):
+                opened = self._plans.opened(self.store, invocation.plan, invocation.rank, invocation.workers, kernel)
+                plan = stack.enter_context(opened)
+            recorder.set_layers(len(plan))
+            if invocation.workers > 1:
+                self._messenger = self._connect(len(plan))
+            self._run_batches(plan, kernel)
+        self._batch, recorder.layer = None, 0
         self._finish()
 
-    def _read_plan(self) -> RankPart:
+    def _run_batches(self, plan: RankPlan[PreparedLayer], kernel: Kernel) -> None:
         invocation = self._invocation
-        read = self._plans.read if self._plans is not None else read_rank
-        return read(self.store, invocation.plan, invocation.rank, invocation.workers)
+        with ThreadPoolExecutor(_ENCODERS, "fsd-encode") as encoders:
+            tools = Tools(kernel, self._recorder, self._messenger, encoders if _ENCODERS > 1 else None)
+            batches = [partial(self._steps, plan, tools, *batch) for batch in enumerate(invocation.batches)]
+            run_in_flight(batches, invocation.in_flight, self._messenger)
 
     def _connect(self, layers: int) -> Messenger:
         invocation = self._invocation
@@ -109,22 +122,31 @@ class _Worker:
         invocation = self._invocation
         return Address(invocation.run, invocation.rank, invocation.workers, invocation.lane)
 
-    def _run_batch(self, part: RankPart, batch: int, samples: int) -> None:
-        invocation, recorder = self._invocation, self._recorder
-        loop = BatchLoop(self._messenger, recorder, batch, samples)
-        recorder.layer = 1
-        with recorder.timed("load"):
-            inputs = read_inputs(self.store, invocation.run, batch, part.input_rows, samples)
-        loop.first(part.layers[0], inputs)
+    def _steps(self, plan: RankPlan[PreparedLayer], tools: Tools, batch: int, samples: int) -> Steps:
+        """One batch, from its inputs to its outputs; gives what it must wait for on the way."""
+        loop = BatchLoop(tools, batch, samples)
+        self._at(batch, 1)
+        with self._recorder.timed("load"):
+            inputs = read_inputs(self.store, self._invocation.run, batch, plan.input_rows, samples)
+            layer = plan.layers[0]
+        loop.first(layer, inputs)
         del inputs
-        for number, layer in enumerate(part.layers[1:], start=2):
-            recorder.layer = number
-            self._step(batch, number - 1, len(part.layers))
-            loop.later(number, layer)
+        for number in range(2, len(plan) + 1):
+            self._at(batch, number)
+            self._step(len(plan))
+            with self._recorder.timed("load"):
+                layer = plan.layers[number - 1]
+            for awaited in loop.later(number, layer):
+                yield awaited
+                self._at(batch, number)
         self._store_outputs(loop, batch)
-        self._step(batch, len(part.layers), len(part.layers))
+        self._step(len(plan))
 
-    def _step(self, batch: int, done: int, layers: int) -> None:
+    def _at(self, batch: int, layer: int) -> None:
+        """What is done from here on is for this batch and layer."""
+        self._batch, self._recorder.layer = batch, layer
+
+    def _step(self, layers: int) -> None:
         """Between layers: stop if a peer has failed or time is up, and tell of progress."""
         if self._end is not None and SYSTEM_CLOCK.now() >= self._end:
             raise DeadlineError(
@@ -133,8 +155,9 @@ class _Worker:
         if self._messenger is not None:
             self._messenger.check()
         if self._invocation.rank == 0:
+            self._done += 1
             total = layers * len(self._invocation.batches)
-            self._backend.observer.progress("layers", batch * layers + done, total)
+            self._backend.observer.progress("layers", self._done, total)
 
     def _store_outputs(self, loop: BatchLoop, batch: int) -> None:
         body, rows = loop.encode()
@@ -168,7 +191,8 @@ class _Worker:
         failure = failure_of(error, invocation.rank, SYSTEM_CLOCK.wall(), trace)
         failure = msgspec.structs.replace(failure, layer=failure.layer or self._recorder.layer or None)
         self._try_to(error, lambda: self._abort(error, failure.layer))
-        self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
+        if not _stopped_by_the_client(error):
+            self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
 
     def _try_to(self, error: Exception, tell: Callable[[], None]) -> None:
         try:
@@ -187,3 +211,8 @@ class _Worker:
         self._messenger.abort(
             AbortNotice(rank=invocation.rank, layer=layer, batch=self._batch, error=name, message=message)
         )
+
+
+def _stopped_by_the_client(error: Exception) -> bool:
+    """Whether there is nobody left to tell: the client has stopped the run, and may have removed its objects."""
+    return isinstance(error, AbortedError) and error.peer is None

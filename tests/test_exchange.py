@@ -28,6 +28,7 @@ from fsdcore.exchange import (
     write_inputs,
     write_outputs,
 )
+from fsdcore.kernels import SparseRows
 from fsdcore.plan import Index
 from fsdcore.record import Recorder
 from fsdcore.segments import compress_segment, pack_arrays, pack_segments
@@ -35,6 +36,10 @@ from fsdcore.testing import random_inputs
 
 RUN = "00000000000000aa"
 KEY = f"runs/{RUN}/inputs/0"
+
+
+def as_matrix(rows: SparseRows, samples: int) -> sp.csr_array:
+    return sp.csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.indptr.size - 1, samples))
 
 
 def all_rows(neurons: int) -> Index:
@@ -67,8 +72,8 @@ def test_any_rows_are_picked_as_by_slicing(
         write_inputs(store, RUN, 0, x)
     rows = np.array(sorted(row for row in picked if row < neurons), np.int32)
     found = read_inputs(store, RUN, 0, rows, samples)
-    assert found.dtype == np.float32
-    assert equal(found, sp.csr_array(x.T.tocsr())[rows])
+    assert found.data.dtype == np.float32
+    assert equal(as_matrix(found, samples), sp.csr_array(x.T.tocsr())[rows])
 
 
 def test_only_segments_with_rows_that_are_needed_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +84,7 @@ def test_only_segments_with_rows_that_are_needed_are_read(monkeypatch: pytest.Mo
     write_inputs(store, RUN, 0, x)
     counting = CountingStore(store, read.append)
     rows = np.array([3, 390], np.int32)
-    assert equal(read_inputs(counting, RUN, 0, rows, 20), sp.csr_array(x.T.tocsr())[rows])
+    assert equal(as_matrix(read_inputs(counting, RUN, 0, rows, 20), 20), sp.csr_array(x.T.tocsr())[rows])
     # The front, and two segments that are far apart.
     assert read == ["gets"] * 3
 
@@ -100,7 +105,7 @@ def test_batches_do_not_mix() -> None:
     for batch, x in enumerate(batches):
         write_inputs(store, RUN, batch, x)
     for batch, x in enumerate(batches):
-        assert equal(read_inputs(store, RUN, batch, all_rows(8), 3), sp.csr_array(x.T))
+        assert equal(as_matrix(read_inputs(store, RUN, batch, all_rows(8), 3), 3), sp.csr_array(x.T))
 
 
 def test_inputs_of_another_number_of_samples_are_refused() -> None:
@@ -127,7 +132,7 @@ SOUND = sound_inputs()
 def read_from(data: bytes) -> sp.csr_array:
     store = MemoryStore()
     store.put(KEY, data)
-    return read_inputs(store, RUN, 0, all_rows(12), 7)
+    return as_matrix(read_inputs(store, RUN, 0, all_rows(12), 7), 7)
 
 
 @settings(max_examples=200, deadline=None)

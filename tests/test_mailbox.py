@@ -83,7 +83,7 @@ def test_an_abort_stops_every_wait(source: int) -> None:
     notice = AbortNotice(rank=2, layer=3, error="StoreError", message="it broke")
     body = make_body(msgspec.json.encode(notice))
     box.add(build_frames(RUN, Slot(ABORT, 0, 0), source, 0, body, 1_000))
-    for wait in (box.check, lambda: box.wait(Slot(DATA, 0, 1), 1, Deadline.after(5))):
+    for wait in (box.check, lambda: box.wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(5))):
         with pytest.raises(AbortedError, match="layer 3, peer 2: StoreError: it broke"):
             wait()
 
@@ -95,4 +95,4 @@ def test_an_abort_that_cannot_be_read_is_a_wire_error() -> None:
 
 
 def test_a_wait_ends_at_its_deadline() -> None:
-    assert not mailbox().wait(Slot(DATA, 0, 1), 1, Deadline.after(0.01))
+    assert not mailbox().wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(0.01))

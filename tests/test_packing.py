@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Outgoing
 from fsdcore.errors import FrameTooLargeError
-from fsdcore.packing import check_publish, pack
+from fsdcore.packing import Packer, check_publish, pack
 
 frames = st.lists(st.builds(Outgoing, st.integers(0, 4), st.binary(min_size=1, max_size=100)), max_size=40)
 limits = st.builds(
@@ -52,3 +52,26 @@ def test_a_breach_names_the_limit(publish: list[Outgoing], message: str) -> None
     )
     with pytest.raises(FrameTooLargeError, match=message):
         check_publish(publish, capabilities)
+
+
+@given(frames, limits)
+def test_packing_as_messages_come_keeps_every_frame_and_the_limits(
+    given_frames: list[Outgoing], capabilities: ChannelCapabilities
+) -> None:
+    packer = Packer(capabilities)
+    publishes = [publish for frame in given_frames for publish in packer.add([frame])]
+    for publish in publishes:
+        check_publish(publish, capabilities)
+        assert len(publish) == capabilities.max_publish_frames or not capabilities.multi_target
+    publishes += packer.rest()
+    assert sorted(frame for publish in publishes for frame in publish) == sorted(given_frames)
+    assert list(packer.rest()) == []
+
+
+def test_a_publish_leaves_as_soon_as_it_is_full() -> None:
+    capabilities = ChannelCapabilities(max_frame_bytes=100, max_publish_frames=2, max_publish_bytes=1_000)
+    packer = Packer(capabilities)
+    assert list(packer.add([Outgoing(0, b"a")])) == []
+    assert list(packer.add([Outgoing(1, b"b")])) == [[Outgoing(0, b"a"), Outgoing(1, b"b")]]
+    assert list(packer.add([Outgoing(2, b"c")])) == []
+    assert list(packer.rest()) == [[Outgoing(2, b"c")]]

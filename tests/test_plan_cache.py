@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from backends.local.memory_store import MemoryStore
 from fsdcore.counting import CountingStore
+from fsdcore.kernels import PreparedLayer, make_kernel
 from fsdcore.partition import make_partition
 from fsdcore.plan_cache import PlanCache
-from fsdcore.plan_store import read_rank, write_plan
+from fsdcore.plan_store import RankPlan, read_rank, write_plan
 from fsdcore.testing import random_network
 
 NETWORK = random_network((12, 16, 10))
@@ -18,6 +17,8 @@ LARGE = 1 << 30
 
 
 class Reads:
+    """A store with a plan for two workers, and what is read of it."""
+
     def __init__(self) -> None:
         self.count = 0
         memory = MemoryStore()
@@ -27,10 +28,13 @@ class Reads:
     def _add(self, counter: str) -> None:
         self.count += 1
 
-    def of(self, cache: PlanCache, rank: int) -> tuple[Any, int]:
-        """What the cache gives, and how many requests it took."""
+    def of(self, cache: PlanCache, rank: int, kernel: str = "scipy") -> tuple[RankPlan[PreparedLayer], int]:
+        """What the cache gives once all its layers have been used, and how many requests it took."""
         before = self.count
-        return cache.read(self.store, "plan", rank, 2), self.count - before
+        with cache.opened(self.store, "plan", rank, 2, make_kernel(kernel)) as plan:
+            for number in range(len(plan)):
+                assert plan.layers[number].rows > 0
+        return plan, self.count - before
 
 
 @pytest.fixture
@@ -47,15 +51,15 @@ def test_a_part_is_read_once(reads: Reads) -> None:
 
 def test_each_rank_has_its_own_part(reads: Reads) -> None:
     cache = PlanCache(LARGE)
-    assert [reads.of(cache, rank)[0].rank for rank in (0, 1, 0)] == [0, 1, 0]
+    plans = [reads.of(cache, rank)[0] for rank in (0, 1, 0)]
+    assert plans[0] is plans[2] is not plans[1]
 
 
 def test_what_is_over_the_bound_is_not_kept(reads: Reads) -> None:
-    cache = PlanCache(1)
-    reads.of(cache, 0)
-    part, requests = reads.of(cache, 0)
-    assert requests > 0
-    assert part.rank == 0
+    for bound in (0, 1):
+        cache = PlanCache(bound)
+        reads.of(cache, 0)
+        assert reads.of(cache, 0)[1] > 0
 
 
 def test_the_part_used_last_is_kept(reads: Reads) -> None:
@@ -64,3 +68,10 @@ def test_the_part_used_last_is_kept(reads: Reads) -> None:
     for rank in (0, 1):
         reads.of(cache, rank)
     assert reads.of(cache, 1)[1] == 0
+
+
+def test_a_part_whose_use_failed_is_not_kept(reads: Reads) -> None:
+    cache = PlanCache(LARGE)
+    with pytest.raises(KeyError), cache.opened(reads.store, "plan", 0, 2, make_kernel("scipy")):
+        raise KeyError
+    assert reads.of(cache, 0)[1] > 0

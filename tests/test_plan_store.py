@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fsdcore.segments
 from backends.local.memory_store import MemoryStore
 from fsdcore.activations import IDENTITY, SOFTMAX, TANH, clipped_relu
 from fsdcore.errors import KeyMissingError, PlanError, StoreError, WireError
+from fsdcore.kernels import Block
 from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan import LayerPart, from_arrays, layer_arrays
 from fsdcore.plan_store import (
     custom_method,
     find_plan,
+    open_rank,
     plan_id,
     read_owners,
     read_partition,
@@ -69,16 +73,16 @@ def written(network: Network = NETWORK, partition: Partition = PARTITION) -> Rec
     return store
 
 
-def same_matrix(a: sp.csr_array, b: sp.csr_array) -> bool:
-    pairs = ((a.data, b.data), (a.indices, b.indices), (a.indptr, b.indptr))
+def same_block(a: Block, b: Block) -> bool:
+    pairs = ((a.data, b.data), (a.indices, b.indices), (a.indptr, b.indptr), (a.order, b.order))
     return a.shape == b.shape and all(np.array_equal(x, y) for x, y in pairs)
 
 
 def same(a: LayerPart, b: LayerPart) -> bool:
     return (
-        same_matrix(a.local, b.local)
+        same_block(a.local, b.local)
         and [source.rank for source in a.sources] == [source.rank for source in b.sources]
-        and all(same_matrix(x.block, y.block) for x, y in zip(a.sources, b.sources, strict=True))
+        and all(same_block(x.block, y.block) for x, y in zip(a.sources, b.sources, strict=True))
         and [(send.rank, send.rows.tolist()) for send in a.sends] == [(s.rank, s.rows.tolist()) for s in b.sends]
         and np.array_equal(a.bias, b.bias)
         and (a.activation, a.keeps_zero) == (b.activation, b.keeps_zero)
@@ -290,3 +294,27 @@ def test_custom_partitions_are_told_apart_by_content() -> None:
     again = Partition(WORKERS, tuple(owners.copy() for owners in PARTITION.owners), "mine")
     other = make_partition(NETWORK, WORKERS, "random", 5)
     assert custom_method(again) == custom_method(PARTITION) != custom_method(other)
+
+
+class _SlowStore(MemoryStore):
+    """Gives the front of an object at once, and the rest when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = threading.Event()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        assert start == 0 or self.goes_on.wait(20)
+        return super().get_range(key, start, length)
+
+
+def test_the_first_layer_is_there_before_the_last_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _SlowStore()
+    write_plan(store, PLAN, NETWORK, PARTITION)
+    size = len(store.get(f"plans/{PLAN}/0"))
+    monkeypatch.setattr(fsdcore.segments, "_FRONT", size - 100)
+    with closing(open_rank(store, PLAN, 0, WORKERS, lambda part: part)) as plan:
+        first = plan.layers[0]
+        store.goes_on.set()
+        assert same(first, read_rank(store, PLAN, 0, WORKERS).layers[0])
+        assert plan.layers[len(plan) - 1].activation == NETWORK.layers[-1].activation

@@ -54,6 +54,7 @@ def networks(draw: st.DrawFn) -> Network:
     samples=st.integers(0, 9),
     batch_size=st.integers(1, 9),
     density=st.sampled_from([0.0, 0.4, 1.0]),
+    kernel=st.sampled_from(["auto", "scipy"]),
 )
 def test_a_run_agrees_with_the_oracle(
     make_session: SessionMaker,
@@ -64,9 +65,10 @@ def test_a_run_agrees_with_the_oracle(
     samples: int,
     batch_size: int,
     density: float,
+    kernel: str,
 ) -> None:
     x = random_inputs(samples, network.inputs, density)
-    with make_session(channel=channel, workers=workers, method=method) as session:
+    with make_session(channel=channel, workers=workers, method=method, kernel=kernel) as session:
         result = session.load(network).run(x, batch_size=batch_size)
     assert result.outputs.shape == (samples, network.outputs)
     assert compare(result.outputs, network.infer(x), rtol=1e-4, atol=1e-5) == []

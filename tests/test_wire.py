@@ -1,24 +1,19 @@
-"""Frames and row messages: round trips, and hostile bytes."""
+"""Frames: round trips, and hostile bytes."""
 
 from __future__ import annotations
 
 import random
-import tracemalloc
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.channel import Slot
-from fsdcore.codec import Rows, decode_rows, encode_rows
-from fsdcore.compression import compress
 from fsdcore.errors import FrameTooLargeError, WireError
 from fsdcore.wire import (
     CLIENT,
     DATA,
     HEADER_BYTES,
-    ZSTD,
     Body,
     build_frames,
     make_body,
@@ -57,43 +52,8 @@ def test_a_message_of_too_many_pieces_is_refused() -> None:
         list(build_frames(RUN, Slot(DATA, 0, 0), 0, 1, Body(1, bytes(70_000)), HEADER_BYTES + 1))
 
 
-@st.composite
-def some_rows(draw: st.DrawFn) -> tuple[Rows, int]:
-    samples, count = draw(st.integers(0, 40)), draw(st.integers(0, 6))
-    columns = np.array(sorted(draw(st.sets(st.integers(0, max(0, samples - 1)), max_size=samples))), np.int32)
-    columns = columns[columns < samples]
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    values = rng.normal(size=(count, columns.size)).astype(np.float32)
-    values[rng.random(values.shape) < draw(st.sampled_from([0.0, 0.5, 1.0]))] = 0
-    return Rows(columns, values), samples
-
-
-def spread(rows: Rows, samples: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    full = np.zeros((rows.values.shape[0], samples), np.float32)
-    full[:, rows.columns] = rows.values
-    return full
-
-
-@given(some_rows())
-def test_rows_come_back_to_the_bit(case: tuple[Rows, int]) -> None:
-    rows, samples = case
-    encoded = encode_rows(rows, samples)
-    decoded = decode_rows(encoded.body, rows.values.shape[0], samples)
-    np.testing.assert_array_equal(spread(decoded, samples), spread(rows, samples))
-    assert encoded.nonzeros == np.count_nonzero(rows.values)
-    assert encoded.rows == np.count_nonzero(rows.values.any(axis=1))
-    assert bool(encoded.body.data) == bool(encoded.nonzeros)
-
-
-def sample_message() -> tuple[Body, int, int]:
-    rng = np.random.default_rng(1)
-    values = (rng.random((9, 70)) * (rng.random((9, 70)) < 0.4)).astype(np.float32)
-    return encode_rows(Rows(np.arange(5, 75, dtype=np.int32), values), 100).body, 9, 100
-
-
 def test_ten_thousand_mutated_frames_are_refused_or_harmless() -> None:
-    body, rows, samples = sample_message()
-    good, rng = one_frame(body), random.Random(0)
+    good, rng = one_frame(make_body(bytes(range(256)) * 3)), random.Random(0)
     refused = 0
     for _ in range(10_000):
         data = bytearray(good)
@@ -106,34 +66,8 @@ def test_ten_thousand_mutated_frames_are_refused_or_harmless() -> None:
             refused += "\n" not in str(error)
         else:
             assert bytes(data) == good
-            decode_rows(Body(frame.encoding, bytes(frame.data)), rows, samples)
+            assert frame.run == RUN
     assert refused > 9_900
-
-
-def test_ten_thousand_mutated_messages_with_a_right_checksum_stay_within_bounds() -> None:
-    # An attacker can make a checksum: then the decoder alone must hold.
-    body, rows, samples = sample_message()
-    plain, rng = open_body(body, 1 << 20), random.Random(0)
-    for _ in range(10_000):
-        data = bytearray(plain)
-        for _ in range(rng.randint(1, 4)):
-            data[rng.randrange(40 if rng.random() < 0.5 else len(data))] = rng.randrange(256)
-        try:
-            decoded = decode_rows(make_body(bytes(data)), rows, samples)
-        except WireError:
-            continue
-        assert decoded.values.shape == (rows, decoded.columns.size)
-        assert decoded.columns.size <= samples
-
-
-def test_a_bomb_is_refused_in_bounded_memory() -> None:
-    bomb = Body(ZSTD, compress(bytes(1 << 28), 19))
-    tracemalloc.start()
-    with pytest.raises(WireError, match="expand"):
-        decode_rows(bomb, 10, 100)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize(

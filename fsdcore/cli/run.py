@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fsdcore.cli.insight import Billing, MemoryOption, ModelOption, PricesOption, forecast_for, show_bill_of
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_categories, check_outputs, show_record
@@ -51,9 +52,12 @@ def run(
         Path | None, typer.Option("--output", "-o", help="Where to write the outputs (.npz or .npy).")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Where workers run; see `fsd backends`.")] = None,
-    channel: Annotated[str | None, typer.Option(help="How rows travel: queue or object.")] = None,
+    channel: Annotated[str | None, typer.Option(help="How rows travel: queue, object or auto.")] = None,
     workers: Annotated[int | None, typer.Option(help="How many take part; 1 is the serial variant.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Batches that are under way at once.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="What multiplies: auto, compiled or scipy.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of a worker; 0 for the cores to spare.")] = None,
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
@@ -61,6 +65,10 @@ def run(
     truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
     categories: Annotated[Path | None, typer.Option(help="Where to write the samples with a nonzero output.")] = None,
     record: Annotated[Path | None, typer.Option(help="Where to write the run's record (JSON).")] = None,
+    bill: Annotated[bool, typer.Option("--bill", help="Show what it cost, next to its forecast.")] = False,
+    prices: PricesOption = None,
+    model: ModelOption = None,
+    memory: MemoryOption = 2048,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
 ) -> None:
     """Run a network on inputs, and write the outputs.
@@ -71,13 +79,21 @@ def run(
     """
     files = _Files(network, inputs, partition, truth, output, categories, record)
     arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers}
-    arguments |= {"batch_size": batch_size, "method": method, "seed": seed}
+    arguments |= {
+        "batch_size": batch_size,
+        "in_flight": in_flight,
+        "kernel": kernel,
+        "threads": threads,
+        "method": method,
+        "seed": seed,
+    }
     settings = load_config(config, **arguments)
     files.check()
-    _run(files, settings, verify, {"file": config, **arguments})
+    wanted = Billing(prices, model, memory << 20) if bill else None
+    _run(files, settings, verify, {"file": config, **arguments}, wanted)
 
 
-def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any]) -> None:
+def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any], wanted: Billing | None) -> None:
     from fsdcore.formats import load_categories, load_inputs, load_network
 
     truth = load_categories(files.truth) if files.truth is not None else None
@@ -87,9 +103,12 @@ def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any
         split = _split(files.partition, network)
         if split is not None:
             settings = _for_workers(split, settings, arguments)
+        before = forecast_for(settings, network, split, x, wanted) if wanted else None
         result = _result(settings, network, split, x, observer)
     _write_record(files.record, result)
     show_record(result.record)
+    if wanted and before:
+        show_bill_of(result.record, wanted, before)
     if verify:
         check_outputs(result.outputs, network.infer(x))
     if truth is not None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import struct
+import tokenize
 import uuid
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +19,29 @@ import numpy.typing as npt
 
 from fsdcore.errors import FormatError, InputError
 
-__all__ = ["MOST_NEURONS", "PathLike", "check_csr", "first_line", "read_bytes", "replacing"]
+__all__ = ["MOST_NEURONS", "UNREADABLE", "PathLike", "check_csr", "first_line", "read_bytes", "replacing"]
 
 PathLike = str | os.PathLike[str]
 
 # Indices are int32 everywhere.
 MOST_NEURONS = 2**31 - 1
+
+# What numpy and zipfile raise on bytes that are not what they should be.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def first_line(error: BaseException) -> str:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,28 +12,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.formats.files import MOST_NEURONS, PathLike, check_csr, first_line, replacing
+from fsdcore.formats.files import MOST_NEURONS, UNREADABLE, PathLike, check_csr, first_line, replacing
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
 from fsdcore.network import as_inputs
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
-
-# What numpy and zipfile raise on bytes that are not what they should be.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
@@ -174,7 +153,7 @@ def _load(file: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
             return loaded
         with loaded:
             return {name: np.asarray(loaded[name]) for name in loaded.files}
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"cannot be read by numpy: {first_line(error)}") from error
 
 

@@ -1,37 +1,66 @@
-"""The sparse product ``z += W @ x`` in place: the one hot spot of a run."""
+"""The sparse product, the one hot spot of a run: compiled, or by scipy.
+
+Which one is the setting ``kernel``: ``auto`` takes the compiled one where it is installed, ``compiled`` refuses to go on
+without it, ``scipy`` never uses it.
+"""
 
 from __future__ import annotations
 
-import scipy.sparse as sp
+import importlib.util
+import platform
 
-from fsdcore.activations import FloatArray
+from fsdcore.errors import ConfigError
+from fsdcore.kernels.base import Activations, Block, Kernel, PreparedLayer, SparseRows, SparseSamples, visiting_order
 
-__all__ = ["multiply_add", "name"]
+__all__ = [
+    "KERNELS",
+    "Activations",
+    "Block",
+    "Kernel",
+    "PreparedLayer",
+    "SparseRows",
+    "SparseSamples",
+    "compiled_is_there",
+    "make_kernel",
+    "name",
+    "visiting_order",
+]
 
-# Floats of x and z that one tile may hold together: both then stay in the second-level cache.
-_TILE_FLOATS = 128 * 1024
-_NARROWEST, _WIDEST = 64, 4096
+KERNELS = ("auto", "compiled", "scipy")
 
 
-def name() -> str:
-    """Which kernel multiplies."""
-    return "scipy"
+def compiled_is_there() -> bool:
+    """Whether the compiled kernel is installed."""
+    return importlib.util.find_spec("fsdcore.kernels._native") is not None
 
 
-def multiply_add(weights: sp.csr_array, x: FloatArray, z: FloatArray) -> None:
-    """``z += weights @ x``, tile by tile of samples.
+def make_kernel(choice: str = "auto", threads: int = 0) -> Kernel:
+    """The kernel that the setting `choice` asks for, with `threads` threads (0: as the machine has cores to spare).
 
-    `weights` CSR float32 `(outputs, inputs)`, `x` float32 `(inputs, samples)`, `z` float32 `(outputs, samples)`.
-    Each value of `z` gets its row's products in the order of the row's indices, summed, as one addition, so results
-    do not depend on the tiles.
+    `ConfigError` if it is unknown, or is ``compiled`` and not installed.
     """
-    outputs, inputs = weights.shape
-    samples = x.shape[1]
-    if weights.nnz == 0 or samples == 0:
-        return
-    width = min(_WIDEST, max(_NARROWEST, _TILE_FLOATS // (outputs + inputs)))
-    if samples <= width + width // 2:
-        z += weights @ x
-        return
-    for start in range(0, samples, width):
-        z[:, start : start + width] += weights @ x[:, start : start + width]
+    if choice not in KERNELS:
+        raise ConfigError(f"there is no kernel {choice!r}; there are: {', '.join(KERNELS)}")
+    if choice == "scipy" or (choice == "auto" and not compiled_is_there()):
+        from fsdcore.kernels.scipy_kernel import ScipyKernel
+
+        return ScipyKernel()
+    if not compiled_is_there():
+        raise ConfigError(
+            f"the compiled kernel is not installed for this Python ({platform.machine()}); reinstall fsd-inference where "
+            "there is a C compiler, or set kernel to scipy"
+        )
+    from fsdcore.kernels.compiled import CompiledKernel
+
+    return CompiledKernel(threads)
+
+
+def name(choice: str = "auto") -> str:
+    """Which kernel the setting `choice` gives here, for people to read."""
+    if choice == "scipy":
+        return "scipy"
+    if not compiled_is_there():
+        return "scipy (the compiled kernel is not installed: there was no C compiler)"
+    from fsdcore.kernels import _native
+
+    return f"compiled ({_native.instructions()})"

@@ -7,17 +7,14 @@ neurons of each boundary; ``about``, five words: format, workers, method, seed a
 from __future__ import annotations
 
 import re
-import struct
-import tokenize
 import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.formats.files import PathLike, first_line, replacing
+from fsdcore.formats.files import UNREADABLE, PathLike, first_line, replacing
 from fsdcore.partition.base import Partition
 
 __all__ = ["load_partition", "save_partition"]
@@ -26,22 +23,6 @@ _FORMAT = "fsd-partition-1"
 _NAMES = ("owners", "widths", "about")
 # A small file may claim to unpack to anything; this is far more than the neurons of any network.
 _MOST_BYTES = 2**31
-# What numpy and zipfile raise on bytes that are not what they should be.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def save_partition(path: PathLike, partition: Partition) -> None:
@@ -60,7 +41,7 @@ def load_partition(path: PathLike) -> Partition:
     """What `save_partition` wrote; `FormatError` naming the file if it is anything else. Nothing is unpickled."""
     try:
         return _partition(*_arrays(path))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = error.message if isinstance(error, InputError) else first_line(error)
         raise FormatError(f"not a partition that can be read: {reason}", file=str(path)) from error
 

@@ -14,6 +14,7 @@ from fsdcore.testing.faults import (
     Duplicate,
     FailOnce,
     FaultyBackend,
+    Latency,
     Reorder,
 )
 from fsdcore.testing.networks import random_inputs, random_network
@@ -29,6 +30,7 @@ __all__ = [
     "Duplicate",
     "FailOnce",
     "FaultyBackend",
+    "Latency",
     "Reorder",
     "StoreTests",
     "random_inputs",

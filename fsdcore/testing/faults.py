@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Compute
 from fsdcore.errors import ChannelError, StoreError
 from fsdcore.store import Store
@@ -28,6 +30,7 @@ __all__ = [
     "FailOnce",
     "Fault",
     "FaultyBackend",
+    "Latency",
     "Reorder",
     "WorkerCrash",
 ]
@@ -64,6 +67,10 @@ class EndpointFault:
     def received(self, frames: list[Received]) -> list[Received]:
         """What to hand on of what has come."""
         return frames
+
+    def send(self, publish: Callable[[Sequence[Outgoing]], None], frames: Sequence[Outgoing]) -> None:
+        """Have `publish` send the frames."""
+        publish(frames)
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,48 @@ class CrashWorker(Fault):
 
     def endpoint(self, rank: int) -> EndpointFault:
         return _Failing("send", self.nth, WorkerCrash) if rank == self.rank else EndpointFault()
+
+
+@dataclass(frozen=True)
+class Latency(Fault):
+    """Every frame is on its way for `seconds` before the service has it; the sender does not wait."""
+
+    seconds: float
+
+    def endpoint(self, rank: int) -> EndpointFault:
+        return _Underway(self.seconds)
+
+
+class _Underway(EndpointFault):
+    """Sends in a thread of its own, in the order given, each publish when its time has come.
+
+    The thread ends when nothing is on its way.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._queue: deque[tuple[float, Callable[[], None]]] = deque()
+        self._lock = threading.Lock()
+        self._runs = False
+
+    def send(self, publish: Callable[[Sequence[Outgoing]], None], frames: Sequence[Outgoing]) -> None:
+        with self._lock:
+            self._queue.append((SYSTEM_CLOCK.now() + self._seconds, lambda: publish(frames)))
+            starts, self._runs = not self._runs, True
+        if starts:
+            threading.Thread(target=self._deliver, name="fsd-latency", daemon=True).start()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._runs = False
+                    return
+                due, publish = self._queue.popleft()
+            SYSTEM_CLOCK.sleep(max(0.0, due - SYSTEM_CLOCK.now()))
+            # A service that refuses a frame on its way says so to nobody.
+            with suppress(ChannelError, StoreError):
+                publish()
 
 
 class _Each(EndpointFault):
@@ -239,7 +288,10 @@ class _FaultyChannel(Channel):
     def send(self, frames: Sequence[Outgoing]) -> None:
         for fault in self._faults:
             fault.before("send")
-        self._inner.send(frames)
+        publish = self._inner.send
+        for fault in self._faults:
+            publish = partial(fault.send, publish)
+        publish(frames)
 
     def receive(self, deadline: Deadline) -> list[Received]:
         for fault in self._faults:

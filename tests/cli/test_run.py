@@ -122,6 +122,8 @@ def test_a_partition_from_a_file_brings_its_workers(files: tuple[Path, Path], tm
         (("--channel", "queu"), "did you mean 'queue'?"),
         (("--method", "blok"), "did you mean 'block'?"),
         (("--batch-size", -1), "batch_size must be at least 0"),
+        (("--in-flight", 0), "in_flight must be at least 1"),
+        (("--kernel", "abacus"), "kernel: invalid enum value 'abacus'"),
         (("-o", "absent/out.npz"), "there is no folder absent"),
         (("-o", "out.txt"), "must end in .npz or .npy"),
         (("-o", "x.npz", "--record", "./x.npz"), "must be different files"),

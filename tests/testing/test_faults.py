@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from fsdcore.testing import (
     Duplicate,
     FailOnce,
     FaultyBackend,
+    Latency,
     Reorder,
     random_inputs,
     random_network,
@@ -187,3 +189,15 @@ def test_the_same_session_is_right_again_after_the_fault(
         model.run(x)
     healthy = make_session(workers=3, channel=channel).load(network).run(x)
     assert (model.run(x).outputs != healthy.outputs).nnz == 0
+
+
+def test_latency_delays_each_frame_and_not_its_sender() -> None:
+    source, target = ends(Latency(0.2))
+    start = time.monotonic()
+    send(source, FRAMES)
+    sent = time.monotonic()
+    assert target.receive(Deadline.after(0.0)) == []
+    received = target.receive(Deadline.after(20.0))
+    assert time.monotonic() - start >= 0.2
+    assert sent - start < 0.2
+    assert [item.data for item in received] == FRAMES

@@ -1,0 +1,157 @@
+"""``fsd forecast``: what a run will send, need, take and cost. ``fsd bill``: what one that was made costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fsdcore.cli.insight import (
+    Densities,
+    MemoryOption,
+    ModelOption,
+    Options,
+    PricesOption,
+    SamplesOption,
+    activity,
+    options,
+    show_bill,
+    show_forecast,
+    write_text,
+)
+from fsdcore.cli.output import check_output, say
+from fsdcore.cli.progress import watching
+from fsdcore.config import load_config
+from fsdcore.errors import FormatError, InputError
+
+if TYPE_CHECKING:
+    from fsdcore.config import Config
+    from fsdcore.forecast import Forecast
+    from fsdcore.forecast.prepare import Sources
+
+__all__ = ["bill", "forecast"]
+
+
+def forecast(
+    network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
+    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")] = None,
+    density: Densities = None,
+    samples: SamplesOption = None,
+    backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,
+    channel: Annotated[str | None, typer.Option(help="How rows would travel: queue or object.")] = None,
+    workers: Annotated[int | None, typer.Option(help="How many would take part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
+    branching: Annotated[int | None, typer.Option(help="How many workers each starts.")] = None,
+    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
+    partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
+    memory: MemoryOption = 2048,
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every message of the whole input here.")] = False,
+    model: ModelOption = None,
+    prices: PricesOption = None,
+    option: Options = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it (JSON).")] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+) -> None:
+    """Say before a run what it will send, whether it fits, how long it takes and what it costs.
+
+    Nothing is started. Messages come from the plan and a sample of the input; with --exact from all of it.
+    """
+    check_output(output)
+    from fsdcore.forecast.prepare import Sources
+
+    arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers, "seed": seed}
+    arguments |= {"batch_size": batch_size, "branching": branching, "method": method}
+    settings = load_config(config, **arguments)
+    if exact and inputs is None:
+        raise InputError("--exact needs INPUTS: it computes what they become")
+    found = _forecast(
+        _Files(network, inputs, partition, density, samples, memory, exact),
+        settings,
+        Sources(model, prices, options(option)),
+    )
+    show_forecast(found)
+    write_text(output, found.to_json() + "\n")
+    if not found.fits:
+        raise InputError(_too_much(found))
+
+
+class _Files:
+    """What is read, and how closely it is looked at."""
+
+    def __init__(
+        self,
+        network: Path,
+        inputs: Path | None,
+        partition: Path | None = None,
+        density: str | None = None,
+        samples: int | None = None,
+        memory: int = 2048,
+        exact: bool = False,
+    ) -> None:
+        self.network, self.inputs, self.partition = network, inputs, partition
+        self.density, self.samples, self.memory, self.exact = density, samples, memory, exact
+
+
+def _forecast(files: _Files, settings: Config, sources: Sources) -> Forecast:
+    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed, setting_for, target_for
+    from fsdcore.formats import load_inputs, load_network
+    from fsdcore.partition import load_partition
+    from fsdcore.session import connect_config
+
+    with watching() as observer, connect_config(settings, observer) as session:
+        target = target_for(session.backend, settings.run.backend, sources)
+        network = load_network(files.network, observer)
+        flows = activity(network, files.inputs, files.density, files.samples)
+        if files.partition is not None:
+            split = load_partition(files.partition)
+            split.check(network)
+        else:
+            split = partition_for(session.backend.store, network, settings.run, settings.run.workers, observer)
+        if files.exact and files.inputs is not None:
+            x = load_inputs(files.inputs, network.inputs)
+            plan = rehearsed(session.backend.store, network, split, flows, x, settings.run, target, observer)
+        else:
+            plan = forecaster_for(network, split, flows, target)
+        return plan.forecast(setting_for(plan, settings.run, files.memory << 20))
+
+
+def _too_much(found: Forecast) -> str:
+    needs, has = max(found.memory_bytes), found.memory_limit_bytes
+    if needs > has:
+        return f"a worker would need {needs / 2**20:,.0f} MiB of {has >> 20:,} MiB: use more workers or smaller batches"
+    return f"a worker would run {found.wall_seconds:,.0f} s of the {found.seconds_limit:,.0f} s that it may"
+
+
+def bill(
+    record: Annotated[Path, typer.Argument(help="A record that `fsd run --record` wrote.")],
+    prices: Annotated[str, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")],
+    memory: MemoryOption = 2048,
+    option: Options = None,
+    before: Annotated[Path | None, typer.Option("--forecast", help="What `fsd forecast -o` wrote.")] = None,
+) -> None:
+    """Say what a run cost, item by item, from what it counted; next to its forecast if there is one."""
+    from fsdcore.cost import bill as billed
+    from fsdcore.cost import usage_of
+    from fsdcore.prices import load_prices
+    from fsdcore.record import read_record
+
+    listed = load_prices(prices)
+    run = read_record(record)
+    usage = usage_of(run, memory << 20, listed.tariff.compute.vcpus_of(memory << 20))
+    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers} workers of {memory:,} MiB")
+    show_bill(billed(usage, listed, options(option)), _read_forecast(before))
+
+
+def _read_forecast(file: Path | None) -> Forecast | None:
+    if file is None:
+        return None
+    import msgspec
+
+    from fsdcore.forecast import Forecast
+
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Forecast)
+    except msgspec.MsgspecError as error:
+        raise FormatError(f"not a forecast: {error}", file=str(file)) from error

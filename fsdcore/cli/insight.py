@@ -1,0 +1,169 @@
+"""What the commands that forecast, advise and bill share: their options, their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from fsdcore.cli.output import say, size, table
+from fsdcore.errors import InputError
+
+if TYPE_CHECKING:
+    from fsdcore.config import Config
+    from fsdcore.cost import Bill
+    from fsdcore.forecast import Forecast
+    from fsdcore.forecast.activity import Activity
+    from fsdcore.network import Network
+    from fsdcore.partition import Partition
+    from fsdcore.record import Record
+
+__all__ = [
+    "Billing",
+    "Densities",
+    "MemoryOption",
+    "ModelOption",
+    "Options",
+    "PricesOption",
+    "SamplesOption",
+    "activity",
+    "forecast_for",
+    "money",
+    "options",
+    "show_bill",
+    "show_bill_of",
+    "show_forecast",
+    "write_text",
+]
+
+PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")]
+ModelOption = Annotated[str | None, typer.Option(help="How fast it is: a model's name, or a file (.toml).")]
+Options = Annotated[list[str] | None, typer.Option("--option", help="An option of the prices: architecture=arm64.")]
+MemoryOption = Annotated[int, typer.Option(help="Memory of a worker, MiB.", min=1)]
+Densities = Annotated[str | None, typer.Option("--density", help="In place of INPUTS: one share of nonzeros, or L+1.")]
+SamplesOption = Annotated[int | None, typer.Option(help="With --density: how many samples.", min=1)]
+
+
+def options(given: list[str] | None) -> dict[str, str]:
+    """``name=value`` pairs."""
+    pairs = [each.partition("=") for each in given or []]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise InputError(f"--option must be NAME=VALUE, not {name + equals + value!r}")
+    return {name: value for name, _, value in pairs}
+
+
+def activity(network: Network, inputs: Path | None, density: str | None, samples: int | None) -> Activity:
+    """From a file of inputs, or from densities."""
+    from fsdcore.forecast.activity import activity_of, assumed_activity
+    from fsdcore.formats import load_inputs
+
+    if (inputs is None) == (density is None):
+        raise InputError("give either INPUTS or --density with --samples")
+    if inputs is not None:
+        return activity_of(network, load_inputs(inputs, network.inputs))
+    if samples is None:
+        raise InputError("--density needs --samples, the number of samples")
+    try:
+        densities = [float(part) for part in (density or "").split(",")]
+    except ValueError as error:
+        raise InputError(f"--density must be numbers with commas between, not {density!r}") from error
+    return assumed_activity(network, densities, samples)
+
+
+def money(dollars: float) -> str:
+    """Dollars with four digits that count."""
+    return f"${dollars:,.2f}" if dollars >= 100 else f"${dollars:.4g}"
+
+
+class Billing(NamedTuple):
+    """What a bill is made with: names or files of prices and model, and what a worker had."""
+
+    prices: str | None
+    model: str | None
+    memory_bytes: int
+
+
+def forecast_for(settings: Config, network: Network, split: Partition | None, x: Any, wanted: Billing) -> Forecast:
+    """The forecast of a run that is about to be made."""
+    from fsdcore.config import AUTO
+    from fsdcore.forecast.activity import activity_of
+    from fsdcore.forecast.prepare import (
+        Sources,
+        cheapest_channel,
+        forecaster_for,
+        partition_for,
+        setting_for,
+        target_for,
+    )
+    from fsdcore.session import connect_config
+
+    run = settings.run
+    with connect_config(settings) as session:
+        target = target_for(session.backend, run.backend, Sources(wanted.model, wanted.prices))
+        made = split or partition_for(session.backend.store, network, run, run.workers)
+        if run.channel == AUTO and run.workers > 1:
+            run = dataclasses.replace(run, channel=cheapest_channel(session.backend, network, made, x, run))
+        plan = forecaster_for(network, made, activity_of(network, x), target)
+        return plan.forecast(setting_for(plan, run, wanted.memory_bytes))
+
+
+def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
+    """The bill of a run, next to its forecast."""
+    from fsdcore.cost import bill, usage_of
+    from fsdcore.prices import load_prices
+
+    prices = load_prices(wanted.prices or before.prices)
+    vcpus = prices.tariff.compute.vcpus_of(wanted.memory_bytes)
+    show_bill(bill(usage_of(record, wanted.memory_bytes, vcpus), prices), before)
+
+
+def show_forecast(forecast: Forecast) -> None:
+    """One forecast, a line for each number, and its bill."""
+    counters = forecast.counters
+    how = "every message as it will be" if forecast.exact else "from a sample of the input"
+    say(f"forecast: {forecast.channel}, {forecast.workers} workers, model {forecast.model}, {how}")
+    needs = max(forecast.memory_bytes)
+    verdict = "fits" if needs <= forecast.memory_limit_bytes else "DOES NOT FIT"
+    rows = [
+        ("batches", f"{forecast.batches:,} of {forecast.batch_size:,} samples"),
+        ("messages", f"{counters['messages']:,.0f}"),
+        ("publishes", f"{counters['publishes']:,.0f}"),
+        ("bytes", size(counters["bytes_sent"])),
+        ("store requests", f"{counters['puts']:,.0f} put, {counters['gets']:,.0f} get, {counters['lists']:,.0f} list"),
+        ("memory", f"{needs / 2**20:,.0f} MiB at most, {verdict} {forecast.memory_limit_bytes >> 20:,} MiB"),
+        ("wall time", f"{forecast.wall_seconds:.2f} s"),
+        ("billed time, all workers", f"{forecast.worker_seconds:.2f} s"),
+    ]
+    rows += [(f"{name}, all workers", f"{seconds:.2f} s") for name, seconds in forecast.phases.items()]
+    table(("forecast", "total"), rows)
+    show_bill(forecast.bill)
+
+
+def show_bill(bill: Bill, before: Forecast | None = None) -> None:
+    """A bill, next to its forecast if there was one."""
+    headings = ("item", "quantity", "dollars") if before is None else ("item", "quantity", "dollars", "forecast")
+    table(headings, _lines(bill, before), title=f"at the prices of {bill.prices}, {bill.date}")
+    say(f"not counted: {'; '.join(bill.not_counted)}")
+
+
+def _lines(bill: Bill, before: Forecast | None) -> Iterator[tuple[str, ...]]:
+    expected = {line.item: line.dollars for line in before.bill.lines} if before else {}
+    for line in bill.lines:
+        known = (money(expected[line.item]) if line.item in expected else "-",) if before else ()
+        yield (line.item, f"{line.quantity:,.6g}", money(line.dollars), *known)
+    total = (money(before.dollars),) if before else ()
+    yield ("total", "", money(bill.total), *total)
+
+
+def write_text(file: Path | None, text: str) -> None:
+    """Write `text` to `file`, whole or not at all; nothing if there is no file."""
+    if file is None:
+        return
+    from fsdcore.formats.files import replacing
+
+    with replacing(file) as temporary:
+        temporary.write_text(text)

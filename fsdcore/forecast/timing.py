@@ -1,0 +1,154 @@
+"""Seconds: every rank's way through the layers, with what it must wait for.
+
+A layer on a rank is: encode and send; multiply its own rows while they travel; take in what others sent, no sooner
+than the last of them has arrived; multiply that. The slowest rank of a layer holds up those that it sends to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fsdcore.forecast.model import ChannelModel, Model
+from fsdcore.forecast.profile import Floats, Ints
+from fsdcore.launch import children
+
+__all__ = ["PHASES", "Loads", "Timeline", "timeline"]
+
+PHASES = ("start", "load", "multiply", "encode", "decode", "send", "receive", "wait")
+
+
+@dataclass(frozen=True, eq=False)
+class Loads:
+    """What one batch makes each rank do, each `(layers, workers)`.
+
+    `local`, `remote`: multiply-adds before and after others' rows are there. `encoded`, `decoded`: values.
+    `messages`: sent and received. `sends`, `receives`: calls that carry something. `bytes_out`, `bytes_in`.
+    `edges`: for each layer the (sources, targets) of its messages; None if all wait for all.
+    `output_bytes`: by rank.
+    """
+
+    local: Floats
+    remote: Floats
+    encoded: Floats
+    decoded: Floats
+    messages: Floats
+    sends: Floats
+    receives: Floats
+    bytes_out: Floats
+    bytes_in: Floats
+    edges: tuple[tuple[Ints, Ints], ...] | None
+    output_bytes: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """By rank: `worker_seconds`, from its first line to its end, and `billed_seconds`; `wait`: seconds of waiting.
+
+    `phases`: seconds summed over workers. `wall_seconds`: from the client's call to the end of the last.
+    """
+
+    worker_seconds: Floats
+    billed_seconds: Floats
+    wait: Floats
+    phases: dict[str, float]
+    wall_seconds: float
+
+
+class _Clock:
+    """The time of every rank, and where it went."""
+
+    def __init__(self, begun: Floats) -> None:
+        self.now = begun.copy()
+        self.spent = {phase: np.zeros(begun.size) for phase in PHASES}
+
+    def spend(self, phase: str, seconds: npt.NDArray[np.floating[Any]]) -> None:
+        self.now = self.now + seconds
+        self.spent[phase] = self.spent[phase] + seconds
+
+    def until(self, moment: Floats) -> None:
+        self.spend("wait", np.maximum(0.0, moment - self.now))
+
+
+def _begun(workers: int, branching: int, model: Model) -> Floats:
+    """When each rank's first line runs, after the client's call."""
+    compute = model.compute
+    begun = np.zeros(workers)
+    begun[0] = compute.invoke_seconds + compute.start_seconds
+    for rank in range(workers):
+        for place, child in enumerate(children(rank, workers, branching), start=1):
+            begun[child] = begun[rank] + place * compute.invoke_seconds + compute.start_seconds
+    return begun
+
+
+def timeline(
+    batches: Sequence[Loads], model: Model, channel: ChannelModel | None, branching: int, share: float, plan: Floats
+) -> Timeline:
+    """The way of all ranks through `batches`, one after the other.
+
+    `channel` is None for one worker. `share`: of a vCPU that a worker's thread has, 1 at most. `plan`: bytes of the
+    stored plan by rank.
+    """
+    workers = plan.size
+    begun = _begun(workers, branching, model)
+    clock = _Clock(begun)
+    started = [len(children(rank, workers, branching)) for rank in range(workers)]
+    clock.spend("start", np.array(started) * model.compute.invoke_seconds)
+    store = model.store
+    clock.spend("load", 2 * store.get_seconds + plan / store.bytes_per_second)
+    for loads in batches:
+        clock.spend("load", np.full(workers, store.get_seconds))
+        _batch(clock, loads, model, channel, share)
+        clock.spend("send", store.put_seconds + loads.output_bytes / store.bytes_per_second)
+    _gather(clock, model, channel)
+    seconds = clock.now - begun
+    return Timeline(
+        worker_seconds=seconds,
+        billed_seconds=seconds + model.compute.billed_start_seconds,
+        wait=clock.spent["wait"],
+        phases={phase: float(spent.sum()) for phase, spent in clock.spent.items()},
+        wall_seconds=float(clock.now.max() + store.get_seconds),
+    )
+
+
+def _batch(clock: _Clock, loads: Loads, model: Model, channel: ChannelModel | None, share: float) -> None:
+    compute = model.compute
+    multiply = 1 / (compute.multiply_rate * share)
+    codec, each = 1 / (compute.codec_rate * share), compute.message_seconds / share
+    for k in range(loads.local.shape[0]):
+        if channel is None or not loads.messages[k].any():
+            clock.spend("multiply", (loads.local[k] + loads.remote[k]) * multiply)
+            continue
+        # What a message costs beside its values is spread evenly over its two ends.
+        clock.spend("encode", loads.encoded[k] * codec + loads.messages[k] * each / 2)
+        clock.spend("send", loads.sends[k] * channel.send_seconds + loads.bytes_out[k] / channel.bytes_per_second)
+        sent = clock.now + channel.delivery_seconds
+        clock.spend("multiply", loads.local[k] * multiply)
+        clock.until(_arrived(sent, None if loads.edges is None else loads.edges[k]))
+        taken = loads.receives[k] * channel.receive_seconds + loads.bytes_in[k] / channel.bytes_per_second
+        clock.spend("receive", taken)
+        clock.spend("decode", loads.decoded[k] * codec + loads.messages[k] * each / 2)
+        clock.spend("multiply", loads.remote[k] * multiply)
+
+
+def _arrived(sent: Floats, edges: tuple[Ints, Ints] | None) -> Floats:
+    """When the last message for each rank can be had."""
+    if edges is None:
+        return np.full(sent.size, sent.max())
+    last = np.zeros(sent.size)
+    np.maximum.at(last, edges[1], sent[edges[0]])
+    return last
+
+
+def _gather(clock: _Clock, model: Model, channel: ChannelModel | None) -> None:
+    """Every rank sends its record to rank 0, which waits for all and says that the run is done."""
+    others = np.arange(clock.now.size) > 0
+    if channel is not None:
+        clock.spend("send", others * channel.send_seconds)
+        last = np.where(others, 0.0, clock.now.max() + channel.delivery_seconds + channel.receive_seconds)
+        clock.until(last)
+    clock.spend("send", ~others * model.store.put_seconds)

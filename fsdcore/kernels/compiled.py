@@ -1,0 +1,253 @@
+"""The compiled kernel: weights in visiting order, activations tile by tile of samples.
+
+A tile holds up to 64 samples ("lanes") of every row, so that what a row reads lies close together; see ``_native.c``.
+Samples that have died are left out when the next layer reads, not by a pass of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fsdcore.activations import FloatArray
+from fsdcore.codec import Columns, Rows
+from fsdcore.kernels import _native
+from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples
+
+__all__ = ["CompiledKernel"]
+
+# Widths of tiles are multiples of this; the widest tile.
+_STEP, _WIDEST = 16, 64
+# What a tile of x may take: it then stays in the second-level cache, or at least is not far from it.
+_TILE_BYTES = 4 * 1024 * 1024
+# Below this share of live samples, the dead ones are cut out.
+_WORTH_CUTTING = 0.9
+# Products of one call for which a second thread is worth its start.
+_WORTH_SHARING = 4_000_000
+_FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
+_NONE: FloatArray = np.empty(0, np.float32)
+_NO_LANES: Index = np.empty(0, np.int32)
+_NO_MARKS: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+
+
+class _Buffers:
+    """Memory of activations that are gone, for those to come: fresh memory costs more than a product at times."""
+
+    def __init__(self) -> None:
+        self._spare: list[FloatArray] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> FloatArray:
+        """A float32 array of at least `size`, with anything in it."""
+        with self._lock:
+            fitting = [n for n, spare in enumerate(self._spare) if size <= spare.size <= 16 * size + (1 << 20)]
+            if fitting:
+                return self._spare.pop(fitting[-1])
+            self._spare.clear()
+        return np.empty(size, np.float32)
+
+    def give(self, array: FloatArray) -> None:
+        with self._lock:
+            self._spare.append(array)
+            del self._spare[:-2]
+
+
+class _Tiles(Activations):
+    """Rows in tiles. `lane_of` int32 has the lane of each column; `whole` is false once some are left out."""
+
+    def __init__(self, buffers: _Buffers, size: int, columns: Columns, tile: int) -> None:
+        self.size, self.columns, self.tile = size, columns, tile
+        self.lanes = -(-columns.size // _STEP) * _STEP
+        self.lane_of = np.arange(columns.size, dtype=np.int32)
+        self.whole = True
+        self._buffers = buffers
+        self.memory = buffers.take(size * self.lanes)
+
+    def __del__(self) -> None:
+        self._buffers.give(self.memory)
+
+    def keep(self, live: npt.NDArray[np.bool_]) -> None:
+        """Leave out the columns that are not `live`."""
+        self.columns, self.lane_of, self.whole = self.columns[live], self.lane_of[live], False
+
+    def rows(self, positions: Index | None = None) -> FloatArray:
+        picked = np.arange(self.size, dtype=np.int32) if positions is None else np.ascontiguousarray(positions)
+        result = np.empty((picked.size, self.columns.size), np.float32)
+        _native.take((self.memory, self.size, self.tile, self.lanes), picked, self.lane_of, result)
+        return result
+
+
+class _Weights(NamedTuple):
+    """A block as C holds it, its columns, its products for one sample, and its groups of rows."""
+
+    block: Any
+    width: int
+    nnz: int
+    groups: int
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tile_for(width: int) -> int:
+    """How many samples a tile of `width` rows should have."""
+    tile = _WIDEST
+    while tile > _STEP and 4 * width * tile > _TILE_BYTES:
+        tile //= 2
+    return tile
+
+
+def _lanes(lane_of: Index, places: Index | None, lanes: int) -> Index:
+    """For each lane of the target the one it reads: `lane_of` at `places`, or in front; -1 elsewhere."""
+    result = np.full(lanes, -1, np.int32)
+    result[slice(lane_of.size) if places is None else places] = lane_of
+    return result
+
+
+def _as_tiles(z: Activations) -> _Tiles:
+    if not isinstance(z, _Tiles):
+        raise TypeError("activations of another kernel")
+    return z
+
+
+class CompiledKernel(Kernel):
+    """The product in C, by `threads` threads; 0 for the cores this process may use, shared among its kernels."""
+
+    name = "compiled"
+    _alive: ClassVar[weakref.WeakSet[CompiledKernel]] = weakref.WeakSet()
+
+    def __init__(self, threads: int = 0) -> None:
+        self._threads = threads
+        self._buffers = _Buffers()
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._alive.add(self)
+
+    @property
+    def threads(self) -> int:
+        """How many threads a large product gets now."""
+        return self._threads or max(1, _cores() // len(self._alive))
+
+    def _block(self, block: Block) -> _Weights:
+        starts = block.indptr.astype(np.int64)
+        made = _native.block(starts, block.indices, block.data, block.order, block.width)
+        return _Weights(made, block.width, block.nnz, _native.describe(made)[1])
+
+    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples, samples: int) -> Activations:
+        by_sample = _by_sample(inputs, samples) if isinstance(inputs, SparseRows) else inputs
+        starts = by_sample.indptr.astype(np.int64, copy=False)
+        chosen = np.arange(samples, dtype=np.int32)
+        if layer.keeps_zero:
+            chosen = np.flatnonzero(np.diff(starts)).astype(np.int32)
+        weights = layer.blocks[0]
+        z = _Tiles(self._buffers, layer.rows, chosen, _tile_for(weights.width))
+        source = (starts, by_sample.indices, by_sample.data, _lanes(chosen, None, z.lanes))
+        return self._multiply(_native.multiply_samples, layer, weights, source, z, add=False, last=True, packs=True)
+
+    def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
+        mine, weights = _as_tiles(x), layer.blocks[0]
+        everything = layer.keeps_zero or mine.columns.size == samples
+        columns = mine.columns if everything else np.arange(samples, dtype=np.int32)
+        packs = not (mine.whole and everything)
+        z = _Tiles(self._buffers, layer.rows, columns, _tile_for(weights.width) if packs else mine.tile)
+        lane_of = _lanes(mine.lane_of, None if everything else mine.columns, z.lanes) if packs else _NO_LANES
+        source = (mine.memory, mine.tile, mine.lanes, lane_of)
+        return self._multiply(_native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs)
+
+    def add(self, layer: PreparedLayer, number: int, rows: Rows, z: Activations) -> Activations:
+        product, last = self._widened(_as_tiles(z), rows.columns), number == len(layer.ranks) - 1
+        weights, width = layer.blocks[number + 1], rows.columns.size
+        if not (width or last):
+            return product
+        places = np.searchsorted(product.columns, rows.columns)
+        lane_of = _lanes(np.arange(width, dtype=np.int32), places, product.lanes)
+        source = (np.ascontiguousarray(rows.values), max(width, 1), width, lane_of)
+        return self._multiply(_native.multiply, layer, weights, source, product, add=True, last=last, packs=True)
+
+    def _widened(self, z: _Tiles, columns: Columns) -> _Tiles:
+        """`z` over its own and the given columns."""
+        at = np.searchsorted(z.columns, columns)
+        if (at < z.columns.size).all() and np.array_equal(z.columns[at], columns):
+            return z
+        union = np.union1d(z.columns, columns).astype(np.int32)
+        wide = _Tiles(self._buffers, z.size, union, z.tile)
+        lane_of = _lanes(z.lane_of, np.searchsorted(union, z.columns), wide.lanes)
+        _native.move((z.memory, z.size, z.tile, z.lanes), lane_of, (wide.memory, wide.tile, wide.lanes))
+        return wide
+
+    def _multiply(
+        self,
+        call: Callable[..., None],
+        layer: PreparedLayer,
+        weights: _Weights,
+        source: tuple[Any, ...],
+        z: _Tiles,
+        *,
+        add: bool,
+        last: bool,
+        packs: bool,
+    ) -> _Tiles:
+        """One product into `z`, finished if `last`; `packs` says that C needs memory to pack x in."""
+        marks = np.zeros(z.lanes, np.uint8) if last else _NO_MARKS
+        code = _FUSED.get(layer.activation.name, 0)
+        target = (z.memory, z.tile, z.lanes, add)
+        finish = (layer.bias, code, layer.activation.parameter, marks)
+        scratch = weights.width * min(z.tile, z.lanes) if packs else 0
+        if z.lanes:
+            self._share(weights, z, scratch, lambda share: call(weights.block, source, target, finish, share))
+        return self._finished(layer, z, marks) if last else z
+
+    def _finished(self, layer: PreparedLayer, z: _Tiles, marks: npt.NDArray[np.uint8]) -> _Tiles:
+        if layer.activation.name not in _FUSED:
+            # Softmax is left to the client, which has all neurons.
+            if layer.activation.elementwise:
+                layer.activation.apply(z.memory[: z.size * z.lanes])
+            marks = self._marks(z)
+        if layer.keeps_zero:
+            live = marks[: z.columns.size] != 0
+            if np.count_nonzero(live) <= _WORTH_CUTTING * live.size:
+                z.keep(live)
+        return z
+
+    def _marks(self, z: _Tiles) -> npt.NDArray[np.uint8]:
+        return (z.rows() != 0).any(axis=0).astype(np.uint8)
+
+    def _share(self, weights: _Weights, z: _Tiles, scratch: int, work: Callable[[Any], None]) -> None:
+        """Do `work` by as many threads as are worth it; C hands out the units."""
+        tiles = -(-z.lanes // z.tile)
+        threads = self.threads if weights.nnz * z.lanes >= _WORTH_SHARING else 1
+        chunks = 1 if threads == 1 or tiles >= 4 * threads else -(-4 * threads // max(tiles, 1))
+        chunks = max(1, min(chunks, weights.groups))
+        following = np.zeros(1, np.int64)
+
+        def one() -> None:
+            memory = self._buffers.take(scratch) if scratch else _NONE
+            work((following, chunks, memory))
+            if scratch:
+                self._buffers.give(memory)
+
+        others = [self._threads_pool(threads).submit(one) for _ in range(threads - 1)]
+        one()
+        for other in others:
+            other.result()
+
+    def _threads_pool(self, threads: int) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(max(threads, _cores()), "fsd-kernel")
+            return self._pool
+
+
+def _by_sample(inputs: SparseRows, samples: int) -> SparseSamples:
+    starts, rows = np.zeros(samples + 1, np.int64), np.empty(inputs.indices.size, np.int32)
+    values = np.empty(inputs.data.size, np.float32)
+    _native.turn((inputs.indptr.astype(np.int64), inputs.indices, inputs.data), (starts, rows, values))
+    return SparseSamples(starts, rows, values)

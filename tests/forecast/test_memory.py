@@ -1,0 +1,38 @@
+"""Forecast memory against the peak of workers that are processes of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.forecast import Case, peaks
+from fsdcore.digits import digits
+from fsdcore.forecast import load_model
+from fsdcore.forecast.activity import activity_of
+from fsdcore.forecast.memory import memory_bytes
+from fsdcore.forecast.profile import profile_of
+from fsdcore.forecast.structure import structure_of
+from fsdcore.partition import make_partition
+from fsdcore.radixnet import radixnet
+from fsdcore.session import default_batch_size
+
+
+@pytest.mark.parametrize(
+    ("neurons", "workers", "samples"),
+    [
+        (1024, 2, 2000),
+        pytest.param(1024, 8, 2000, marks=pytest.mark.slow),
+        pytest.param(1024, 20, 2000, marks=pytest.mark.slow),
+        pytest.param(4096, 2, 2000, marks=pytest.mark.slow),
+        pytest.param(4096, 8, 2000, marks=pytest.mark.slow),
+        pytest.param(4096, 20, 2000, marks=pytest.mark.slow),
+    ],
+)
+def test_memory_is_forecast_closely_and_never_too_low(neurons: int, workers: int, samples: int) -> None:
+    network = radixnet(neurons, 12)
+    case = Case(network, digits(samples, neurons), make_partition(network, workers, "block"))
+    structure = structure_of(network, case.partition)
+    size = default_batch_size(structure.largest_rows, samples)
+    profile = profile_of(structure, activity_of(network, case.inputs)).scaled(size)
+    needed = memory_bytes(profile, load_model("local").compute.runtime_bytes)
+    for need, peak in zip(needed, peaks(case), strict=True):
+        assert peak <= need <= 1.15 * peak
