@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,7 +9,7 @@ from backends.gcp.clients import Clients, Endpoints
 from backends.gcp.deployment import VARIABLE, Deployment, function_name
 from backends.gcp.errors import translated
 from backends.gcp.settings import GcpSettings
-from fsdcore.backend import Backend, Check, Provisioner
+from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities, ComputeCapabilities
 from fsdcore.channel import Address, Channel
 from fsdcore.clock import SYSTEM_CLOCK
@@ -21,7 +20,10 @@ from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 from fsdcore.store import Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backends.gcp.compute import GcpCompute
+    from fsdcore.emulation import Emulator
 
 __all__ = ["GcpBackend"]
 
@@ -139,10 +141,11 @@ class GcpBackend(Backend):
 
         return queue_capabilities(self.deployment.publishes_in_flight, self.deployment.lanes)
 
-    def provisioner(self) -> Provisioner:
-        from backends.gcp.deploy.provisioner import GcpProvisioner
+    @classmethod
+    def emulator(cls, folder: Path) -> Emulator:
+        from backends.gcp.emulator.local import LocalGcp
 
-        return GcpProvisioner(self)
+        return LocalGcp(folder)
 
     def credentials(self) -> str:
         if self.settings.emulated:
@@ -150,11 +153,6 @@ class GcpBackend(Backend):
         credentials = self.clients.credentials
         who = getattr(credentials, "service_account_email", "") or type(credentials).__name__
         return f"{who}, project {self.clients.project}"
-
-    def checks(self, workers: int) -> Iterable[Check]:
-        from backends.gcp.deploy.checks import checks
-
-        return checks(self, workers)
 
     def close(self) -> None:
         self.clients.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +13,8 @@ from google.api_core import exceptions
 from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from urllib3.exceptions import HTTPError
 
 from backends.gcp.errors import BucketMissingError, one_line, translation
 from fsdcore.capabilities import StoreCapabilities
@@ -27,22 +28,22 @@ _IN_FLIGHT = 8
 _ATTEMPT, _TOTAL = 60.0, 120.0
 _WRITER = "fsd-writer"
 _TRANSIENT = (
-    exceptions.InternalServerError,
-    exceptions.BadGateway,
-    exceptions.ServiceUnavailable,
-    exceptions.GatewayTimeout,
-    exceptions.TooManyRequests,
-    exceptions.RequestTimeout,
+    ConnectionError,
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
+    # Of raw downloads, which Google's client reads past requests.
+    HTTPError,
     TransportError,
     DataCorruption,
 )
+_TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 
 def _is_transient(error: Exception) -> bool:
-    return isinstance(error, _TRANSIENT)
+    if isinstance(error, InvalidResponse):
+        return error.response.status_code in _TRANSIENT_STATUS
+    return isinstance(error, _TRANSIENT) or getattr(error, "code", None) in _TRANSIENT_STATUS
 
 
 def _retry(on_error: Callable[[Exception], Any] | None = None) -> Retry:
@@ -73,7 +74,7 @@ class GcsStore(Store):
             raise StoreError(f"{what}: tried for {_TOTAL:g} s in vain: {one_line(error.cause or error)}") from error
         except (exceptions.GoogleAPIError, GoogleAuthError) as error:
             raise translation(error, what, StoreError) from error
-        except (requests.RequestException, DataCorruption) as error:
+        except (requests.RequestException, HTTPError, DataCorruption) as error:
             raise StoreError(f"{what}: {one_line(error)}") from error
 
     def _bucket_missing(self) -> BucketMissingError:
@@ -165,6 +166,6 @@ class GcsStore(Store):
             for done in [pool.submit(self._delete, doomed[first::_IN_FLIGHT]) for first in range(_IN_FLIGHT)]:
                 done.result()
 
-    def _delete(self, keys: list[str]) -> None:
+    def _delete(self, keys: Sequence[str]) -> None:
         with self._translated("deleting objects"):
             self._bucket.delete_blobs(keys, on_error=lambda _: None, timeout=_ATTEMPT, retry=_retry())

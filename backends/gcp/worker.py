@@ -18,7 +18,8 @@ from backends.gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError, FsdError, WireError
-from fsdcore.worker import PlanCache, run_worker
+from fsdcore.plan_cache import PlanCache
+from fsdcore.worker import run_worker
 
 __all__ = ["worker"]
 

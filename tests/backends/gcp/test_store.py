@@ -9,13 +9,14 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from backends.gcp.emulator.storage import StorageServer
+from backends.gcp.emulator.storage import StorageFaults, StorageServer
 from backends.gcp.store import GcsStore
 from fsdcore.channel import Address, Channel
 from fsdcore.errors import DeploymentMissingError, KeyMissingError, PreconditionError, StoreError
 from fsdcore.object_channel import ObjectChannel
 from fsdcore.testing import ChannelTests, StoreTests
 from fsdcore.testing.channels import Opener
+from tests.backends.gcp.conftest import ABANDONS_SOCKETS
 
 _NUMBERS = itertools.count()
 
@@ -37,7 +38,9 @@ def store(client: storage.Client, cloud_storage: StorageServer) -> GcsStore:
 
 
 class TestGcsStore(StoreTests):
-    pass
+    @pytest.fixture
+    def store(self, store: GcsStore) -> GcsStore:
+        return store
 
 
 class TestObjectChannel(ChannelTests):
@@ -57,13 +60,13 @@ def test_every_call_is_one_request(store: GcsStore, cloud_storage: StorageServer
     store.get_range("k", 10, 3)
     store.list("")
     log = cloud_storage.log
-    assert {verb: log.count(verb) for verb in ("put", "get", "list")} == {"put": 2, "get": 3, "list": 1}
+    assert {verb: log.count(verb, ended=None) for verb in ("put", "get", "list")} == {"put": 2, "get": 3, "list": 1}
 
 
 def test_a_missing_bucket_is_told_from_a_missing_object(client: storage.Client) -> None:
     store = GcsStore(client, "never-made")
     for call in (lambda: store.put("k", b""), lambda: store.list(""), lambda: store.put("k", b"", if_absent=True)):
-        with pytest.raises(DeploymentMissingError, match="never-made.*fsd deploy gcp") as caught:
+        with pytest.raises(DeploymentMissingError, match=r"never-made.*fsd deploy gcp") as caught:
             call()
         assert caught.value.exit_code == 2
         assert isinstance(caught.value, StoreError)
@@ -72,7 +75,7 @@ def test_a_missing_bucket_is_told_from_a_missing_object(client: storage.Client) 
 def test_missing_objects_are_not_retried(store: GcsStore, cloud_storage: StorageServer) -> None:
     with pytest.raises(KeyMissingError):
         store.get("k")
-    assert cloud_storage.log.count("get") == 1
+    assert cloud_storage.log.count("get", ended=None) == 1
 
 
 def test_large_objects_come_back(store: GcsStore) -> None:
@@ -87,3 +90,27 @@ def test_a_second_writer_is_refused_without_a_look_at_the_object(store: GcsStore
     with pytest.raises(PreconditionError):
         store.put("k", b"second", if_absent=True)
     assert cloud_storage.log.count("get") == 0
+
+
+def test_a_create_whose_answer_was_lost_is_known_again(store: GcsStore, cloud_storage: StorageServer) -> None:
+    cloud_storage.faults = StorageFaults(seed=1, lost_response=0.3, kinds=("put",))
+    for number in range(6):
+        store.put(f"k/{number}", b"mine", if_absent=True)
+        with pytest.raises(PreconditionError):
+            store.put(f"k/{number}", b"another's", if_absent=True)
+    assert cloud_storage.log.count("put", ended=None) > 12
+    cloud_storage.faults = StorageFaults()
+    assert {store.get(key) for key in store.list("k/")} == {b"mine"}
+
+
+@ABANDONS_SOCKETS
+@pytest.mark.usefixtures("abandoned_sockets")
+def test_what_fails_for_a_moment_is_repeated(store: GcsStore, cloud_storage: StorageServer) -> None:
+    cloud_storage.faults = StorageFaults(seed=2, unavailable=0.2, throttled=0.1, reset=0.1, cut_short=0.1)
+    for number in range(10):
+        store.put(f"k/{number}", bytes([number]) * 1_000)
+        assert store.get(f"k/{number}") == bytes([number]) * 1_000
+        assert store.get_range(f"k/{number}", 10, 5) == bytes([number]) * 5
+    assert len(store.list("k/")) == 10
+    store.delete(store.list("k/"))
+    assert store.list("k/") == []
