@@ -20,9 +20,11 @@ from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 from fsdcore.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from backends.gcp.compute import GcpCompute
+    from fsdcore.backend import Check, Provisioner
     from fsdcore.emulation import Emulator
 
 __all__ = ["GcpBackend"]
@@ -135,11 +137,25 @@ class GcpBackend(Backend):
             return PubsubChannel(self.clients.publisher, self.clients.subscriber, self.deployment, address)
 
     def channel_capabilities(self, kind: str) -> ChannelCapabilities:
+        """Those of the deployment if it is known, else those that the settings would give one."""
         if self.check_channel(kind) == "object":
-            return object_channel_capabilities(self.store.capabilities)
+            from backends.gcp.store import CAPABILITIES
+
+            return object_channel_capabilities(CAPABILITIES)
         from backends.gcp.queue import queue_capabilities
 
-        return queue_capabilities(self.deployment.publishes_in_flight, self.deployment.lanes)
+        of = self.__dict__.get("deployment", self.settings)
+        return queue_capabilities(of.publishes_in_flight, of.lanes)
+
+    def provisioner(self) -> Provisioner:
+        from backends.gcp.deploy.provisioner import GcpProvisioner
+
+        return GcpProvisioner(self)
+
+    def checks(self, workers: int) -> Iterable[Check]:
+        from backends.gcp.deploy.checks import checks
+
+        return checks(self, workers)
 
     @classmethod
     def emulator(cls, folder: Path) -> Emulator:

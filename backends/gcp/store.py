@@ -21,9 +21,12 @@ from fsdcore.capabilities import StoreCapabilities
 from fsdcore.errors import KeyMissingError, PreconditionError, StoreError
 from fsdcore.store import Store, check_key
 
-__all__ = ["GcsStore"]
+__all__ = ["CAPABILITIES", "GcsStore"]
 
 _IN_FLIGHT = 8
+CAPABILITIES = StoreCapabilities(
+    durable=True, shared=True, max_object_bytes=5 << 40, requests_in_flight=_IN_FLIGHT, latency_seconds=0.03
+)
 # One attempt, and all attempts of one call together, in seconds.
 _ATTEMPT, _TOTAL = 60.0, 120.0
 _WRITER = "fsd-writer"
@@ -58,7 +61,7 @@ class GcsStore(Store):
 
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities(durable=True, shared=True, max_object_bytes=5 << 40, requests_in_flight=_IN_FLIGHT)
+        return CAPABILITIES
 
     @contextmanager
     def _translated(self, what: str, missing_key: str | None = None) -> Iterator[None]:
