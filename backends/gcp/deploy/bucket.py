@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from google.api_core import exceptions
 from google.cloud import storage
@@ -55,8 +56,8 @@ def remove_bucket(client: storage.Client, name: str) -> int | None:
         return None
     blobs = list(client.list_blobs(bucket, fields="items(name),nextPageToken", timeout=_TIMEOUT))
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        for first in range(_IN_FLIGHT):
-            pool.submit(bucket.delete_blobs, blobs[first::_IN_FLIGHT], on_error=lambda _: None, timeout=_TIMEOUT)
+        parts = [blobs[first::_IN_FLIGHT] for first in range(_IN_FLIGHT)]
+        list(pool.map(partial(bucket.delete_blobs, on_error=lambda _: None, timeout=_TIMEOUT), parts))
     try:
         bucket.delete(timeout=_TIMEOUT)
     except exceptions.NotFound:

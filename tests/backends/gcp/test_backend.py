@@ -7,6 +7,7 @@ from pathlib import Path
 
 import google.auth
 import pytest
+import requests
 from google.api_core import exceptions
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
@@ -73,6 +74,7 @@ def test_it_has_an_emulator(tmp_path: Path) -> None:
             "gcloud services enable pubsub.googleapis.com",
         ),
         (exceptions.TooManyRequests("Quota exceeded for quota metric"), ConfigError, "quota of the project"),
+        (requests.ConnectionError("refused"), DeploymentError, "asking: the service cannot be reached: refused"),
         (exceptions.InternalServerError("oops"), DeploymentError, "asking: oops"),
     ],
 )
