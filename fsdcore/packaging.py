@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -69,6 +69,7 @@ class Recipe:
     `requirements`: all distributions, ``name==version``, those they depend on included.
     `unneeded`: says of a path in the zip whether workers can do without it.
     `largest_bytes`: the most that all files may have together.
+    `texts`: further files and what is in them, such as lists for a service that installs distributions itself.
     """
 
     target: Target
@@ -77,6 +78,7 @@ class Recipe:
     excluded: tuple[str, ...] = ()
     unneeded: Unneeded = lambda path: False
     largest_bytes: int = 1 << 40
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def _key(recipe: Recipe, sources: dict[str, Path], files: dict[str, Path]) -> st
         content = path.read_bytes()
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)
+    for name, text in sorted(recipe.texts.items()):
+        digest.update(f"{name} {len(text)}\n{text}".encode())
     return digest.hexdigest()[:32]
 
 
@@ -217,6 +221,9 @@ def _libraries(recipe: Recipe, folder: Path, observer: Observer) -> Path:
 
 
 def _install(recipe: Recipe, folder: Path) -> None:
+    if not recipe.requirements:
+        folder.mkdir()
+        return
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--no-compile"]
     command += ["--only-binary", ":all:", "--target", str(folder), *_platform(recipe.target), *recipe.requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -267,6 +274,8 @@ def _pack(recipe: Recipe, files: dict[str, Path], scratch: Path, path: Path) -> 
     tree = scratch / "tree"
     for name, source in files.items():
         _copy(source, tree / name)
+    for name, text in recipe.texts.items():
+        (tree / name).write_text(text)
     if recipe.target.is_here:
         _compile(tree)
     _write_zip(tree, scratch / "made.zip")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backends.gcp.clients import Clients, Endpoints
@@ -15,14 +14,18 @@ from fsdcore.capabilities import ChannelCapabilities, ComputeCapabilities
 from fsdcore.channel import Address, Channel
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Compute, Invocation
-from fsdcore.emulation import Emulator
 from fsdcore.errors import ConfigError, DeploymentMissingError, StoreError, WorkerFailedError
 from fsdcore.exchange import failure_of, write_failure
 from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 from fsdcore.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from backends.gcp.compute import GcpCompute
+    from fsdcore.backend import Check, Provisioner
+    from fsdcore.emulation import Emulator
 
 __all__ = ["GcpBackend"]
 
@@ -134,11 +137,31 @@ class GcpBackend(Backend):
             return PubsubChannel(self.clients.publisher, self.clients.subscriber, self.deployment, address)
 
     def channel_capabilities(self, kind: str) -> ChannelCapabilities:
+        """Those of the deployment if it is known, else those that the settings would give one."""
         if self.check_channel(kind) == "object":
-            return object_channel_capabilities(self.store.capabilities)
+            from backends.gcp.store import CAPABILITIES
+
+            return object_channel_capabilities(CAPABILITIES)
         from backends.gcp.queue import queue_capabilities
 
-        return queue_capabilities(self.deployment.publishes_in_flight, self.deployment.lanes)
+        of = self.__dict__.get("deployment", self.settings)
+        return queue_capabilities(of.publishes_in_flight, of.lanes)
+
+    def provisioner(self) -> Provisioner:
+        from backends.gcp.deploy.provisioner import GcpProvisioner
+
+        return GcpProvisioner(self)
+
+    def checks(self, workers: int) -> Iterable[Check]:
+        from backends.gcp.deploy.checks import checks
+
+        return checks(self, workers)
+
+    @classmethod
+    def emulator(cls, folder: Path) -> Emulator:
+        from backends.gcp.emulator.local import LocalGcp
+
+        return LocalGcp(folder)
 
     def credentials(self) -> str:
         if self.settings.emulated:
@@ -146,12 +169,6 @@ class GcpBackend(Backend):
         credentials = self.clients.credentials
         who = getattr(credentials, "service_account_email", "") or type(credentials).__name__
         return f"{who}, project {self.clients.project}"
-
-    @classmethod
-    def emulator(cls, folder: Path) -> Emulator:
-        from backends.gcp.emulator.local import LocalGcp
-
-        return LocalGcp(folder)
 
     def close(self) -> None:
         self.clients.close()

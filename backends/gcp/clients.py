@@ -15,7 +15,6 @@ from fsdcore.errors import ConfigError
 
 if TYPE_CHECKING:
     import grpc
-    from google.auth.transport.requests import AuthorizedSession
     from google.cloud import storage
     from google.cloud.functions_v2 import FunctionServiceClient
     from google.pubsub_v1.services.publisher import PublisherClient
@@ -107,13 +106,6 @@ class Clients:
         options = {"api_endpoint": self.endpoints.functions}
         return FunctionServiceClient(transport="rest", credentials=self.credentials, client_options=options)
 
-    @cached_property
-    def session(self) -> AuthorizedSession:
-        """For the few services that have no client here: IAM, Service Usage, Cloud Run's policies."""
-        from google.auth.transport.requests import AuthorizedSession
-
-        return AuthorizedSession(self.credentials)
-
     def close(self) -> None:
         """Close what was made."""
         made = self.__dict__
@@ -122,5 +114,3 @@ class Clients:
         for name in ("publisher", "subscriber", "functions"):
             if name in made:
                 made[name].transport.close()
-        if "session" in made:
-            self.session.close()

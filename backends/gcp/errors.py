@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import google.auth.exceptions
+import requests
 from google.api_core import exceptions
 
 from fsdcore.errors import (
@@ -54,6 +55,8 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
     text = one_line(error)
     if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
         return CredentialsError(f"{what}: there are no Google Cloud credentials; {_LOGIN}")
+    if isinstance(error, google.auth.exceptions.TransportError | requests.RequestException):
+        return kind(f"{what}: the service cannot be reached: {text}")
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
         return CredentialsError(f"{what}: the credentials are not taken ({text}); {_LOGIN}")
     if isinstance(error, exceptions.Unauthorized):
@@ -78,5 +81,5 @@ def translated(what: str, kind: type[FsdError] = DeploymentError) -> Iterator[No
     """Raise errors of Google's libraries from the block as the framework's."""
     try:
         yield
-    except (exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError) as error:
+    except (exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError, requests.RequestException) as error:
         raise translation(error, what, kind) from error

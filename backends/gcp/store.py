@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import requests
 from google.api_core import exceptions
-from google.auth.exceptions import GoogleAuthError
+from google.api_core.retry import Retry
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption
-from google.cloud.storage.retry import DEFAULT_RETRY
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from urllib3.exceptions import HTTPError
 
 from backends.gcp.errors import BucketMissingError, one_line, translation
 from fsdcore.capabilities import StoreCapabilities
 from fsdcore.errors import KeyMissingError, PreconditionError, StoreError
 from fsdcore.store import Store, check_key
 
-__all__ = ["GcsStore"]
+__all__ = ["CAPABILITIES", "GcsStore"]
 
 _IN_FLIGHT = 8
+CAPABILITIES = StoreCapabilities(
+    durable=True, shared=True, max_object_bytes=5 << 40, requests_in_flight=_IN_FLIGHT, latency_seconds=0.03
+)
 # One attempt, and all attempts of one call together, in seconds.
 _ATTEMPT, _TOTAL = 60.0, 120.0
 _WRITER = "fsd-writer"
-_RETRY = DEFAULT_RETRY.with_timeout(_TOTAL)
+_TRANSIENT = (
+    ConnectionError,
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    # Of raw downloads, which Google's client reads past requests.
+    HTTPError,
+    TransportError,
+    DataCorruption,
+)
+_TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, InvalidResponse):
+        return error.response.status_code in _TRANSIENT_STATUS
+    return isinstance(error, _TRANSIENT) or getattr(error, "code", None) in _TRANSIENT_STATUS
+
+
+def _retry(on_error: Callable[[Exception], Any] | None = None) -> Retry:
+    return Retry(predicate=_is_transient, initial=0.1, maximum=10.0, multiplier=2.0, timeout=_TOTAL, on_error=on_error)
 
 
 class GcsStore(Store):
@@ -36,7 +61,7 @@ class GcsStore(Store):
 
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities(durable=True, shared=True, max_object_bytes=5 << 40, requests_in_flight=_IN_FLIGHT)
+        return CAPABILITIES
 
     @contextmanager
     def _translated(self, what: str, missing_key: str | None = None) -> Iterator[None]:
@@ -52,7 +77,7 @@ class GcsStore(Store):
             raise StoreError(f"{what}: tried for {_TOTAL:g} s in vain: {one_line(error.cause or error)}") from error
         except (exceptions.GoogleAPIError, GoogleAuthError) as error:
             raise translation(error, what, StoreError) from error
-        except (requests.RequestException, DataCorruption) as error:
+        except (requests.RequestException, HTTPError, DataCorruption) as error:
             raise StoreError(f"{what}: {one_line(error)}") from error
 
     def _bucket_missing(self) -> BucketMissingError:
@@ -64,30 +89,31 @@ class GcsStore(Store):
             if if_absent:
                 self._create(blob, data)
             else:
-                self._upload(blob, data)
+                self._upload(blob, data, _retry())
 
-    def _upload(self, blob: storage.Blob, data: bytes, generation: int | None = None) -> None:
+    def _upload(self, blob: storage.Blob, data: bytes, retry: Retry, generation: int | None = None) -> None:
         blob.upload_from_string(
             data,
             content_type="application/octet-stream",
             if_generation_match=generation,
             timeout=_ATTEMPT,
             checksum="crc32c",
-            retry=_RETRY,
+            retry=retry,
         )
 
     def _create(self, blob: storage.Blob, data: bytes) -> None:
         """Write if absent. A write that was repeated may meet the object that it made itself: a mark on it tells."""
+        repeated: list[Exception] = []
         mark = uuid.uuid4().hex
         blob.metadata = {_WRITER: mark}
         try:
-            self._upload(blob, data, generation=0)
+            self._upload(blob, data, _retry(repeated.append), generation=0)
         except exceptions.PreconditionFailed:
-            if not self._is_marked(blob.name, mark):
+            if not (repeated and self._is_marked(blob.name, mark)):
                 raise PreconditionError(f"there is an object at {blob.name!r} already") from None
 
     def _is_marked(self, key: str, mark: str) -> bool:
-        found = self._bucket.get_blob(key, timeout=_ATTEMPT, retry=_RETRY)
+        found = self._bucket.get_blob(key, timeout=_ATTEMPT, retry=_retry())
         return found is not None and (found.metadata or {}).get(_WRITER) == mark
 
     def get(self, key: str) -> bytes:
@@ -102,7 +128,7 @@ class GcsStore(Store):
             timeout=_ATTEMPT,
             # The checksum of an object says nothing of a part of it.
             checksum=None if start is not None else "crc32c",
-            retry=_RETRY,
+            retry=_retry(),
             single_shot_download=True,
         )
         return bytes(data)
@@ -112,7 +138,7 @@ class GcsStore(Store):
             raise ValueError(f"a range from {start} of {length} bytes")
         with self._translated(f"reading {key!r}", check_key(key)):
             if length == 0:
-                self._bucket.blob(key).reload(timeout=_ATTEMPT, retry=_RETRY)
+                self._bucket.blob(key).reload(timeout=_ATTEMPT, retry=_retry())
                 return b""
             try:
                 return self._download(key, start, start + length - 1)
@@ -126,13 +152,13 @@ class GcsStore(Store):
                 prefix=prefix or None,
                 fields="items(name),nextPageToken",
                 timeout=_ATTEMPT,
-                retry=_RETRY,
+                retry=_retry(),
             )
             return sorted(blob.name for blob in found)
 
     def exists(self, key: str) -> bool:
         with self._translated(f"looking for {key!r}"):
-            return bool(self._bucket.blob(check_key(key)).exists(timeout=_ATTEMPT, retry=_RETRY))
+            return bool(self._bucket.blob(check_key(key)).exists(timeout=_ATTEMPT, retry=_retry()))
 
     def delete(self, keys: Iterable[str]) -> None:
         doomed = [check_key(key) for key in keys]
@@ -145,4 +171,4 @@ class GcsStore(Store):
 
     def _delete(self, keys: Sequence[str]) -> None:
         with self._translated("deleting objects"):
-            self._bucket.delete_blobs(keys, on_error=lambda _: None, timeout=_ATTEMPT, retry=_RETRY)
+            self._bucket.delete_blobs(keys, on_error=lambda _: None, timeout=_ATTEMPT, retry=_retry())

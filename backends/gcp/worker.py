@@ -27,21 +27,19 @@ Answer: TypeAlias = tuple[str, int, dict[str, str]]
 
 # What is kept of the function's time to tell of a failure and to see the others end.
 _RESERVE_SECONDS = 5.0
-# What the parts of plans that an instance keeps may take of its memory.
-_PLAN_SHARE = 4
+# The share of the function's memory that plan parts may keep between workers.
+_KEPT = 3
+_MEBI = 1 << 20
 
 
 @cache
-def _plans() -> PlanCache:
-    return PlanCache((_backend().deployment.memory_mb << 20) // _PLAN_SHARE)
-
-
-@cache
-def _backend() -> GcpBackend:
+def _environment() -> tuple[GcpBackend, PlanCache]:
+    """What lasts as long as the instance: connections, and parts of plans."""
     text = os.environ.get(VARIABLE)
     if text is None:
         raise ConfigError(f"the environment variable {VARIABLE} is missing; run: fsd deploy gcp")
-    return GcpBackend.for_worker(Deployment.from_json(text))
+    deployment = Deployment.from_json(text)
+    return GcpBackend.for_worker(deployment), PlanCache(deployment.memory_mb * _MEBI // _KEPT)
 
 
 def worker(request: Any) -> Answer:
@@ -51,10 +49,13 @@ def worker(request: Any) -> Answer:
         invocation = Invocation.from_json(request.get_data())
     except WireError as error:
         return str(error), 400, {}
-    backend = _backend()
+    backend, plans = _environment()
+    most = backend.deployment.workers
+    if not 0 <= invocation.rank < invocation.workers <= most:
+        return f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}", 400, {}
     life = max(1.0, backend.deployment.timeout_seconds - _RESERVE_SECONDS)
     try:
-        run_worker(backend, invocation, end=start + life, plans=_plans())
+        run_worker(backend, invocation, end=start + life, plans=plans)
     except FsdError as error:
         return _failed(str(error))
     except Exception as error:  # noqa: BLE001 - the end of the worker, which has told of it; the log has the trace

@@ -23,7 +23,15 @@ def aws_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(params=["local", "aws"])
+@pytest.fixture(scope="session")
+def gcp_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    from tests.end_to_end.gcp import deployed
+
+    with deployed(tmp_path_factory.mktemp("gcp")) as site:
+        yield site
+
+
+@pytest.fixture(params=["local", "aws", "gcp"])
 def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Each site in turn; what is wrong with it is mended after the test."""
     found: Site = request.getfixturevalue(f"{request.param}_site")

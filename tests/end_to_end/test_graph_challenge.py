@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.graph_challenge, pytest.mark.timeout(1_200)]
 MOST = {
     "queue": {"publishes": 1_050, "bytes_sent": 9_500_000},
     "sqs": {"bytes_sent": 9_500_000},
+    # Where each publish is for one worker.
+    "queue, one target": {"publishes": 7_000, "bytes_sent": 7_000_000},
     "object": {"puts": 1_000, "gets": 10_000, "lists": 100},
 }
 
@@ -60,10 +62,12 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
         pytest.skip(f"{site.name} has no channel {channel}")
     with site.session(workers=8, channel=channel, branching=branching, method="hypergraph") as session:
         result = session.load(network).run(inputs)
+        together = channel != "queue" or session.backend.channel_capabilities(channel).multi_target
     assert np.array_equal(result.categories(), categories)
+    most = MOST[channel if together else "queue, one target"]
     counters = result.record.counters
     if site.bills:
-        assert {name: counters[name] for name, most in MOST[channel].items() if counters[name] > most} == {}
+        assert {name: counters[name] for name, count in most.items() if counters[name] > count} == {}
 
 
 @pytest.mark.slow

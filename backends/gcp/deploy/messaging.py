@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from google.api_core import exceptions
 from google.protobuf.duration_pb2 import Duration
+from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.types import ExpirationPolicy, Subscription, Topic
 
 from backends.gcp.clients import Clients
@@ -46,16 +47,26 @@ def _for_each(call: Callable[[_Item], Any], items: Iterable[_Item], told: Callab
 
 
 def make_queues(clients: Clients, deployment: Deployment, told: Callable[[int], None] = lambda _: None) -> None:
-    """Make what is missing; `told` hears how many ranks of all lanes have theirs."""
+    """Make what is missing, replace what differs; `told` hears how many ranks of all lanes have theirs."""
     publisher, subscriber = clients.publisher, clients.subscriber
 
     def make(endpoint: tuple[int, int]) -> None:
         topic = Topic(name=deployment.topic(*endpoint), labels=deployment.labels)
         _unless_there(lambda: publisher.create_topic(request=topic, timeout=_TIMEOUT))
-        wanted = subscription_of(deployment, *endpoint)
-        _unless_there(lambda: subscriber.create_subscription(request=wanted, timeout=_TIMEOUT))
+        _subscribe(subscriber, subscription_of(deployment, *endpoint))
 
     _for_each(make, deployment.endpoints(), told)
+
+
+def _subscribe(subscriber: SubscriberClient, wanted: Subscription) -> None:
+    """Make a subscription; one of another topic, such as one that is gone, or with another deadline is replaced."""
+    try:
+        subscriber.create_subscription(request=wanted, timeout=_TIMEOUT)
+    except exceptions.AlreadyExists:
+        found = subscriber.get_subscription(request={"subscription": wanted.name}, timeout=_TIMEOUT)
+        if (found.topic, found.ack_deadline_seconds) != (wanted.topic, wanted.ack_deadline_seconds):
+            subscriber.delete_subscription(request={"subscription": wanted.name}, timeout=_TIMEOUT)
+            subscriber.create_subscription(request=wanted, timeout=_TIMEOUT)
 
 
 def _unless_there(make: Callable[[], Any]) -> None:

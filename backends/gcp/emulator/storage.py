@@ -53,11 +53,14 @@ class StorageFaults:
 
 
 class StorageServer:
-    """The server and its proxy; as a context manager it starts and stops. Objects are files below `folder`."""
+    """The server and its proxy; as a context manager it starts and stops. Objects are files below `folder`.
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    `in_memory` keeps objects there instead, where ``a`` and ``a/b`` may both be, as in the service.
+    """
+
+    def __init__(self, folder: Path, port: int = 0, in_memory: bool = False) -> None:
         self.log = CallLog()
-        self._folder = folder
+        self._folder, self._in_memory = folder, in_memory
         self._proxy = _Proxy(port, self.log)
         self._server: ServerProcess | None = None
 
@@ -94,6 +97,7 @@ class StorageServer:
         # The address for outside is the proxy's, or uploads in parts would pass it by.
         listen = ["-scheme", "http", "-host", HOST, "-port", "0", "-public-host", urlsplit(self.url).netloc]
         keep = ["-backend", "filesystem", "-filesystem-root", str(self._folder / "objects")]
+        keep = ["-backend", "memory"] if self._in_memory else keep
         return [str(_program()), *listen, *keep, "-external-url", self.url, "-log-level", "warn"]
 
     def stop(self) -> None:

@@ -30,7 +30,7 @@ def client(cloud_storage: StorageServer) -> Iterator[storage.Client]:
 
 
 @pytest.fixture
-def gcs(client: storage.Client, cloud_storage: StorageServer) -> GcsStore:
+def store(client: storage.Client, cloud_storage: StorageServer) -> GcsStore:
     bucket = f"store-{next(_NUMBERS)}"
     client.create_bucket(bucket)
     cloud_storage.log.clear()
@@ -39,71 +39,78 @@ def gcs(client: storage.Client, cloud_storage: StorageServer) -> GcsStore:
 
 class TestGcsStore(StoreTests):
     @pytest.fixture
-    def store(self, gcs: GcsStore) -> GcsStore:
-        return gcs
+    def store(self, store: GcsStore) -> GcsStore:
+        return store
 
 
 class TestObjectChannel(ChannelTests):
     @pytest.fixture
-    def opener(self, gcs: GcsStore) -> Opener:
+    def opener(self, store: GcsStore) -> Opener:
         def open_channel(address: Address) -> Channel:
-            return ObjectChannel(gcs, address)
+            return ObjectChannel(store, address)
 
         return open_channel
 
 
-def test_every_call_is_one_request(gcs: GcsStore, cloud_storage: StorageServer) -> None:
-    gcs.put("k", b"0123456789")
-    gcs.put("once", b"x", if_absent=True)
-    gcs.get("k")
-    gcs.get_range("k", 2, 3)
-    gcs.get_range("k", 10, 3)
-    gcs.list("")
+def test_every_call_is_one_request(store: GcsStore, cloud_storage: StorageServer) -> None:
+    store.put("k", b"0123456789")
+    store.put("once", b"x", if_absent=True)
+    store.get("k")
+    store.get_range("k", 2, 3)
+    store.get_range("k", 10, 3)
+    store.list("")
     log = cloud_storage.log
-    assert {verb: log.count(verb, None) for verb in ("put", "get", "list")} == {"put": 2, "get": 3, "list": 1}
+    assert {verb: log.count(verb, ended=None) for verb in ("put", "get", "list")} == {"put": 2, "get": 3, "list": 1}
 
 
 def test_a_missing_bucket_is_told_from_a_missing_object(client: storage.Client) -> None:
-    gcs = GcsStore(client, "never-made")
-    for call in (lambda: gcs.put("k", b""), lambda: gcs.list(""), lambda: gcs.put("k", b"", if_absent=True)):
+    store = GcsStore(client, "never-made")
+    for call in (lambda: store.put("k", b""), lambda: store.list(""), lambda: store.put("k", b"", if_absent=True)):
         with pytest.raises(DeploymentMissingError, match=r"never-made.*fsd deploy gcp") as caught:
             call()
         assert caught.value.exit_code == 2
         assert isinstance(caught.value, StoreError)
 
 
-def test_missing_objects_are_not_retried(gcs: GcsStore, cloud_storage: StorageServer) -> None:
+def test_missing_objects_are_not_retried(store: GcsStore, cloud_storage: StorageServer) -> None:
     with pytest.raises(KeyMissingError):
-        gcs.get("k")
-    assert cloud_storage.log.count("get", None) == 1
+        store.get("k")
+    assert cloud_storage.log.count("get", ended=None) == 1
 
 
-def test_large_objects_come_back(gcs: GcsStore) -> None:
+def test_large_objects_come_back(store: GcsStore) -> None:
     data = bytes(range(256)) * 40_000
-    gcs.put("large", data)
-    assert gcs.get("large") == data
-    assert gcs.get_range("large", 10_000_000, 100) == data[10_000_000:10_000_100]
+    store.put("large", data)
+    assert store.get("large") == data
+    assert store.get_range("large", 10_000_000, 100) == data[10_000_000:10_000_100]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_write_whose_answer_was_lost_knows_its_own_object(
-    gcs: GcsStore, cloud_storage: StorageServer, seed: int
-) -> None:
-    cloud_storage.faults = StorageFaults(seed=seed, lost_response=0.4, kinds=("put",))
-    for number in range(6):
-        gcs.put(f"k{number}", b"mine", if_absent=True)
+def test_a_second_writer_is_refused_without_a_look_at_the_object(store: GcsStore, cloud_storage: StorageServer) -> None:
+    store.put("k", b"first", if_absent=True)
     with pytest.raises(PreconditionError):
-        gcs.put("k0", b"another's", if_absent=True)
-    assert gcs.get("k0") == b"mine"
+        store.put("k", b"second", if_absent=True)
+    assert cloud_storage.log.count("get") == 0
+
+
+def test_a_create_whose_answer_was_lost_is_known_again(store: GcsStore, cloud_storage: StorageServer) -> None:
+    cloud_storage.faults = StorageFaults(seed=1, lost_response=0.3, kinds=("put",))
+    for number in range(6):
+        store.put(f"k/{number}", b"mine", if_absent=True)
+        with pytest.raises(PreconditionError):
+            store.put(f"k/{number}", b"another's", if_absent=True)
+    assert cloud_storage.log.count("put", ended=None) > 12
+    cloud_storage.faults = StorageFaults()
+    assert {store.get(key) for key in store.list("k/")} == {b"mine"}
 
 
 @ABANDONS_SOCKETS
 @pytest.mark.usefixtures("abandoned_sockets")
-def test_a_service_that_stumbles_is_asked_again(gcs: GcsStore, cloud_storage: StorageServer) -> None:
-    cloud_storage.faults = StorageFaults(unavailable=0.2, throttled=0.1, reset=0.1)
-    for number in range(6):
-        gcs.put(f"k{number}", b"data")
-        assert gcs.get_range(f"k{number}", 1, 2) == b"at"
-    assert len(gcs.list("k")) == 6
-    gcs.delete(gcs.list("k"))
-    assert gcs.list("k") == []
+def test_what_fails_for_a_moment_is_repeated(store: GcsStore, cloud_storage: StorageServer) -> None:
+    cloud_storage.faults = StorageFaults(seed=2, unavailable=0.2, throttled=0.1, reset=0.1, cut_short=0.1)
+    for number in range(10):
+        store.put(f"k/{number}", bytes([number]) * 1_000)
+        assert store.get(f"k/{number}") == bytes([number]) * 1_000
+        assert store.get_range(f"k/{number}", 10, 5) == bytes([number]) * 5
+    assert len(store.list("k/")) == 10
+    store.delete(store.list("k/"))
+    assert store.list("k/") == []

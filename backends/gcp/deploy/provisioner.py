@@ -1,0 +1,165 @@
+"""``fsd deploy gcp``, ``fsd status gcp``, ``fsd destroy gcp``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from backends.gcp.clients import Clients
+from backends.gcp.deploy.bucket import make_bucket, remove_bucket
+from backends.gcp.deploy.function import find_function, function_of, make_function, remove_function
+from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
+from backends.gcp.deploy.package import source_package
+from backends.gcp.deployment import VARIABLE, Deployment
+from backends.gcp.errors import translated
+from backends.gcp.settings import GcpSettings
+from fsdcore.backend import DeploymentStatus, Provisioner, Removal
+from fsdcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from google.cloud.functions_v2 import Function
+
+    from backends.gcp.backend import GcpBackend
+
+__all__ = ["GcpProvisioner"]
+
+# What the function's service account needs, and why.
+_ROLES = {
+    "roles/pubsub.publisher": "workers send to each other",
+    "roles/pubsub.subscriber": "workers receive",
+    "roles/storage.objectUser": "on the bucket: plans, inputs and outputs",
+    "roles/run.invoker": "on the function: workers start workers",
+}
+
+
+class GcpProvisioner(Provisioner):
+    """Makes the resources of a deployment, in an order in which the function, which tells of the others, is last.
+
+    The names of all resources follow from project, region and the deployment's name, so nothing need be remembered
+    between calls.
+    """
+
+    def __init__(self, backend: GcpBackend) -> None:
+        self._backend = backend
+        self._settings: GcpSettings = backend.settings
+        self._clients: Clients = backend.clients
+
+    def _here(self, workers: int) -> Deployment:
+        """What the settings describe, in the project of settings or credentials."""
+        if not self._settings.region:
+            raise ConfigError("no region: set FSD_GCP_REGION or region in the table [gcp] of the configuration")
+        return Deployment.of(self._settings, project=self._clients.project, workers=workers)
+
+    def describe(self, workers: int) -> str:
+        region = self._settings.region or "REGION"
+        settings = dataclasses.replace(self._settings, region=region)
+        deployment = Deployment.of(settings, project=settings.project or "PROJECT", workers=workers)
+        described = {
+            "function": _plain(function_of(deployment, "DIGEST")),
+            "bucket": {"name": deployment.bucket, "location": region, "runs deleted after days": settings.run_days},
+            "topics": [deployment.topic(*endpoint) for endpoint in deployment.endpoints()],
+            "subscriptions": [_plain(subscription_of(deployment, *endpoint)) for endpoint in deployment.endpoints()],
+            "service account, not made by deploy": {deployment.service_account: _ROLES},
+        }
+        return json.dumps(described, indent=2)
+
+    def deploy(self, workers: int) -> DeploymentStatus:
+        deployment, observer = self._here(workers), self._backend.observer
+        package = source_package(deployment, observer)
+        with translated(f"making the bucket {deployment.bucket}"):
+            make_bucket(self._clients.storage, deployment)
+        total = len(deployment.endpoints())
+        with translated("making topics and subscriptions"):
+            make_queues(self._clients, deployment, lambda done: observer.progress("topics", done, total))
+        with translated(f"deploying the function {deployment.stem}"):
+            make_function(self._clients.functions, deployment, package, observer)
+        with translated("removing topics and subscriptions that are not needed any more"):
+            self._remove_surplus(deployment)
+        status = self.status()
+        size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
+        return dataclasses.replace(status, resources=(*status.resources, size, *package.notices))
+
+    def _remove_surplus(self, deployment: Deployment) -> None:
+        wanted = {deployment.topic(*endpoint) for endpoint in deployment.endpoints()}
+        wanted |= {deployment.subscription(*endpoint) for endpoint in deployment.endpoints()}
+        topics, subscriptions = find_queues(self._clients, deployment.project, deployment.name)
+        surplus = [name for name in topics if name not in wanted]
+        remove_queues(self._clients, surplus, [name for name in subscriptions if name not in wanted])
+
+    def status(self) -> DeploymentStatus:
+        here = self._here(1)
+        with translated(f"looking at deployment {here.name!r}"):
+            function = find_function(self._clients.functions, here.function)
+            bucket = self._clients.storage.lookup_bucket(here.bucket)
+            topics, subscriptions = find_queues(self._clients, here.project, here.name)
+        deployment = _told(function)
+        lines = []
+        if function is not None:
+            lines.append(f"function {here.stem}: {function.state.name.lower()}, {_about(deployment)}")
+        if bucket is not None:
+            lines.append(f"bucket {here.bucket}")
+        if topics or subscriptions:
+            lines.append(f"{len(topics)} topics, {len(subscriptions)} subscriptions")
+        command = f"run: fsd deploy gcp --name {here.name}"
+        problem = _problem(function, deployment, bucket is not None, topics, subscriptions)
+        if not lines:
+            problem = f"none in {here.region} of project {here.project}"
+        workers = deployment.workers if deployment is not None else 0
+        return DeploymentStatus(
+            here.name, not problem, workers, tuple(lines), f"{problem}; {command}" if problem else ""
+        )
+
+    def destroy(self) -> Removal:
+        here, observer = self._here(1), self._backend.observer
+        removed = []
+        with translated(f"removing the function {here.stem}"):
+            if remove_function(self._clients.functions, here.function, observer):
+                removed.append(f"function {here.stem}")
+        with translated("removing topics and subscriptions"):
+            topics, subscriptions = find_queues(self._clients, here.project, here.name)
+            remove_queues(self._clients, topics, subscriptions)
+        if topics or subscriptions:
+            removed.append(f"{len(topics)} topics, {len(subscriptions)} subscriptions")
+        with translated(f"removing the bucket {here.bucket}"):
+            objects = remove_bucket(self._clients.storage, here.bucket)
+        if objects is not None:
+            removed.append(f"bucket {here.bucket} with {objects:,} {'object' if objects == 1 else 'objects'}")
+        return Removal(tuple(removed))
+
+
+def _plain(message: Any) -> Any:
+    return type(message).to_dict(message, use_integers_for_enums=False, always_print_fields_with_no_presence=False)
+
+
+def _told(function: Function | None) -> Deployment | None:
+    """The deployment that its function tells of; None if another release made it."""
+    text = function.service_config.environment_variables.get(VARIABLE, "") if function is not None else ""
+    try:
+        return Deployment.from_json(text) if text else None
+    except ConfigError:
+        return None
+
+
+def _about(deployment: Deployment | None) -> str:
+    if deployment is None:
+        return "made by another release"
+    return f"Python {deployment.python}, {deployment.memory_mb:,} MB, {deployment.timeout_seconds} s"
+
+
+def _problem(
+    function: Function | None, deployment: Deployment | None, bucket: bool, topics: list[str], subscriptions: list[str]
+) -> str:
+    """Why the deployment cannot be used; empty if it can."""
+    if function is None:
+        return "it was not made to its end: there is no function"
+    if function.state.name != "ACTIVE":
+        return f"the function is {function.state.name.lower()}"
+    if deployment is None:
+        return "it was made by another release"
+    if not bucket:
+        return f"the bucket {deployment.bucket} is missing"
+    endpoints = deployment.endpoints()
+    missing = {deployment.topic(*endpoint) for endpoint in endpoints} - set(topics)
+    missing |= {deployment.subscription(*endpoint) for endpoint in endpoints} - set(subscriptions)
+    return f"{len(missing)} topics and subscriptions are missing" if missing else ""

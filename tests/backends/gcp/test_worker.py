@@ -1,0 +1,80 @@
+"""The worker's side of a function: what it answers, and that an instance lives on for the next request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from backends.gcp import GcpSettings, worker
+from backends.gcp.deployment import VARIABLE, Deployment
+from fsdcore.compute import Invocation
+from fsdcore.errors import ConfigError
+
+SETTINGS = GcpSettings(name="demo", region="r", storage_endpoint="http://127.0.0.1:1")
+DEPLOYMENT = Deployment.of(SETTINGS, project="p", workers=2)
+
+
+class Request:
+    """What of a Flask request the worker looks at."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def get_data(self) -> bytes:
+        return self._data
+
+
+def invocation(workers: int) -> bytes:
+    order = Invocation(
+        run="r",
+        rank=0,
+        workers=workers,
+        channel="queue",
+        lane=0,
+        plan="p",
+        batches=(1,),
+        branching=2,
+        deadline_seconds=5.0,
+        run_seconds=5.0,
+        started=0.0,
+    )
+    return order.to_json()
+
+
+@pytest.fixture(autouse=True)
+def instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, DEPLOYMENT.to_json())
+    worker._environment.cache_clear()
+
+
+def test_what_is_no_invocation_is_refused() -> None:
+    text, status, _ = worker.worker(Request(b"{}"))
+    assert status == 400
+    assert "not an invocation" in text
+
+
+def test_more_workers_than_the_deployment_has_are_refused() -> None:
+    text, status, _ = worker.worker(Request(invocation(3)))
+    assert (text, status) == ("rank 0 of 3 workers; the deployment has 2", 400)
+
+
+def test_an_instance_keeps_its_clients_and_plan_parts() -> None:
+    first, again = worker._environment(), worker._environment()
+    assert first[0] is again[0]
+    assert first[1] is again[1]
+    assert first[0].deployment == DEPLOYMENT
+
+
+def test_a_function_without_its_variable_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(ConfigError, match="fsd deploy gcp"):
+        worker.worker(Request(invocation(1)))
+
+
+def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
+    look = "import sys, backends.gcp.worker; print([m for m in sys.argv[1:] if m in sys.modules])"
+    needless = ["google.pubsub_v1", "google.cloud.functions_v2", "mtkahypar", "typer", "rich", "fsdcore.cli"]
+    done = subprocess.run([sys.executable, "-c", look, *needless], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
