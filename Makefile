@@ -41,7 +41,6 @@ lint: $(READY)
 # All measurements; the tables are written to bench-results/ as JSON.
 bench: $(READY)
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.serial
 
 clean:
 	rm -rf $(VENV) $(AWS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

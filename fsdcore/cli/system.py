@@ -140,7 +140,7 @@ def doctor(
         given = [*(assignments or ()), *([f"name={name}"] if name is not None else ())]
         _check_backend(backend, given, config)
         return
-    table(("part", "version"), _versions())
+    table(("part", "version"), list(_versions(config)))
     say("")
     states = {name: _state(name) for name in registry.backend_names()}
     table(("backend", "channels", "credentials"), [(name, *state[1:]) for name, state in states.items()])
@@ -174,15 +174,26 @@ def _looked_at(backend: Backend, workers: int) -> Iterator[Check]:
         yield Check("access", False, error.message)
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    from fsdcore import kernels
-
+def _versions(file: Path | None) -> Iterator[tuple[str, str]]:
     yield "python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"
     yield "fsd-inference", version("fsd-inference") or "not installed"
     for distribution, extra in _DISTRIBUTIONS.items():
         hint = f"not installed; pip install 'fsd-inference[{extra}]'" if extra else "not installed"
         yield distribution, version(distribution) or hint
-    yield "kernel", kernels.name()
+    yield "kernel", _kernel(file)
+
+
+def _kernel(file: Path | None) -> str:
+    """What the configured setting gives; `ConfigError` if it is a kernel that is not installed."""
+    from fsdcore import kernels
+    from fsdcore.config import load_config
+
+    try:
+        choice = load_config(file).run.kernel
+    except (BackendNotFoundError, MissingExtraError) as error:
+        # The backends below say more; versions are shown all the same.
+        return f"not known: {error.message}"
+    return kernels.name(choice)
 
 
 def _state(name: str) -> tuple[bool, str, str]:

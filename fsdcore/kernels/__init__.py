@@ -46,21 +46,27 @@ def make_kernel(choice: str = "auto", threads: int = 0) -> Kernel:
 
         return ScipyKernel()
     if not compiled_is_there():
-        raise ConfigError(
-            f"the compiled kernel is not installed for this Python ({platform.machine()}); reinstall fsd-inference "
-            "where there is a C compiler, or set kernel to scipy"
-        )
+        raise _not_installed()
     from fsdcore.kernels.compiled import CompiledKernel
 
     return CompiledKernel(threads)
 
 
+def _not_installed() -> ConfigError:
+    return ConfigError(
+        f"the compiled kernel is not installed for this Python ({platform.machine()}); "
+        "reinstall fsd-inference where there is a C compiler, or set kernel to scipy"
+    )
+
+
 def name(choice: str = "auto") -> str:
-    """Which kernel the setting `choice` gives here, for people to read."""
+    """Which kernel the setting `choice` gives here, for people to read; `ConfigError` if it can give none."""
     if choice == "scipy":
         return "scipy"
     if not compiled_is_there():
-        return "scipy (the compiled kernel is not installed: there was no C compiler)"
+        if choice == "compiled":
+            raise _not_installed()
+        return "scipy (compiled one not installed)"
     from fsdcore.kernels import _native
 
     return f"compiled ({_native.instructions()})"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fsdcore import registry
+from fsdcore import kernels, registry
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.cli.app import app
@@ -106,6 +106,23 @@ def test_doctor_shows_versions_and_credentials(points: list[EntryPoint]) -> None
     assert line(done.stdout, "local ", "pigeon, queue", "none needed")
     assert line(done.stdout, "cloud ", "missing, run: pip install")
     assert line(done.stdout, "locked ", "no credentials found; run: toy login")
+
+
+def test_doctor_shows_the_kernel_of_the_setting(points: list[EntryPoint], tmp_path: Path) -> None:
+    assert line(fsd("doctor", FSD_KERNEL="scipy").stdout, "kernel ").split() == ["kernel", "scipy"]
+    file = tmp_path / "fsd.toml"
+    file.write_text("kernel = 'scipy'\n")
+    assert line(fsd("doctor", "--config", file).stdout, "kernel ").split() == ["kernel", "scipy"]
+
+
+def test_doctor_says_where_the_compiled_kernel_is_missing(
+    points: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "compiled_is_there", lambda: False)
+    assert line(fsd("doctor").stdout, "kernel ", "scipy (compiled one not installed)")
+    refused = fsd("doctor", FSD_KERNEL="compiled")
+    assert refused.exit_code == 2
+    assert line(refused.stderr, "fsd: error: the compiled kernel is not installed")
 
 
 def test_doctor_without_a_usable_backend_is_1(points: list[EntryPoint]) -> None:

@@ -1,0 +1,178 @@
+/* The types that all of the kernel shares, and `_product.h` for each instruction set: which are there is found at
+ * run time.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP 16
+#define WIDEST 64
+#define BLOCK_NAME "fsdcore.kernels.Block"
+
+enum { IDENTITY_, RELU_, CLIPPED_RELU_, LEAKY_RELU_, ACTIVATIONS };
+
+/* Rows that share their indices: `rows` of them from `first` in the visiting order. Weights lie k by k, row by row. */
+typedef struct {
+    int64_t indices, weights;
+    int32_t first, length, rows;
+} Group;
+
+typedef struct {
+    int64_t rows, width, bytes;
+    int32_t group_count;
+    int near_indices;
+    Group *groups;
+    int32_t *order;
+    float *weights;
+    uint16_t *near;
+    int32_t *far;
+} Block;
+
+typedef struct {
+    float *x, *z;
+    uint8_t *live;
+    Py_ssize_t stride;
+    int width;
+} Tile;
+
+typedef struct {
+    const Block *block;
+    int add, finish, activation;
+    float parameter;
+    const float *bias;
+    /* x: an array of tiles, `lane_of` saying which of its lanes each lane of z reads (-1: zero; NULL: its own) */
+    const float *x;
+    int64_t x_tile, x_lanes;
+    const int32_t *lane_of;
+    /* or samples, each a list of rows and values, `lane_of` naming the sample of each lane of z */
+    const int64_t *starts;
+    const int32_t *sample_rows;
+    const float *sample_values;
+    float *z;
+    int64_t tile, lanes;
+    uint8_t *live;
+    int64_t *next;
+    int64_t chunks;
+    float *scratch;
+} Job;
+
+typedef struct {
+    const char *name;
+    int lanes, chains;
+    void (*product)(const Job *, const Tile *, int32_t, int32_t);
+    float (*burn)(long);
+    float (*sweep)(const float *, Py_ssize_t, long);
+} Instructions;
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#define NAME(x) x##_avx512
+#define NAME_TEXT "avx512"
+#define TARGET __attribute__((target("avx512f")))
+#define V __m512
+#define LANES 16
+#define LOAD(p) _mm512_loadu_ps(p)
+#define STORE(p, v) _mm512_storeu_ps(p, v)
+#define SPLAT(a) _mm512_set1_ps(a)
+#define ZERO _mm512_setzero_ps()
+#define FMADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define ADD(a, b) _mm512_add_ps(a, b)
+/* max and min give their second operand where one is a NaN. */
+#define RELU(z) _mm512_max_ps(ZERO, z)
+#define CLIP(z, bound) _mm512_min_ps(bound, _mm512_max_ps(ZERO, z))
+#define LEAKY(z, slope) _mm512_mask_mul_ps(z, _mm512_cmp_ps_mask(z, ZERO, _CMP_LT_OQ), z, slope)
+#define MARK __mmask16
+#define MARK_ZERO 0
+#define MARK_OR(mark, z) (__mmask16)((mark) | _mm512_cmp_ps_mask(z, ZERO, _CMP_NEQ_UQ))
+#define MARK_PUT(mark, bytes) \
+    for (int lane_ = 0; lane_ < LANES; lane_++) (bytes)[lane_] = (uint8_t)((mark) >> lane_ & 1)
+#define MOST_1 4
+#define MOST_2 4
+#define MOST_4 4
+#include "_product.h"
+
+#define NAME(x) x##_avx2
+#define NAME_TEXT "avx2"
+#define TARGET __attribute__((target("avx2,fma")))
+#define V __m256
+#define LANES 8
+#define LOAD(p) _mm256_loadu_ps(p)
+#define STORE(p, v) _mm256_storeu_ps(p, v)
+#define SPLAT(a) _mm256_set1_ps(a)
+#define ZERO _mm256_setzero_ps()
+#define FMADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define ADD(a, b) _mm256_add_ps(a, b)
+#define RELU(z) _mm256_max_ps(ZERO, z)
+#define CLIP(z, bound) _mm256_min_ps(bound, _mm256_max_ps(ZERO, z))
+#define LEAKY(z, slope) _mm256_blendv_ps(z, _mm256_mul_ps(z, slope), _mm256_cmp_ps(z, ZERO, _CMP_LT_OQ))
+#define MARK int
+#define MARK_ZERO 0
+#define MARK_OR(mark, z) ((mark) | _mm256_movemask_ps(_mm256_cmp_ps(z, ZERO, _CMP_NEQ_UQ)))
+#define MARK_PUT(mark, bytes) \
+    for (int lane_ = 0; lane_ < LANES; lane_++) (bytes)[lane_] = (uint8_t)((mark) >> lane_ & 1)
+#define MOST_1 8
+#define MOST_2 4
+#define MOST_4 2
+#include "_product.h"
+#endif
+
+/* For any processor: vectors of four, by the compiler. */
+typedef float Four __attribute__((vector_size(16)));
+typedef int32_t FourInts __attribute__((vector_size(16)));
+
+static inline Four load_four(const float *p) {
+    Four v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void store_four(float *p, Four v) { memcpy(p, &v, sizeof v); }
+
+static inline Four pick_four(FourInts where, Four yes, Four no) {
+    return (Four)((where & (FourInts)yes) | (~where & (FourInts)no));
+}
+
+#define NAME(x) x##_portable
+#define NAME_TEXT "portable"
+#define TARGET
+#define V Four
+#define LANES 4
+#define LOAD(p) load_four(p)
+#define STORE(p, v) store_four(p, v)
+#define SPLAT(a) ((Four){a, a, a, a})
+#define ZERO ((Four){0, 0, 0, 0})
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#define FMADD(a, b, c) ((Four)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define MOST_4 4
+#else
+#define FMADD(a, b, c) ((c) + (a) * (b))
+#define MOST_4 2
+#endif
+#define ADD(a, b) ((a) + (b))
+#define RELU(z) pick_four((z) < ZERO, ZERO, z)
+#define CLIP(z, bound) pick_four((z) > (bound), bound, RELU(z))
+#define LEAKY(z, slope) pick_four((z) < ZERO, (z) * (slope), z)
+#define MARK FourInts
+#define MARK_ZERO ((FourInts){0, 0, 0, 0})
+#define MARK_OR(mark, z) ((mark) | ((z) != ZERO))
+#define MARK_PUT(mark, bytes) \
+    for (int lane_ = 0; lane_ < LANES; lane_++) (bytes)[lane_] = (mark)[lane_] != 0
+#define MOST_1 4
+#define MOST_2 4
+#include "_product.h"
+
+static const Instructions *chosen = &instructions_portable;
+
+static const Instructions *find_instructions(const char *name) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+    int avx512 = __builtin_cpu_supports("avx512f");
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx512 && (!name || !strcmp(name, "avx512"))) return &instructions_avx512;
+    if (avx2 && (!name || !strcmp(name, "avx2"))) return &instructions_avx2;
+#endif
+    return !name || !strcmp(name, "portable") ? &instructions_portable : NULL;
+}
