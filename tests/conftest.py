@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -14,6 +15,14 @@ from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault
 
 SessionMaker: TypeAlias = Callable[..., Session]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts() -> Iterator[None]:
+    """A test run in the background inherits that interrupts are ignored; tests of Ctrl-C need them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
