@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -36,7 +36,7 @@ from fsdcore.plan_store import (
     read_partition,
     write_plan,
 )
-from fsdcore.record import Record, by_layer, total_counters, total_seconds
+from fsdcore.record import Record, Setting, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 
@@ -52,6 +52,8 @@ __all__ = [
 
 # What one worker's activations of all batches under way may take.
 _ACTIVATION_BYTES = 64 * 1024 * 1024
+# Settings of a backend that say what its functions were; others may name what is not for every reader of a record.
+_OF_FUNCTIONS = ("region", "memory_mb", "cpu", "architecture", "timeout_seconds", "publishes_in_flight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,7 @@ class Model:
         outputs = done.outputs if sp.issparse(x) else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
             outputs = _finish_softmax(done.outputs, sp.issparse(x))
+        settings = replace(settings, batch_size=size, in_flight=in_flight)
         return Result(outputs, self._record(done, settings, int(inputs.shape[0]), len(batches)))
 
     def _settled(self, inputs: sp.csr_array) -> RunSettings:
@@ -149,7 +152,15 @@ class Model:
             seconds=total_seconds(done.workers),
             per_layer=by_layer(done.workers, layers),
             per_worker=done.workers,
+            settings=self._configuration(settings),
         )
+
+    def _configuration(self, settings: RunSettings) -> dict[str, Setting]:
+        """What a reader of the record needs to know of the run and of the functions it ran in."""
+        functions = self._session.backend.settings
+        known = {key: getattr(functions, key) for key in _OF_FUNCTIONS if hasattr(functions, key)}
+        method = {"method": self._manifest.method, "seed": self._manifest.seed}
+        return {"network": self.network.name, **asdict(settings), **method, **known}
 
 
 def _most_samples(largest_rows: int) -> int:
@@ -232,8 +243,8 @@ def connect(
     """Connect to a backend.
 
     `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
-    `threads`, `branching`, `deadline_seconds` and `run_seconds` (see `RunSettings`), win over the environment
-    (``FSD_*``), which wins over the file `config`.
+    `threads`, `branching`, `deadline_seconds`, `run_seconds` and `trace` (see `RunSettings`), win over the
+    environment (``FSD_*``), which wins over the file `config`.
     `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
     """
     given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}
