@@ -91,7 +91,7 @@ _FIELDS = (
 
 def _lives(record: Record) -> Markup:
     shown = _shown(record)
-    caption = "Seconds by rank" if len(shown) == record.workers else f"{len(shown)} of {record.workers:,} ranks"
+    caption = "Ranks from start to end" if len(shown) == record.workers else f"{len(shown)} of {record.workers:,} ranks"
     head = [element("th", name, scope="col", class_="t" if name == _HEADINGS[1] else None) for name in _HEADINGS]
     made = element(
         "table",
@@ -119,7 +119,7 @@ def _life(record: Record, rank: int) -> Markup:
         "tr",
         element("th", str(rank), scope="row"),
         element("td", life_bar(spent, max(0.0, first), max(times)), class_="t"),
-        *(element("td", f"{cell:.3f}") for cell in cells),
+        *(element("td", f"{cell:.3f}", data_v=cell) for cell in cells),
         element("td", bytes_(sum(worker.counters["bytes_sent"])), data_v=sum(worker.counters["bytes_sent"])),
         element("td", bytes_(worker.peak_memory_bytes), data_v=worker.peak_memory_bytes),
     )
