@@ -30,7 +30,7 @@ Unneeded: TypeAlias = Callable[[PurePosixPath], bool]
 # Raised when a package is built in another way from the same inputs.
 _FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_CLIENT_ONLY = ("fsdcore/cli", "fsdcore/testing", "fsdcore/packaging.py")
+_CLIENT_ONLY = ("fsdcore/cli", "fsdcore/report", "fsdcore/testing", "fsdcore/packaging.py")
 _FOLDERS = frozenset({"__pycache__", "include", "test", "tests"})
 _RECORDS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
 _ENDINGS = frozenset({".a", ".c", ".cpp", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})

@@ -72,6 +72,11 @@ class Result:
         outputs = sp.csr_array(self.outputs)
         return np.unique(outputs.nonzero()[0]).astype(np.int64)
 
+    def _repr_html_(self) -> str:
+        from fsdcore.report.notebook import result_card
+
+        return result_card(self)
+
 
 class Model:
     """A network whose plan is in the session's store; runs of it need not make the plan again."""

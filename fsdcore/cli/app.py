@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fsdcore.cli import advise, calibrate, demo, deploy, emulate, forecast, generate, networks, run, system, trace
+from fsdcore.cli import (
+    advise,
+    calibrate,
+    demo,
+    deploy,
+    emulate,
+    forecast,
+    generate,
+    networks,
+    report_page,
+    run,
+    system,
+    trace,
+)
 from fsdcore.cli.output import version
 from fsdcore.errors import FsdError
 
@@ -85,6 +98,7 @@ app.command("forecast")(forecast.forecast)
 app.command("advise")(advise.advise)
 app.command("bill")(forecast.bill)
 app.command("trace")(trace.trace)
+app.command("report")(report_page.report)
 app.command("calibrate")(calibrate.calibrate)
 app.command("emulate")(emulate.emulate)
 app.command("backends")(system.backends)

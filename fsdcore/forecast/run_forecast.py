@@ -104,6 +104,11 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         """Whether every worker has the memory and the time it needs."""
         return max(self.memory_bytes) <= self.memory_limit_bytes and self.wall_seconds <= self.seconds_limit
 
+    def _repr_html_(self) -> str:
+        from fsdcore.report.notebook import forecast_card
+
+        return forecast_card(self)
+
     def to_json(self) -> str:
         """The forecast as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
