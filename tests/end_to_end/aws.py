@@ -24,10 +24,7 @@ from tests.end_to_end.sites import Site
 __all__ = ["AwsSite", "deployed"]
 
 _OLD_RUN = "0" * 16
-# As text: ministack 1.5.33 drops the binary attributes of PublishBatch.
-_SETTINGS = AwsSettings(
-    name="site", topics=3, payload="text", timeout_seconds=300, memory_mb=1_024, visibility_timeout=3
-)
+_SETTINGS = AwsSettings(name="site", topics=3, timeout_seconds=300, memory_mb=1_024, visibility_timeout=3)
 _COUNTERS = {
     "PublishBatch": "publishes",
     "SendMessageBatch": "publishes",

@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from yarl import URL
 
-from fsdcore.errors import ServerError
+from fsdcore.errors import MissingExtraError, ServerError
 from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_port, http_ready
 
 __all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "find_ministack"]
@@ -22,6 +22,7 @@ __all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "find_ministack"]
 ACCESS_KEY = SECRET_KEY = "test"
 _VARIABLE = "FSD_MINISTACK"
 _PLACE = Path(".venv-aws/bin/ministack")
+_PROGRAM = Path(__file__).parent / "ministack_program.py"
 # ministack's server ends idle connections after 5 s; a request must not meet that.
 _KEEP_SECONDS = 2.0
 
@@ -36,6 +37,16 @@ def find_ministack() -> Path:
         places=(project / _PLACE, Path.cwd() / _PLACE),
         install=f"make emulators (in a checkout of the project), or: pipx install {version}",
     )
+
+
+def ministack_command() -> list[str | Path]:
+    """What starts it, by the Python that it is installed for; `MissingExtraError` if either is not there."""
+    program = find_ministack()
+    python = program.resolve().with_name("python")
+    if not python.exists():
+        raise MissingExtraError(f"{program}: ministack must be in a virtual environment; run: make emulators")
+    # Isolated: the modules beside the program must not hide those of ministack.
+    return [python, "-I", _PROGRAM]
 
 
 class Answer(NamedTuple):
@@ -61,7 +72,7 @@ class Ministack:
         self._folder = folder
         self._process = ServerProcess(
             "ministack",
-            [find_ministack()],
+            ministack_command(),
             environ=self._environ(enforce),
             folder=folder,
             log=folder / "ministack.log",
