@@ -15,7 +15,7 @@ from backends.aws.deploy import provisioner
 from backends.aws.deploy.package import lambda_package
 from backends.aws.emulator import LocalAws
 from fsdcore.config import RunSettings
-from fsdcore.errors import WorkerFailedError
+from fsdcore.errors import ConfigError
 from fsdcore.events import Observer
 from fsdcore.packaging import Package
 from fsdcore.session import Session
@@ -39,7 +39,7 @@ def test_a_package_without_the_compiled_kernel_is_found_out(backend_without_kern
     def session(kernel: Literal["auto", "compiled"]) -> Session:
         return Session(backend_without_kernel, RunSettings(workers=3, method="block", kernel=kernel, run_seconds=60.0))
 
-    with pytest.raises(WorkerFailedError, match="the compiled kernel is not installed"):
+    with pytest.raises(ConfigError, match="the compiled kernel is not installed"):
         session("compiled").load(NETWORK).run(INPUTS)
     assert compare(session("auto").load(NETWORK).run(INPUTS).outputs, NETWORK.infer(INPUTS)) == []
 
