@@ -52,9 +52,9 @@ class TestStore(StoreTests):
             return None
 
     def test_a_bucket_that_is_gone_is_not_a_missing_key(self, clients: Clients) -> None:
-        store = S3Store(clients, "fsd-gone", "fsd deploy aws --name gone")
+        store = S3Store(clients, "fsd-gone", "fsd destroy aws --name gone")
         for call in (lambda: store.get("k"), lambda: store.put("k", b""), lambda: store.list("")):
-            with pytest.raises(BucketMissingError, match="bucket fsd-gone is gone; run: fsd deploy aws --name gone"):
+            with pytest.raises(BucketMissingError, match="bucket fsd-gone is gone; run: fsd destroy aws --name gone"):
                 call()
 
     def test_an_object_at_its_limits_of_one_read_is_there(self, store: Store) -> None:
