@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fsdcore.forecast.model import StoreModel
 
-__all__ = ["Looks", "looks", "reading", "writing"]
+__all__ = ["Looks", "found_after", "looks", "reading", "writing"]
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.002, 0.1, 1.5
 # Where requests take time, a list comes after so many of them, or after this share of the time so far.
@@ -52,6 +52,12 @@ def looks(since: float, done: float, latency: float, store: StoreModel) -> Looks
             if same > 0:
                 now += same * step
                 lists, gets = (lists, gets + same) if latency else (lists + same, gets)
+
+
+def found_after(seconds: float, store: StoreModel) -> float:
+    """When a client that looks from 0 on has found what is there after `seconds`, on average: half a pause later."""
+    pause = min(_LONGEST_PAUSE, seconds * (1 - 1 / _GROWTH))
+    return seconds + pause / 2 + 2 * store.get_seconds
 
 
 def writing(input_bytes: Sequence[float], store: StoreModel) -> float:

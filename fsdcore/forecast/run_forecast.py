@@ -15,7 +15,7 @@ import numpy as np
 from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
 from fsdcore.config import RunSettings
 from fsdcore.cost import Bill, Usage, bill
-from fsdcore.forecast.client import looks, reading, writing
+from fsdcore.forecast.client import found_after, looks, reading, writing
 from fsdcore.forecast.counts import Counts, as_sent, beyond_front, count, frames_of
 from fsdcore.forecast.memory import memory_bytes
 from fsdcore.forecast.model import ChannelModel, Model
@@ -245,9 +245,8 @@ class Forecaster:
         target, profiles = self._target, [self.profile(samples, k) for k, samples in enumerate(batches)]
         store, holding = target.model.store, int(np.count_nonzero(self._profile.structure.layers[-1].rows))
         begun = writing([profile.input_bytes for profile in profiles], store)
-        found = looks(begun, begun + workers_seconds, target.store.latency_seconds, store).found
         outputs = sum(float(profile.outputs.sum()) for profile in profiles)
-        return found + reading(holding * len(batches), outputs, store)
+        return begun + found_after(workers_seconds, store) + reading(holding * len(batches), outputs, store)
 
     def profile(self, samples: int, number: int) -> Profile:
         """Of the batch of that number, which has so many samples."""
