@@ -351,6 +351,7 @@ class _Engine:
                 aborts = 1 + int(taken.idle / _ABORT_LOOK_SECONDS)
                 worker.abort_look = waited + _ABORT_LOOK_SECONDS
             counts["gets"][layer][rank] += frames + beyond + taken.looks + aborts
+            self.ledger.vain += taken.looks + aborts
 
     # The end ------------------------------------------------------------------------------------------------
 
