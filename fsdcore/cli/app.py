@@ -21,6 +21,7 @@ from fsdcore.cli import (
     networks,
     report_page,
     run,
+    simulate,
     system,
     trace,
 )
@@ -95,6 +96,7 @@ app.command("deploy")(deploy.deploy)
 app.command("status")(deploy.status)
 app.command("destroy")(deploy.destroy)
 app.command("forecast")(forecast.forecast)
+app.command("simulate")(simulate.simulate)
 app.command("advise")(advise.advise)
 app.command("bill")(forecast.bill)
 app.command("trace")(trace.trace)
