@@ -67,13 +67,14 @@ class AwsSite(Site):
     channels = AwsBackend.channels
 
     def __init__(self, local: LocalAws, workers: int, settings: AwsSettings) -> None:
-        self._local, self.most_workers, self._settings = local, workers, settings
+        self._local, self.most_workers = local, workers
         self._start = 0
         self._others: dict[str, Callable[[], None]] = {
             "every delivery comes again until it is deleted": partial(self._set_queues, VisibilityTimeout="0"),
             "every message is late": partial(self._set_queues, DelaySeconds="1"),
             "frames of an older run wait in the queues": self._leave_frames,
         }
+        self._settings = settings
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -103,7 +104,7 @@ class AwsSite(Site):
 
     def heal(self) -> None:
         self._local.set_faults()
-        self._set_queues(VisibilityTimeout=str(self._settings.visibility_timeout), DelaySeconds="0")
+        self._set_queues(VisibilityTimeout=str(_SETTINGS.visibility_timeout), DelaySeconds="0")
 
     def requests(self, run: str) -> Counter[str]:
         """Of the last session, whose only run this was."""
@@ -119,7 +120,7 @@ class AwsSite(Site):
     def figures(self, run: str) -> Mapping[str, float]:
         """Of messages the bytes and the started blocks of 64 KiB, which SNS and SQS count for what is sent."""
         records = self._local.requests(self._start)
-        sends = [record for record in records if (record.service, record.action) in _SENDS]
+        sends = [record for record in records if _COUNTERS.get(record.action) == "publishes"]
         receives = [record for record in records if record.action == "ReceiveMessage" and record.source]
         seen = self.requests(run)
         return {

@@ -14,7 +14,9 @@ from fsdcore.session import Session
 
 __all__ = ["Site", "calls_of"]
 
-_CALLS = ("publishes", "receives", "acknowledges", "puts", "gets", "lists", "invocations")
+_CALLS = ("puts", "gets", "lists", "invocations")
+# Of the object channel these are no calls of a service: its puts and gets are.
+_QUEUE_CALLS = ("publishes", "receives", "acknowledges")
 
 
 class Site(ABC):
@@ -76,7 +78,9 @@ def calls_of(record: Record) -> Counter[str]:
 
     These are a publish or put by each worker but the first, and its put at the end.
     """
-    made = Counter({name: record.counters[name] for name in _CALLS if record.counters[name]})
+    objects = record.channel == "object"
+    names = _CALLS if objects else (*_CALLS, *_QUEUE_CALLS)
+    made = Counter({name: record.counters[name] for name in names})
     made["puts"] += 1
-    made["puts" if record.channel == "object" else "publishes"] += record.workers - 1
+    made["puts" if objects else "publishes"] += record.workers - 1
     return made
