@@ -58,6 +58,8 @@ def deployer_policy(deployment: Deployment) -> Statement:
         _allow(("s3:*",), [bucket, f"{bucket}/*"]),
         _allow(("lambda:*",), [deployment.function_arn, f"{deployment.function_arn}:*"]),
         _allow(("logs:*",), [deployment.log_group_arn, f"{deployment.log_group_arn}:*"]),
+        # It lists, so a single group does not do.
+        _allow(("logs:DescribeLogGroups",), [_arn(deployment, "logs", "log-group:*")]),
         _allow(("sns:*", "sqs:*"), [_arn(deployment, service, f"{name}-*") for service in ("sns", "sqs")]),
         _allow(_of("iam", _ROLE_ACTIONS), [f"{role}{deployment.role}"]),
     ]
@@ -72,6 +74,7 @@ _ROLE_ACTIONS = (
     "DeleteRolePolicy",
     "GetRole",
     "GetRolePolicy",
+    "ListAttachedRolePolicies",
     "ListRolePolicies",
     "PassRole",
     "PutRolePolicy",
