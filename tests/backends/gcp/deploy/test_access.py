@@ -39,7 +39,8 @@ def topic(rank: int) -> str:
 def test_every_role_is_on_a_resource_of_the_deployment_alone(
     make_backend: BackendMaker, management: Management
 ) -> None:
-    make_backend(callers=f"{ANN}, {ROBOT}").provisioner().deploy(2)
+    status = make_backend(callers=f"{ANN}, {ROBOT}").provisioner().deploy(2)
+    assert f"callers: {ANN}, {ROBOT}" in status.resources
     everybody = {WORKERS, ANN, ROBOT}
     for rank in range(2):
         assert management.bindings(topic(rank)) == {"roles/pubsub.publisher": everybody}
@@ -95,9 +96,11 @@ def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:
 def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Management, trouble: str) -> None:
     access.make_account(rest, DEPLOYMENT)
     setattr(management, trouble, 3)
-    access.give(rest, DEPLOYMENT, [], function=False)
+    access.give(rest, DEPLOYMENT, [ANN], function=False)
     assert getattr(management, trouble) == 0
-    assert all(management.bindings(topic(rank)) == {"roles/pubsub.publisher": {WORKERS}} for rank in range(2))
+    assert all(management.bindings(topic(rank)) == {"roles/pubsub.publisher": {WORKERS, ANN}} for rank in range(2))
+    borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")
+    assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": {ANN}}
 
 
 def test_another_refusal_of_a_policy_is_raised(rest: Rest, functions: FunctionsServer) -> None:
