@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions
 from google.auth.transport.requests import Request
+from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deployment import Deployment
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
@@ -30,7 +31,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 # Older versions of a policy hide what is given on a condition, which would be lost in a write.
 _WITH_CONDITIONS: dict[str, Any] = {"options.requestedPolicyVersion": 3}
 _TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"
-_ROBOTS = ".gserviceaccount.com"
+_OF_THIS_MACHINE = "default"
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,22 @@ def remove_account(rest: Rest, deployment: Deployment) -> bool:
 
 def identity(credentials: Credentials, rest: Rest) -> str:
     """Whose credentials these are, as a member of policies (``user:...``); empty if they do not say."""
-    if not credentials.valid:
+    if isinstance(credentials, UserCredentials):
+        return _person(credentials, rest)
+    if getattr(credentials, "service_account_email", "") == _OF_THIS_MACHINE:
+        # Which that is, a refresh tells.
         credentials.refresh(Request())
     email = getattr(credentials, "service_account_email", "")
-    if not email and credentials.token:
-        email = rest.get(_TOKEN_INFO, access_token=credentials.token).get("email", "")
-    if not email:
-        return ""
-    return f"{'serviceAccount' if email.endswith(_ROBOTS) else 'user'}:{email}"
+    return f"serviceAccount:{email}" if email else ""
+
+
+def _person(credentials: UserCredentials, rest: Rest) -> str:
+    """Asked with a token for all that the person agreed to: one for Google Cloud alone would not tell the address."""
+    parts = ("refresh_token", "token_uri", "client_id", "client_secret")
+    whole = UserCredentials(None, **{part: getattr(credentials, part) for part in parts})
+    whole.refresh(Request())
+    email = rest.get(_TOKEN_INFO, access_token=whole.token).get("email", "")
+    return f"user:{email}" if email else ""
 
 
 # Policies

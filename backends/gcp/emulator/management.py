@@ -41,7 +41,7 @@ class Management:
     - `disabled`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
     - `denied`: projects that there are not, or that the caller may not see
     - `quotas`: of Cloud Run, by id, in each region
-    - `people`: the e-mail address for each access token
+    - `people`: the e-mail address for each access token; empty for a token that does not tell it
     - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
     - `rivals`: how many more policies are written by someone else between a read and a write
     """
@@ -106,7 +106,8 @@ class Management:
         token = query.get("access_token", [""])[0]
         if token not in self.people:
             raise ApiError("INVALID_ARGUMENT", "Invalid Value")
-        return {"email": self.people[token], "email_verified": "true", "expires_in": "3599"}
+        told = {"email": self.people[token], "email_verified": "true"} if self.people[token] else {}
+        return {**told, "expires_in": "3599"}
 
     def _services(self, query: dict[str, list[str]]) -> dict[str, Any]:
         names = {name: name.rpartition("/")[2] for name in query.get("names", [])}
