@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 import pytest
 import requests
 from google.api_core import exceptions
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deploy import access
@@ -156,12 +156,10 @@ def test_a_person_is_known_by_the_address(rest: Rest, management: Management, pe
     assert access.identity(person, rest) == ""
 
 
-class RobotCredentials(AnonymousCredentials):
-    """As those of the machine's service account are."""
+class MachineCredentials:
+    """What is asked of the credentials of a machine."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.service_account_email = "default"
+    service_account_email = "default"
 
     def refresh(self, request: object) -> None:
         del request
@@ -169,7 +167,7 @@ class RobotCredentials(AnonymousCredentials):
 
 
 def test_a_service_account_is_known_by_its_credentials(rest: Rest) -> None:
-    assert access.identity(RobotCredentials(), rest) == WORKERS
+    assert access.identity(cast(Credentials, MachineCredentials()), rest) == WORKERS
     assert access.identity(AnonymousCredentials(), rest) == ""
 
 
