@@ -53,8 +53,7 @@ class Clients:
         import google.auth
 
         with translated("looking for credentials"):
-            # Those of a person keep all that the person agreed to, the e-mail address among it.
-            credentials, project = google.auth.default(default_scopes=[_SCOPE])
+            credentials, project = google.auth.default(scopes=[_SCOPE])
         return credentials, project or ""
 
     @property

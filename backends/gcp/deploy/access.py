@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions
 from google.auth.transport.requests import Request
+from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deployment import Deployment
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
@@ -25,10 +26,12 @@ __all__ = ["GRANTS", "Grant", "find_account", "give", "has_role", "identity", "m
 
 _IN_FLIGHT = 16
 # An account that was just made is not known everywhere at once; Google speaks of a minute and more.
-_SETTLING_SECONDS = 180.0
+_SETTLING_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+# Older versions of a policy hide what is given on a condition, which would be lost in a write.
+_WITH_CONDITIONS: dict[str, Any] = {"options.requestedPolicyVersion": 3}
 _TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"
-_ROBOTS = ".gserviceaccount.com"
+_OF_THIS_MACHINE = "default"
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,22 @@ def remove_account(rest: Rest, deployment: Deployment) -> bool:
 
 def identity(credentials: Credentials, rest: Rest) -> str:
     """Whose credentials these are, as a member of policies (``user:...``); empty if they do not say."""
-    if not credentials.valid:
+    if isinstance(credentials, UserCredentials):
+        return _person(credentials, rest)
+    if getattr(credentials, "service_account_email", "") == _OF_THIS_MACHINE:
+        # Which that is, a refresh tells.
         credentials.refresh(Request())
     email = getattr(credentials, "service_account_email", "")
-    if not email and credentials.token:
-        email = rest.get(_TOKEN_INFO, access_token=credentials.token).get("email", "")
-    if not email:
-        return ""
-    return f"{'serviceAccount' if email.endswith(_ROBOTS) else 'user'}:{email}"
+    return f"serviceAccount:{email}" if email else ""
+
+
+def _person(credentials: UserCredentials, rest: Rest) -> str:
+    """Asked with a token for all that the person agreed to: one for Google Cloud alone would not tell the address."""
+    parts = ("refresh_token", "token_uri", "client_id", "client_secret")
+    whole = UserCredentials(None, **{part: getattr(credentials, part) for part in parts})
+    whole.refresh(Request())
+    email = rest.get(_TOKEN_INFO, access_token=whole.token).get("email", "")
+    return f"user:{email}" if email else ""
 
 
 # Policies
@@ -120,7 +131,7 @@ class _Policy:
         self._rest, self._url = rest, url
 
     def read(self) -> dict[str, Any]:
-        return self._rest.get(f"{self._url}:getIamPolicy", **{"options.requestedPolicyVersion": 3})
+        return self._rest.get(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
 
     def write(self, policy: dict[str, Any]) -> None:
         self._rest.post(f"{self._url}:setIamPolicy", {"policy": policy})
@@ -128,7 +139,7 @@ class _Policy:
 
 class _AccountPolicy(_Policy):
     def read(self) -> dict[str, Any]:
-        return self._rest.post(f"{self._url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+        return self._rest.post(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
 
 
 class _BucketPolicy(_Policy):
@@ -189,17 +200,24 @@ def _give(policy: _Policy, role: str, members: Iterable[str]) -> None:
     """Read, change and write a policy; again if someone else wrote it meanwhile, or an account is not known yet."""
     deadline, pause = Deadline.after(_SETTLING_SECONDS), _FIRST_PAUSE
     while True:
-        found = policy.read()
-        if not _add(found, role, members):
-            return
         try:
-            policy.write(found)
+            found = policy.read()
+            if _add(found, role, members):
+                policy.write(found)
             return
-        except (exceptions.Conflict, exceptions.PreconditionFailed, exceptions.BadRequest) as error:
-            if deadline.passed() or (isinstance(error, exceptions.BadRequest) and "does not exist" not in str(error)):
+        except exceptions.GoogleAPICallError as error:
+            if deadline.passed() or not _passes(error):
                 raise
         SYSTEM_CLOCK.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _passes(error: exceptions.GoogleAPICallError) -> bool:
+    """Whether it is a rival's write, or an account that is not known yet: as a member, or as what the policy is of."""
+    if isinstance(error, exceptions.Conflict | exceptions.PreconditionFailed | exceptions.NotFound):
+        return True
+    said = {exceptions.BadRequest: "does not exist", exceptions.Forbidden: "may not exist"}
+    return any(isinstance(error, kind) and text in str(error) for kind, text in said.items())
 
 
 def _add(policy: dict[str, Any], role: str, members: Iterable[str]) -> bool:

@@ -66,30 +66,42 @@ class GcpProvisioner(Provisioner):
             require(self._clients.rest, deployment)
         package = source_package(deployment, observer)
         with translated(f"making the service account {deployment.service_account}"):
+            callers = self._callers()
             make_account(self._clients.rest, deployment)
         with translated(f"making the bucket {deployment.bucket}"):
             make_bucket(self._clients.storage, deployment)
         total = len(deployment.endpoints())
         with translated("making topics and subscriptions"):
             make_queues(self._clients, deployment, lambda done: observer.progress("topics", done, total))
-        self._give(deployment, function=False)
+        self._give(deployment, callers, function=False)
         with translated(f"deploying the function {deployment.stem}"):
             make_function(self._clients.functions, deployment, package, observer)
         # Last of all, so that a deployment which has it has everything.
-        self._give(deployment, function=True)
+        self._give(deployment, callers, function=True)
         with translated("removing topics and subscriptions that are not needed any more"):
             self._remove_surplus(deployment)
         status = self.status()
         size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
-        return dataclasses.replace(status, resources=(*status.resources, size, *package.notices))
+        lines = (*status.resources, *self._who(callers), size, *package.notices)
+        return dataclasses.replace(status, resources=lines)
 
-    def _give(self, deployment: Deployment, function: bool) -> None:
+    def _callers(self) -> list[str]:
+        """Who deploys, if that can be told, and whom the settings name."""
+        own = identity(self._clients.credentials, self._clients.rest)
+        return list(dict.fromkeys([*([own] if own else []), *self._settings.members]))
+
+    def _give(self, deployment: Deployment, callers: list[str], function: bool) -> None:
         """The roles on the function, or on all else."""
         observer, rest = self._backend.observer, self._clients.rest
         with translated("giving roles"):
-            own = identity(self._clients.credentials, rest)
-            callers = list(dict.fromkeys([*([own] if own else []), *self._settings.members]))
             give(rest, deployment, callers, function, lambda done, total: observer.progress("roles", done, total))
+
+    def _who(self, callers: list[str]) -> list[str]:
+        """A line that tells who may run."""
+        if callers:
+            return [f"callers: {', '.join(callers)}"]
+        unknown = "callers: the credentials do not say whose they are; name yourself in the setting callers"
+        return [] if self._settings.emulated else [unknown]
 
     def _remove_surplus(self, deployment: Deployment) -> None:
         wanted = {deployment.topic(*endpoint) for endpoint in deployment.endpoints()}

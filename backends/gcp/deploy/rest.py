@@ -41,8 +41,8 @@ class Rest:
     def get(self, url: str, **query: Any) -> dict[str, Any]:
         return self._ask("GET", url, params=query)
 
-    def post(self, url: str, content: dict[str, Any]) -> dict[str, Any]:
-        return self._ask("POST", url, json=content)
+    def post(self, url: str, content: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
+        return self._ask("POST", url, json=content, params=query)
 
     def put(self, url: str, content: dict[str, Any]) -> dict[str, Any]:
         return self._ask("PUT", url, json=content)

@@ -41,8 +41,8 @@ class Management:
     - `disabled`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
     - `denied`: projects that there are not, or that the caller may not see
     - `quotas`: of Cloud Run, by id, in each region
-    - `people`: the e-mail address for each access token
-    - `settling`: how many more policies are refused that name a service account, as if it were not known yet
+    - `people`: the e-mail address for each access token; empty for a token that does not tell it
+    - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
     - `rivals`: how many more policies are written by someone else between a read and a write
     """
 
@@ -92,6 +92,8 @@ class Management:
             return self._token_info(query)
         if found := _POLICY.fullmatch(path):
             wanted = {"GET": "get", "PUT": "set", "POST": found[2]}.get(method)
+            if wanted == "get" and content:
+                raise ApiError("INVALID_ARGUMENT", "Invalid JSON payload received: the request body must be empty")
             policy = content if method == "PUT" else content.get("policy", {})
             return self._set_policy(found[1], policy) if wanted == "set" else self._get_policy(found[1])
         if found := _ACCOUNTS.fullmatch(path):
@@ -104,7 +106,8 @@ class Management:
         token = query.get("access_token", [""])[0]
         if token not in self.people:
             raise ApiError("INVALID_ARGUMENT", "Invalid Value")
-        return {"email": self.people[token], "email_verified": "true", "expires_in": "3599"}
+        told = {"email": self.people[token], "email_verified": "true"} if self.people[token] else {}
+        return {**told, "expires_in": "3599"}
 
     def _services(self, query: dict[str, list[str]]) -> dict[str, Any]:
         names = {name: name.rpartition("/")[2] for name in query.get("names", [])}
@@ -154,6 +157,9 @@ class Management:
 
     def _get_policy(self, resource: str) -> dict[str, Any]:
         self._check_resource(resource)
+        if self.settling and _ACCOUNTS.fullmatch(f"/v1/{resource}"):
+            self.settling -= 1
+            raise ApiError("PERMISSION_DENIED", f"Permission denied on resource '{resource}' (or it may not exist).")
         with self._lock:
             return self._policies.setdefault(resource, {"version": 1, "etag": uuid.uuid4().hex})
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any, cast
+from urllib.parse import parse_qs
 
 import pytest
+import requests
 from google.api_core import exceptions
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deploy import access
@@ -16,6 +20,7 @@ from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.management import Management
+from backends.gcp.emulator.web import Handler, WebServer
 from backends.gcp.settings import GcpSettings
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
@@ -39,7 +44,8 @@ def topic(rank: int) -> str:
 def test_every_role_is_on_a_resource_of_the_deployment_alone(
     make_backend: BackendMaker, management: Management
 ) -> None:
-    make_backend(callers=f"{ANN}, {ROBOT}").provisioner().deploy(2)
+    status = make_backend(callers=f"{ANN}, {ROBOT}").provisioner().deploy(2)
+    assert f"callers: {ANN}, {ROBOT}" in status.resources
     everybody = {WORKERS, ANN, ROBOT}
     for rank in range(2):
         assert management.bindings(topic(rank)) == {"roles/pubsub.publisher": everybody}
@@ -95,9 +101,11 @@ def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:
 def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Management, trouble: str) -> None:
     access.make_account(rest, DEPLOYMENT)
     setattr(management, trouble, 3)
-    access.give(rest, DEPLOYMENT, [], function=False)
+    access.give(rest, DEPLOYMENT, [ANN], function=False)
     assert getattr(management, trouble) == 0
-    assert all(management.bindings(topic(rank)) == {"roles/pubsub.publisher": {WORKERS}} for rank in range(2))
+    assert all(management.bindings(topic(rank)) == {"roles/pubsub.publisher": {WORKERS, ANN}} for rank in range(2))
+    borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")
+    assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": {ANN}}
 
 
 def test_another_refusal_of_a_policy_is_raised(rest: Rest, functions: FunctionsServer) -> None:
@@ -115,17 +123,63 @@ def test_an_account_is_made_and_removed_once(rest: Rest, management: Management)
     assert not access.find_account(rest, DEPLOYMENT)
 
 
-@pytest.mark.parametrize("email", ["ann@example.com", ACCOUNT])
-def test_whose_credentials_these_are(rest: Rest, management: Management, email: str) -> None:
-    management.people["token"] = email
-    kind = "serviceAccount" if email == ACCOUNT else "user"
-    assert access.identity(UserCredentials(token="token"), rest) == f"{kind}:{email}"
+class TokenHandler(Handler):
+    """Gives a person's tokens: one that is asked for without scopes is for all that the person agreed to."""
+
+    def answer(self) -> None:
+        asked = parse_qs(self.body().decode())
+        token = "narrow" if "scope" in asked else "wide"
+        self.write(200, json.dumps({"access_token": token, "expires_in": 3600}).encode())
+
+
+@pytest.fixture
+def token_uri() -> Iterator[str]:
+    server = WebServer(0, TokenHandler)
+    server.open()
+    yield f"{server.url}/token"
+    server.end()
+
+
+@pytest.fixture
+def person(token_uri: str) -> UserCredentials:
+    """As the credentials of a person are found, for Google Cloud alone."""
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    return UserCredentials(
+        None, refresh_token="r", token_uri=token_uri, client_id="i", client_secret="s", scopes=scopes
+    )
+
+
+def test_a_person_is_known_by_the_address(rest: Rest, management: Management, person: UserCredentials) -> None:
+    management.people = {"wide": "ann@example.com", "narrow": ""}
+    assert access.identity(person, rest) == ANN
+    management.people["wide"] = ""
+    assert access.identity(person, rest) == ""
+
+
+class MachineCredentials:
+    """What is asked of the credentials of a machine."""
+
+    service_account_email = "default"
+
+    def refresh(self, request: object) -> None:
+        del request
+        self.service_account_email = ACCOUNT
+
+
+def test_a_service_account_is_known_by_its_credentials(rest: Rest) -> None:
+    assert access.identity(cast(Credentials, MachineCredentials()), rest) == WORKERS
     assert access.identity(AnonymousCredentials(), rest) == ""
 
 
-def test_a_persons_calls_are_counted_for_the_project(functions: FunctionsServer) -> None:
-    person = UserCredentials(token="token")
-    with closing(Rest(person, PROJECT, functions.url)) as made:
-        functions.management.people["token"] = "ann@example.com"
-        assert made._session.credentials.quota_project_id == PROJECT
-        assert access.identity(person, made) == "user:ann@example.com"
+def test_a_persons_calls_are_counted_for_the_project(functions: FunctionsServer, person: UserCredentials) -> None:
+    asked = list[Any]()
+    with closing(Rest(person, PROJECT, functions.url)) as made, pytest.MonkeyPatch.context() as patch:
+        send = requests.Session.send
+
+        def watched(self: requests.Session, request: requests.PreparedRequest, **given: Any) -> requests.Response:
+            asked.append(request.headers.get("x-goog-user-project"))
+            return send(self, request, **given)
+
+        patch.setattr(requests.Session, "send", watched)
+        assert not access.find_account(made, DEPLOYMENT)
+    assert asked[-1] == PROJECT
