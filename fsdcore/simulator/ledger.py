@@ -29,8 +29,8 @@ def _table(layers: int, workers: int) -> Table:
 class Ledger:
     """``counts[name][k][r]`` and ``seconds[name][k][r]``: of layer k (0 for what belongs to none) and rank r.
 
-    `started`, `ended` by rank, in seconds from the client's call; `client` has the client's own requests; `vain` are the
-    workers' looks for what was not there, which are among their gets.
+    `started`, `ended` by rank, in seconds from the client's call; `client` has the client's own requests; `vain` are
+    the workers' looks for what was not there, which are among their gets.
     """
 
     work: Work
