@@ -340,7 +340,9 @@ class Forecaster:
         """One for each message, one more for a part beyond the front, and looks for what is not there yet."""
         wire = self._target.model.channel("object")
         limits = self._target.limits["object"]
-        beyond = sum(_beyond(self.profile(samples, k), limits) for k, samples in enumerate(self.batches(setting)))
+        beyond = sum(
+            float(_beyond(self.profile(samples, k), limits).sum()) for k, samples in enumerate(self.batches(setting))
+        )
         waited = float(timed.wait.sum())
         looks = waited / wire.poll_seconds if wire.poll_seconds else 0.0
         return math.ceil(totals["receives"] + beyond + looks + waited / _ABORT_LOOK_SECONDS)
@@ -371,7 +373,7 @@ def loads_of(
         decoded=decoded,
         messages=(counts.messages + counts.messages_in).astype(np.float64),
         sends=np.ceil(counts.publishes / limits.publishes_in_flight),
-        receives=_receives(counts, limits, wire),
+        receives=_receives(counts, limits, wire) + _beyond(profile, limits) * bool(wire.poll_seconds),
         bytes_out=counts.bytes_sent.astype(np.float64),
         bytes_in=counts.bytes_in.astype(np.float64),
         edges=tuple((m.source[a:b], m.target[a:b]) for a, b in itertools.pairwise(starts)),
@@ -387,10 +389,12 @@ def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel) -
     return np.asarray(np.ceil(counts.frames_in / together), np.float64)
 
 
-def _beyond(profile: Profile, limits: ChannelCapabilities) -> int:
-    """Parts of objects that do not lie in the front, which is read at once."""
-    messages, workers = as_sent(profile.messages), profile.structure.workers
-    return int(np.count_nonzero(beyond_front(frames_of(messages, workers, limits), workers)))
+def _beyond(profile: Profile, limits: ChannelCapabilities) -> Floats:
+    """By layer and rank that reads, parts of objects that do not lie in the front, which is read at once."""
+    workers, found = profile.structure.workers, np.zeros(profile.live.shape)
+    frames = frames_of(as_sent(profile.messages), workers, limits)
+    np.add.at(found, (frames.group // workers, frames.target), beyond_front(frames, workers))
+    return found
 
 
 def _extended(short: Timeline, long: Timeline, more: int, between: int) -> Timeline:

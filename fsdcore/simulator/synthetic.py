@@ -124,7 +124,7 @@ def _profile(shape: Shape) -> Profile:
     rows = np.full(shape.workers, shape.neurons // shape.workers, np.int64)
     rows[: shape.neurons % shape.workers] += 1
     looked_at = min(shape.samples, _LOOKED_AT)
-    parts = [_messages(shape, k, rows, looked_at, rng) for k in range(1, shape.drawn)]
+    parts = [_no_messages(), *(_messages(shape, k, rows, looked_at, rng) for k in range(1, shape.drawn))]
     joined = [np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Messages)]
     held = [(1 - (1 - shape.density(k)) ** rows) * looked_at for k in range(shape.drawn)]
     weights = (rows * shape.connections).astype(np.float64)
@@ -139,7 +139,7 @@ def _profile(shape: Shape) -> Profile:
     return Profile(
         structure=_structure(shape, rows),
         samples=looked_at,
-        messages=Messages(*joined) if joined else _no_messages(),
+        messages=Messages(*joined),
         live=live,
         local=local,
         remote=remote,
