@@ -75,7 +75,7 @@ def timeline_of(record: Record) -> Timeline:
     shown = [item._replace(start=item.start + shifts[item.rank]) for item in slices]
     flows = [flow for message in messages for flow in _flow(shown, message)]
     later = {rank: shift for rank, shift in enumerate(shifts) if shift}
-    return Timeline(shown, flows, later, sum(item.span.activity == WAIT for item in slices) - len(flows))
+    return Timeline(shown, flows, later, sum(map(_ended_by_one, slices)) - len(flows))
 
 
 def _check(record: Record) -> None:
@@ -96,8 +96,8 @@ def _problem(span: Span, end: int, record: Record) -> str | None:
         return f"there is no activity {span.activity}"
     if not (-1 <= span.batch < record.batches and 0 <= span.layer <= record.layers):
         return f"there is no batch {span.batch} or no layer {span.layer}"
-    if span.activity == WAIT and not 0 <= span.peer < record.workers:
-        return f"there is no rank {span.peer} to wait for"
+    if not -1 <= span.peer < record.workers:
+        return f"there is no rank {span.peer}"
     if span.duration_us < 1 or span.start_us < end:
         return "it takes no time, or begins before the one before it has ended"
     return None
@@ -119,10 +119,14 @@ def _messages(slices: Sequence[Slice]) -> Iterator[_Message]:
         places.setdefault((item.rank, item.span.batch, item.span.layer), []).append(number)
         last[item.rank] = number
     for number, item in enumerate(slices):
-        if item.span.activity == WAIT:
+        if _ended_by_one(item):
             sources = _sources(slices, item.span, places, last)
             if sources:
                 yield _Message(number, sources)
+
+
+def _ended_by_one(item: Slice) -> bool:
+    return item.span.activity == WAIT and item.span.peer >= 0
 
 
 def _sources(

@@ -6,6 +6,7 @@ microseconds since the start of the first worker.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -14,7 +15,7 @@ import msgspec
 
 from fsdcore.errors import InputError
 from fsdcore.record import Record
-from fsdcore.spans import ACTIVITIES, WAIT
+from fsdcore.spans import ACTIVITIES
 from fsdcore.timeline import Flow, Slice, Timeline, timeline_of
 
 __all__ = ["MOST_BYTES", "Trace", "make_trace"]
@@ -24,6 +25,8 @@ MOST_BYTES = 5_000_000
 
 _SEND = ACTIVITIES.index("send")
 _SEPARATOR = b",\n"
+# The part of a trace that its arrows may take, where not all fits: one in so many bytes.
+_SHARE_OF_FLOWS = 4
 # Room for what is said of that which was left out.
 _SAID = 200
 
@@ -39,15 +42,9 @@ class Trace(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Item(NamedTuple):
-    """What is drawn together or not at all: slices, by position, and perhaps the flow between them."""
-
-    microseconds: int
-    slices: tuple[int, ...]
-    flow: int | None = None
-
-
 class _Drawn(NamedTuple):
+    """Slices and flows of a timeline as events, by their positions there."""
+
     slices: list[bytes]
     flows: list[bytes]
 
@@ -65,7 +62,7 @@ def make_trace(record: Record, most_bytes: int = MOST_BYTES) -> Trace:
     if room < 0:
         raise InputError(f"a trace of {record.workers} ranks does not fit {most_bytes:,} bytes")
     drawn = _Drawn(_slices(record, timeline.slices), _flows(timeline))
-    slices, flows = _within(room, _items(timeline), drawn)
+    slices, flows = _within(room, timeline, drawn)
     if len(slices) < len(timeline.slices):
         missing = (timeline.slices[number] for number in range(len(timeline.slices)) if number not in slices)
         notes.append(_left_out([item.span.duration_us for item in missing], len(timeline.flows) - len(flows)))
@@ -91,27 +88,25 @@ def _left_out(microseconds: Sequence[int], flows: int) -> str:
     )
 
 
-def _items(timeline: Timeline) -> list[_Item]:
-    """All there is to draw, what took longest first; a message counts for the wait that it ended."""
-    items = [_Item(item.span.duration_us, (number,)) for number, item in enumerate(timeline.slices)]
-    for number, flow in enumerate(timeline.flows):
-        items.append(_Item(timeline.slices[flow.wait].span.duration_us, (flow.source, flow.wait), number))
-    return sorted(items, key=lambda item: -item.microseconds)
+def _within(room: int, timeline: Timeline, drawn: _Drawn) -> tuple[set[int], set[int]]:
+    """The slices and flows that fit into `room` bytes: all, or those of the longest waits, then the longest slices."""
+    spans = [item.span.duration_us for item in timeline.slices]
+    ends = [(flow.source, flow.wait) for flow in timeline.flows]
+    slice_sizes, flow_sizes = ([len(event) + len(_SEPARATOR) for event in events] for events in drawn)
+    if sum(slice_sizes) + sum(flow_sizes) <= room:
+        return set(range(len(spans))), set(range(len(ends)))
+    waits = sorted(range(len(ends)), key=lambda number: -spans[ends[number][1]])
+    flows = _fitting(room // _SHARE_OF_FLOWS, waits, flow_sizes)
+    order = [end for number in flows for end in ends[number]] + sorted(range(len(spans)), key=lambda n: -spans[n])
+    left = room - sum(flow_sizes[number] for number in flows)
+    slices = set(_fitting(left, list(dict.fromkeys(order)), slice_sizes))
+    return slices, {number for number in flows if slices.issuperset(ends[number])}
 
 
-def _within(room: int, items: Sequence[_Item], drawn: _Drawn) -> tuple[set[int], set[int]]:
-    """The slices and flows that fit into `room` bytes, taken in the order of `items`."""
-    slices: set[int] = set()
-    flows: set[int] = set()
-    for item in items:
-        fresh = set(item.slices) - slices
-        room -= sum(len(drawn.slices[number]) + len(_SEPARATOR) for number in fresh)
-        room -= 0 if item.flow is None else len(drawn.flows[item.flow]) + len(_SEPARATOR)
-        if room < 0:
-            break
-        slices |= fresh
-        flows |= set() if item.flow is None else {item.flow}
-    return slices, flows
+def _fitting(room: int, order: list[int], sizes: Sequence[int]) -> list[int]:
+    """As many of `order`, from its beginning, as fit into `room`."""
+    filled = itertools.accumulate(sizes[number] for number in order)
+    return order[: sum(1 for _ in itertools.takewhile(room.__ge__, filled))]
 
 
 # Events ------------------------------------------------------------------------------------------------------
@@ -137,7 +132,7 @@ def _arguments(record: Record, item: Slice) -> _Event:
     """What a viewer tells of a slice. Bytes are counted by layer, for all batches together."""
     span = item.span
     told: _Event = {} if span.batch < 0 else {"layer": span.layer, "batch": span.batch}
-    if span.activity == WAIT:
+    if span.peer >= 0:
         told["for rank"] = span.peer
     if span.activity == _SEND:
         name = "bytes" if record.batches == 1 else "bytes, all batches"
@@ -154,7 +149,7 @@ def _flows(timeline: Timeline) -> list[bytes]:
 
 def _flow(number: int, flow: Flow, timeline: Timeline) -> tuple[_Event, _Event]:
     """An arrow's two ends, each within its slice."""
-    shared = {"name": "message", "cat": "message", "id": number}
+    shared = {"name": "rows", "cat": "rows", "id": number}
     source, wait = timeline.slices[flow.source].rank, timeline.slices[flow.wait].rank
     return (
         {"ph": "s", **shared, "ts": flow.left, **_row(source)},

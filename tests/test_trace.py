@@ -123,7 +123,7 @@ def records(draw: st.DrawFn) -> Record:
         end, spans = 0, []
         for _ in range(draw(st.integers(0, 12))):
             activity, gap = draw(st.integers(0, len(ACTIVITIES) - 1)), draw(st.integers(0, 9))
-            length, peer = draw(st.integers(1, 99)), draw(st.integers(0, count - 1)) if activity == WAIT else -1
+            length, peer = draw(st.integers(1, 99)), draw(st.integers(-1, count - 1)) if activity == WAIT else -1
             batch, layer = draw(st.sampled_from([(-1, 0), (0, 1), (0, 2), (1, 2), (1, 3)]))
             spans.append(Span(activity, batch, layer, end + gap, length, peer))
             end += gap + length
@@ -161,7 +161,7 @@ def test_a_run_gives_a_sound_trace_with_its_messages(traced: Record) -> None:
     events = check(trace)
     names = [event["args"]["name"] for event in events if event["name"] == "thread_name"]
     assert names == [f"rank {rank}" for rank in range(5)]
-    waits = sum(span.activity == WAIT for worker in traced.per_worker for span in worker.spans)
+    waits = sum(span.peer >= 0 for worker in traced.per_worker for span in worker.spans)
     assert 0 < trace.messages <= waits
     assert trace.messages == waits or "have no arrow" in trace.notes[-1]
     assert json.loads(trace.data)["otherData"]["settings"]["in_flight"] == 2
@@ -220,8 +220,8 @@ def test_a_record_without_a_trace_says_how_to_get_one(make_session: SessionMaker
         (Span(-1, 0, 1, 0, 9), "no activity -1"),
         (Span(0, 2, 1, 0, 9), "no batch 2"),
         (Span(0, 0, 4, 0, 9), "no layer 4"),
-        (Span(WAIT, 0, 1, 0, 9), "no rank -1 to wait for"),
-        (Span(WAIT, 0, 1, 0, 9, 1), "no rank 1 to wait for"),
+        (Span(WAIT, 0, 1, 0, 9, -2), "no rank -2"),
+        (Span(WAIT, 0, 1, 0, 9, 1), "no rank 1"),
         (Span(0, 0, 1, 0, 0), "takes no time"),
         (Span(0, 0, 1, -5, 9), "begins before"),
     ],
