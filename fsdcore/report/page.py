@@ -14,9 +14,9 @@ from fsdcore.record import Record
 from fsdcore.report.answer import answer, summary
 from fsdcore.report.configuration import configuration
 from fsdcore.report.costs import costs
-from fsdcore.report.facts import check
 from fsdcore.report.layers import layers
 from fsdcore.report.markup import Markup, element
+from fsdcore.report.soundness import check
 from fsdcore.report.spans import timeline_data
 from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
