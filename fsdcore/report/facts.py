@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from fsdcore.errors import InputError
-from fsdcore.record import ACTIVITIES, COUNTERS, Record, WorkerRecord
+from fsdcore.record import ACTIVITIES, Record, WorkerRecord
 
 __all__ = [
     "COMMUNICATING",
@@ -20,7 +19,6 @@ __all__ = [
     "activity_seconds",
     "awaited",
     "cause",
-    "check",
     "density",
     "ends",
     "last_rank",
@@ -41,8 +39,6 @@ DRAWN = ("load", "multiply", "encode", "send", "wait", "decode", OTHER)
 _EQUAL = 0.05
 # What a rank must be above the median of a rank's life to be told apart by it.
 _TELLING = 0.02
-# The counters and activities that every table has.
-_KNOWN = frozenset(COUNTERS), frozenset(ACTIVITIES)
 
 
 class Verdict(NamedTuple):
@@ -61,34 +57,6 @@ class Cause(NamedTuple):
 
     what: str
     seconds: float
-
-
-def check(record: Record) -> None:
-    """`InputError` unless every list of `record` is as long as its workers and layers say, as a run writes them."""
-    if record.workers < 1 or record.layers < 1 or len(record.per_worker) != record.workers:
-        raise InputError(f"the record has {len(record.per_worker)} workers of {record.workers}, {record.layers} layers")
-    if len(record.per_layer) != record.layers + 1 or not all(_whole(layer) for layer in record.per_layer):
-        raise InputError(f"the record does not have the counters and seconds of its {record.layers} layers")
-    if not _KNOWN[0] <= set(record.counters):
-        raise InputError("the record does not have all counters")
-    for rank, worker in enumerate(record.per_worker):
-        if worker.rank != rank or not _as_long_as(worker, record):
-            raise InputError(f"worker {rank} of the record does not have the numbers of every rank and layer")
-
-
-def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:
-    return _KNOWN[0] <= set(tables.get("counters", {})) and _KNOWN[1] <= set(tables.get("seconds", {}))
-
-
-def _as_long_as(worker: WorkerRecord, record: Record) -> bool:
-    tables: list[Mapping[str, Sequence[float]]] = [worker.counters, worker.seconds]
-    return (
-        _KNOWN[0] <= set(worker.counters)
-        and _KNOWN[1] <= set(worker.seconds)
-        and all(len(row) == record.layers + 1 for table in tables for row in table.values())
-        and len(worker.bytes_to) == len(worker.waits_for) == record.workers
-        and all(0 <= span.activity < len(ACTIVITIES) for span in worker.spans)
-    )
 
 
 def lifetime(worker: WorkerRecord) -> float:

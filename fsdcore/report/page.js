@@ -310,27 +310,19 @@
     const frame = find("traffic-map");
     if (!frame) return;
     const cursor = frame.querySelector(".cursor");
-    const block = Number(frame.dataset.block);
-    const size = Math.ceil(data.traffic.length / block);
+    const size = data.traffic.length;
     let at = null;
 
     const named = (index) => {
-      const last = Math.min(data.traffic.length, (index + 1) * block) - 1;
-      return block === 1 ? `rank ${index}` : `ranks ${index * block} to ${last}`;
-    };
-    const sum = (source, target) => {
-      let bytes = 0;
-      for (const row of data.traffic.slice(source * block, (source + 1) * block)) {
-        for (const value of row.slice(target * block, (target + 1) * block)) bytes += value;
-      }
-      return bytes;
+      if (data.side === 1) return `rank ${index}`;
+      return `ranks ${index * data.side} to ${Math.min(data.workers, (index + 1) * data.side) - 1}`;
     };
     const show = (source, target) => {
       at = [clamp(source, 0, size - 1), clamp(target, 0, size - 1)];
       cursor.setAttribute("y", at[0]);
       cursor.setAttribute("x", at[1]);
       cursor.setAttribute("visibility", "visible");
-      find("traffic-says").textContent = `${named(at[0])} to ${named(at[1])}: ${sum(...at).toLocaleString("en")} bytes`;
+      find("traffic-says").textContent = `${named(at[0])} to ${named(at[1])}: ${data.traffic[at[0]][at[1]].toLocaleString("en")} bytes`;
     };
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     frame.addEventListener("keydown", (event) => {

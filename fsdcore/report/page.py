@@ -14,13 +14,13 @@ from fsdcore.record import Record
 from fsdcore.report.answer import answer, summary
 from fsdcore.report.configuration import configuration
 from fsdcore.report.costs import costs
-from fsdcore.report.facts import check
 from fsdcore.report.layers import layers
 from fsdcore.report.markup import Markup, element
+from fsdcore.report.soundness import check
 from fsdcore.report.spans import timeline_data
 from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
-from fsdcore.report.traffic import traffic
+from fsdcore.report.traffic import squares, traffic
 from fsdcore.report.units import count
 
 __all__ = ["report"]
@@ -117,6 +117,7 @@ def _file(name: str) -> str:
 
 
 def _data(record: Record) -> Markup:
-    data = {**timeline_data(record), "traffic": [worker.bytes_to for worker in record.per_worker]}
+    bytes_, side = squares(record)
+    data = {**timeline_data(record), "workers": record.workers, "traffic": bytes_, "side": side}
     # A script element ends at the first "</", wherever it stands.
     return Markup(msgspec.json.encode(data).decode().replace("<", "\\u003c"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
 
-from fsdcore.record import Record
+from fsdcore.record import Record, WorkerRecord
 from fsdcore.report.charts import life_bar
 from fsdcore.report.facts import Cause, awaited, cause, ends, last_rank, worker_seconds
 from fsdcore.report.markup import Markup, element, scrolled
@@ -71,11 +72,10 @@ def stragglers(record: Record) -> Markup:
     )
 
 
-def _shown(record: Record) -> list[int]:
-    ranks = list(range(record.workers))
+def _shown(times: Sequence[float], waits: Sequence[float]) -> list[int]:
+    ranks = list(range(len(times)))
     if len(ranks) <= _MOST_SHOWN:
         return ranks
-    times, waits = ends(record), awaited(record)
     half = _MOST_SHOWN // 2
     late = sorted(ranks, key=lambda rank: -times[rank])[:half]
     missed = sorted(ranks, key=lambda rank: -waits[rank])[:half]
@@ -90,35 +90,29 @@ _FIELDS = (
 
 
 def _lives(record: Record) -> Markup:
-    shown = _shown(record)
+    times, waits = ends(record), awaited(record)
+    shown = _shown(times, waits)
     caption = "Ranks from start to end" if len(shown) == record.workers else f"{len(shown)} of {record.workers:,} ranks"
     head = [element("th", name, scope="col", class_="t" if name == _HEADINGS[1] else None) for name in _HEADINGS]
     made = element(
         "table",
         element("caption", caption),
         element("thead", element("tr", *head)),
-        element("tbody", *(_life(record, rank) for rank in shown)),
+        element("tbody", *(_life(record.per_worker[rank], times[rank], max(times), waits[rank]) for rank in shown)),
         class_="lives",
         data_sortable=True,
     )
     return element("div", scrolled(caption, made), element("p", _FIELDS, class_="muted"))
 
 
-def _life(record: Record, rank: int) -> Markup:
-    worker, times = record.per_worker[rank], ends(record)
-    spent, end = worker_seconds(worker), times[rank]
-    first = end - sum(spent.values())
-    cells = (
-        end,
-        spent["multiply"],
-        spent["encode"] + spent["send"],
-        spent["wait"],
-        awaited(record)[rank],
-    )
+def _life(worker: WorkerRecord, end: float, whole: float, waited_for: float) -> Markup:
+    spent = worker_seconds(worker)
+    first = max(0.0, end - math.fsum(spent.values()))
+    cells = (end, spent["multiply"], spent["encode"] + spent["send"], spent["wait"], waited_for)
     return element(
         "tr",
-        element("th", str(rank), scope="row"),
-        element("td", life_bar(spent, max(0.0, first), max(times)), class_="t"),
+        element("th", str(worker.rank), scope="row"),
+        element("td", life_bar(spent, first, whole), class_="t"),
         *(element("td", f"{cell:.3f}", data_v=cell) for cell in cells),
         element("td", bytes_(sum(worker.counters["bytes_sent"])), data_v=sum(worker.counters["bytes_sent"])),
         element("td", bytes_(worker.peak_memory_bytes), data_v=worker.peak_memory_bytes),

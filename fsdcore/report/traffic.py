@@ -10,7 +10,7 @@ from fsdcore.report.facts import received
 from fsdcore.report.markup import Markup, as_table, element, table
 from fsdcore.report.units import bytes_, count, percent
 
-__all__ = ["blocks", "traffic"]
+__all__ = ["blocks", "squares", "traffic"]
 
 # With more ranks, neighbours share a square of the map.
 _MOST_SQUARES = 128
@@ -23,6 +23,12 @@ def blocks(matrix: Sequence[Sequence[int]], size: int) -> list[list[int]]:
     """The sums over squares of `size` by `size` ranks."""
     starts = range(0, len(matrix), size)
     return [[sum(sum(row[x : x + size]) for row in matrix[y : y + size]) for x in starts] for y in starts]
+
+
+def squares(record: Record) -> tuple[list[list[int]], int]:
+    """The bytes that a square of the map stands for, by line and column; and how many ranks a side of it has."""
+    size = -(-record.workers // _MOST_SQUARES)
+    return blocks([worker.bytes_to for worker in record.per_worker], size), size
 
 
 def traffic(record: Record) -> Markup:
@@ -43,9 +49,9 @@ def _none(record: Record) -> Markup:
 
 def _drawn(record: Record) -> list[Markup]:
     matrix = [worker.bytes_to for worker in record.per_worker]
-    size = -(-record.workers // _MOST_SQUARES)
     label = f"Bytes from each of {record.workers} ranks to each other"
-    drawn, levels = heat_map(blocks(matrix, size), label)
+    shown, size = squares(record)
+    drawn, levels = heat_map(shown, label)
     side = element(
         "div",
         element("p", "Point at a square to read it.", id="traffic-says", class_="says", aria_live="polite"),
@@ -53,13 +59,13 @@ def _drawn(record: Record) -> list[Markup]:
     )
     return [
         element("p", _words(record, matrix)),
-        element("div", _map(drawn, label, record.workers, size), side, class_="traffic"),
+        element("div", _map(drawn, label, record.workers), side, class_="traffic"),
         as_table("Bytes by rank", _totals(record, matrix)),
         as_table("Bytes by pair", _pairs(matrix)),
     ]
 
 
-def _map(drawn: Markup, label: str, workers: int, size: int) -> Markup:
+def _map(drawn: Markup, label: str, workers: int) -> Markup:
     frame = element(
         "div",
         drawn,
@@ -69,7 +75,6 @@ def _map(drawn: Markup, label: str, workers: int, size: int) -> Markup:
         role="application",
         aria_roledescription="traffic matrix",
         aria_label=f"{label}; arrow keys go from pair to pair",
-        data_block=size,
     )
     return element(
         "div",

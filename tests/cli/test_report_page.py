@@ -66,7 +66,7 @@ def test_a_forecast_of_another_run_is_told_apart(folder: Path) -> None:
         (("none.json",), "none.json"),
         (("x.npz",), "x.npz: not the record of a run"),
         (("old.json",), "old.json: a record of version 1; this release reads"),
-        (("cut.json",), "the record has 2 workers of 3"),
+        (("cut.json",), "cut.json: the record has 2 workers of 3"),
         (("run.json", "-o", "page.pdf"), "page.pdf: the name must end in .html or .htm"),
         (("run.json", "-o", "none/page.html"), "none/page.html: cannot be written: there is no folder none"),
         (("run.json", "--prices", "aws/moon"), "there are no prices for 'aws/moon'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fsdcore.record import ACTIVITIES, COUNTERS, Record, Span, WorkerRecord, by_layer, total_counters, total_seconds
@@ -33,6 +34,13 @@ def made_record(workers: int = 4, layers: int = 5, traced: bool = False, seed: i
         per_worker=every,
         **{**fields, **texts},
     )
+
+
+def changed(record: Record, rank: int, /, **fields: object) -> Record:
+    """The record with another worker of that rank."""
+    workers = list(record.per_worker)
+    workers[rank] = msgspec.structs.replace(workers[rank], **fields)
+    return msgspec.structs.replace(record, per_worker=workers)
 
 
 def made_worker(rank: int, workers: int, layers: int, traced: bool, seed: int) -> WorkerRecord:

@@ -255,6 +255,16 @@ def test_the_traffic_is_read_with_keys(open_page: OpenPage) -> None:
     assert opened.page.inner_text("#traffic-says") == f"rank 0 to rank 3: {record.per_worker[0].bytes_to[3]:,} bytes"
 
 
+def test_squares_of_many_ranks_are_named(open_page: OpenPage) -> None:
+    record = made_record(129, 2)
+    opened = open_page(report(record))
+    opened.page.focus("#traffic-map")
+    for key in ("ArrowDown", *["ArrowRight"] * 70):
+        opened.page.keyboard.press(key)
+    size = record.per_worker[0].bytes_to[128] + record.per_worker[1].bytes_to[128]
+    assert opened.page.inner_text("#traffic-says") == f"ranks 0 to 1 to ranks 128 to 128: {size:,} bytes"
+
+
 def test_the_layers_are_read_with_the_slider(open_page: OpenPage) -> None:
     record = RECORDS["traced"]
     opened = open_page(page_of(record))

@@ -9,14 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.errors import InputError
 from fsdcore.record import Record, WorkerRecord
 from fsdcore.report.facts import (
     CAUSES,
     activity_seconds,
     awaited,
     cause,
-    check,
     density,
     ends,
     last_rank,
@@ -25,14 +23,7 @@ from fsdcore.report.facts import (
     verdict,
 )
 from fsdcore.report.stragglers import findings
-from tests.report.records import BEYOND, made_record
-
-
-def changed(record: Record, rank: int, /, **fields: object) -> Record:
-    """The record with another worker of that rank."""
-    workers = list(record.per_worker)
-    workers[rank] = msgspec.structs.replace(workers[rank], **fields)
-    return msgspec.structs.replace(record, per_worker=workers)
+from tests.report.records import BEYOND, changed, made_record
 
 
 def even(workers: int = 5, layers: int = 3) -> Record:
@@ -160,22 +151,3 @@ def test_one_worker_has_no_stragglers() -> None:
 
 def test_every_cause_goes_on_from_the_same_word() -> None:
     assert all(what.split()[1] in ("later", "longer") or "longer" in what for what in CAUSES)
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        (msgspec.structs.replace(made_record(3), workers=4), "the record has 3 workers of 4"),
-        (msgspec.structs.replace(made_record(3), layers=9), "the counters and seconds of its 9 layers"),
-        (msgspec.structs.replace(made_record(3), per_layer=[{}] * 6), "the counters and seconds of its 5 layers"),
-        (msgspec.structs.replace(made_record(3), counters={}), "does not have all counters"),
-        (changed(made_record(3), 1, bytes_to=[1]), "worker 1 of the record"),
-        (changed(made_record(3), 2, seconds={}), "worker 2 of the record"),
-        (changed(made_record(3), 2, rank=0), "worker 2 of the record"),
-        (changed(made_record(3), 0, waits_for=[]), "worker 0 of the record"),
-    ],
-)
-def test_a_record_that_is_not_whole_is_one_line(record: Record, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        check(record)
-    assert "\n" not in str(caught.value)
