@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.functions_v2 import FunctionServiceClient
 
 from backends.gcp import GcpSettings
+from backends.gcp.deploy.access import make_account
 from backends.gcp.deploy.function import make_function
 from backends.gcp.deploy.package import source_recipe
+from backends.gcp.deploy.rest import Rest
 from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.functions import FunctionsServer
@@ -47,6 +50,8 @@ def test_instances_multiply_with_the_compiled_kernel_of_the_source(
     probed = dataclasses.replace(recipe, texts={**recipe.texts, "main.py": PROBE})
     options = {"api_endpoint": functions.url}
     client = FunctionServiceClient(transport="rest", credentials=AnonymousCredentials(), client_options=options)
+    with closing(Rest(AnonymousCredentials(), PROJECT, functions.url)) as rest:
+        make_account(rest, deployment)
     make_function(client, deployment, build_package(probed, package_cache), SILENT)
     answer = requests.post(deployment.url, headers={"Authorization": "Bearer local"}, timeout=60.0)
     told = json.loads(answer.text)
