@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from fsdcore.network import Network
-from tests.end_to_end.sites import Site
+from tests.end_to_end.sites import Site, bits
 from tests.shared_data import graph_challenge_data, official_network
 
 pytestmark = [pytest.mark.graph_challenge, pytest.mark.timeout(1_200)]
@@ -68,6 +68,16 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
     counters = result.record.counters
     if site.bills:
         assert {name: counters[name] for name, count in most.items() if counters[name] > count} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", ["queue", "object"])
+def test_all_sites_give_the_same_bits(sites: list[Site], network: Network, inputs: sp.csr_array, channel: str) -> None:
+    outputs = set()
+    for site in sites:
+        with site.session(workers=8, channel=channel, method="hypergraph") as session:
+            outputs.add(bits(session.load(network).run(inputs[:1_000], batch_size=250).outputs))
+    assert (len(sites), len(outputs)) == (3, 1)
 
 
 @pytest.mark.slow
