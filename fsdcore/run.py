@@ -147,6 +147,7 @@ class _Run:
             in_flight=self._request.in_flight,
             kernel=settings.kernel,
             threads=settings.threads,
+            trace=settings.trace,
         )
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:

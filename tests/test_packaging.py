@@ -38,7 +38,8 @@ def test_a_package_holds_what_a_worker_needs_and_no_more(package: Package) -> No
     found = names(package)
     for needed in ("fsdcore/worker.py", "backends/__init__.py", "backends/local/backend.py", "six.py"):
         assert needed in found
-    for needless in ("fsdcore/cli/", "fsdcore/testing/", "fsdcore/packaging.py", "tests/", "backends/aws/"):
+    client = ("fsdcore/cli/", "fsdcore/report/", "fsdcore/testing/", "fsdcore/packaging.py")
+    for needless in (*client, "tests/", "backends/aws/"):
         assert not any(name.startswith(needless) for name in found)
     assert package.notices == ()
     assert package.zipped_bytes == package.path.stat().st_size < package.unzipped_bytes
@@ -84,22 +85,6 @@ def test_what_the_backend_does_without_is_left_out(package: Package, folder: Pat
     found = names(smaller)
     assert "six.py" not in found
     assert not any(name.startswith("fsdcore/formats") for name in found)
-
-
-def test_further_files_go_in_as_they_were_given(package: Package, folder: Path) -> None:
-    texts = {"main.py": "ENTRY = 'é'\n", "requirements.txt": "six==1.17.0\n"}
-    with_texts = build_package(dataclasses.replace(RECIPE, texts=texts), folder)
-    with zipfile.ZipFile(with_texts.path) as archive:
-        assert {name: archive.read(name).decode() for name in texts} == texts
-        assert f"__pycache__/main.{sys.implementation.cache_tag}.pyc" in archive.namelist()
-    assert set(names(package)) < set(names(with_texts))
-
-
-def test_another_text_is_another_package(package: Package, folder: Path) -> None:
-    texts = [{}, {"main.py": "A = 1\n"}, {"main.py": "A = 2\n"}, {"other.py": "A = 1\n"}]
-    made = [build_package(dataclasses.replace(RECIPE, texts=text), folder) for text in texts]
-    assert made[0] == package
-    assert len({one.path for one in made}) == len({one.digest for one in made}) == len(texts)
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path: Path) -> None:
