@@ -39,6 +39,16 @@ def gcp_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture
+def sites(local_site: Site, aws_site: Site, gcp_site: Site, monkeypatch: pytest.MonkeyPatch) -> list[Site]:
+    """All sites at once."""
+    found = [local_site, aws_site, gcp_site]
+    for one in found:
+        for name, value in one.environ.items():
+            monkeypatch.setenv(name, value)
+    return found
+
+
 @pytest.fixture(params=["local", "aws", "gcp"])
 def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Each site in turn; what is wrong with it is mended after the test."""

@@ -7,16 +7,28 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+
 from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
 from fsdcore.record import Record
 from fsdcore.session import Session
 
-__all__ = ["Site", "calls_of"]
+__all__ = ["Site", "bits", "calls_of"]
 
 _CALLS = ("puts", "gets", "lists", "invocations")
 # Of the object channel these are no calls of a service: its puts and gets are.
 _QUEUE_CALLS = ("publishes", "receives", "acknowledges")
+
+
+def bits(outputs: Any) -> tuple[tuple[int, ...], bytes, bytes, bytes]:
+    """Sparse outputs `(samples, neurons)` as what can be compared to the bit: shape, bounds, columns, values."""
+    found = sp.csr_array(outputs)
+    # The width of indices is scipy's own choice.
+    bounds, columns = (array.astype(np.int64).tobytes() for array in (found.indptr, found.indices))
+    assert found.dtype == np.float32
+    return found.shape, bounds, columns, found.data.tobytes()
 
 
 class Site(ABC):
@@ -57,6 +69,10 @@ class Site(ABC):
     @abstractmethod
     def lose_a_worker(self) -> None:
         """Have a worker of the runs that follow end without a word, until `heal`."""
+
+    def withhold_a_worker(self) -> bool:
+        """Have a worker of the runs that follow never begin, until `heal`; False if the site cannot."""
+        return False
 
     @abstractmethod
     def heal(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from fsdcore.network import Network
-from tests.end_to_end.sites import Site, calls_of
+from tests.end_to_end.sites import Site, bits, calls_of
 from tests.shared_data import graph_challenge_data, official_network
 
 pytestmark = [pytest.mark.graph_challenge, pytest.mark.timeout(1_200)]
@@ -102,6 +102,16 @@ def test_text_gives_the_official_answer_too(
     assert np.array_equal(result.categories(), categories)
     # Four bytes for three.
     assert figures["billed_bytes"] > 1.3 * result.record.counters["bytes_sent"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", ["queue", "object"])
+def test_all_sites_give_the_same_bits(sites: list[Site], network: Network, inputs: sp.csr_array, channel: str) -> None:
+    outputs = set()
+    for site in sites:
+        with site.session(workers=8, channel=channel, method="hypergraph") as session:
+            outputs.add(bits(session.load(network).run(inputs[:1_000], batch_size=250).outputs))
+    assert (len(sites), len(outputs)) == (3, 1)
 
 
 @pytest.mark.slow
