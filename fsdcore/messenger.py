@@ -104,7 +104,15 @@ class Messenger:
                 return
             waiting = [future for future in self._in_flight if not future.done()]
             self._settle([future for future in self._in_flight if future.done()])
-            self._in_flight = [*waiting, self._pool.submit(self._channel.send, frames)]
+            self._in_flight = [*waiting, self._pool.submit(self._send, frames)]
+
+    def _send(self, frames: Sequence[Outgoing]) -> None:
+        """Send in a thread of the pool; an error also ends the wait that this rank may be in."""
+        try:
+            self._channel.send(frames)
+        except FsdError as error:
+            self._mailbox.stop(error)
+            raise
 
     def _settle(self, futures: Iterable[Future[None]]) -> None:
         for future in futures:

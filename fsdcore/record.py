@@ -180,7 +180,7 @@ class Recorder:
         self.rank, self.batch, self.layer = rank, -1, 0
         self.log = SpanLog() if traced else None
         self._workers = workers
-        self._started, self._origin = time.time(), time.perf_counter()
+        self._started, self._origin = _clocks()
         self._lock = threading.Lock()
         # Lists, as adding to one number of an array costs several times as much.
         self._counts = {name: [0] * (layers + 1) for name in COUNTERS}
@@ -247,6 +247,13 @@ class Recorder:
             waits_for=[round(self._waits_for.get(rank, 0.0), 6) for rank in range(self._workers)],
             spans=self.log.spans() if self.log is not None else [],
         )
+
+
+def _clocks() -> tuple[float, float]:
+    """The wall clock and that of `time.perf_counter` at one moment: of some readings, the one least interrupted."""
+    readings = [(time.perf_counter(), time.time(), time.perf_counter()) for _ in range(5)]
+    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return wall, (before + after) / 2
 
 
 def total_counters(workers: Sequence[WorkerRecord]) -> dict[str, int]:

@@ -8,7 +8,8 @@ with fsd.connect("local", channel="queue", workers=8) as session:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from types import TracebackType
@@ -22,7 +23,7 @@ from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
 from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
-from fsdcore.events import SILENT, Observer
+from fsdcore.events import SILENT, Observer, following
 from fsdcore.network import Network, as_inputs
 from fsdcore.partition import QualityReport, make_partition, quality
 from fsdcore.partition.base import Partition
@@ -106,15 +107,21 @@ class Model:
         `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
         inputs = as_inputs(x, self.network.inputs)
+        with self._session.following("run", self.network, samples=int(inputs.shape[0])) as ended:
+            result = self._run(inputs, batch_size, sp.issparse(x))
+            ended(result.record)
+        return result
+
+    def _run(self, inputs: sp.csr_array, batch_size: int | None, sparse: bool) -> Result:
         size = self._batch_size(batch_size, inputs.shape[0])
         starts = range(0, max(1, inputs.shape[0]), size)
         batches = [inputs[start : start + size] for start in starts]
         settings = self._settled(inputs)
         in_flight = self._in_flight(size, len(batches))
         done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings, in_flight))
-        outputs = done.outputs if sp.issparse(x) else done.outputs.toarray()
+        outputs = done.outputs if sparse else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
-            outputs = _finish_softmax(done.outputs, sp.issparse(x))
+            outputs = _finish_softmax(done.outputs, sparse)
         settings = replace(settings, batch_size=size, in_flight=in_flight)
         return Result(outputs, self._record(done, settings, int(inputs.shape[0]), len(batches)))
 
@@ -206,6 +213,10 @@ class Session:
 
         With `partition`, the plan is made of that one; `PlanError` if it fits neither the network nor the workers.
         """
+        with self.following("load", network):
+            return self._load(network, partition)
+
+    def _load(self, network: Network, partition: Partition | None) -> Model:
         settings = self.settings
         method, seed = settings.method, settings.seed
         if partition is not None:
@@ -218,6 +229,14 @@ class Session:
             made = partition or make_partition(network, settings.workers, method, seed, self._observer)
             manifest = write_plan(self.backend.store, plan, network, made, self._observer)
         return Model(self, network, plan, manifest)
+
+    def following(
+        self, task: str, network: Network, **more: Setting
+    ) -> AbstractContextManager[Callable[[Record], None]]:
+        """A block that the observer follows, if it does; gives what tells it the record of a run."""
+        settings = self.settings
+        about = {"network": network.name, "backend": settings.backend, "workers": settings.workers, **more}
+        return following(self._observer, task, about)
 
     def close(self) -> None:
         """Close the backend. May be called twice."""

@@ -2,7 +2,8 @@
 
 A stretch is what a worker does for one batch and layer until it turns to another. In each, the longest waits stand
 where they were; between them the pieces of one activity are put together, in the order in which the activities began.
-So the time of each activity is kept, and which piece of it came before which piece of another is not.
+So the time of each activity is kept, and which piece of it came before which piece of another is not; short waits
+that are put together do not say whom they were for, as they no longer end when a message came.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Span(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A time in which a worker did one thing, in whole microseconds from the worker's `started`.
 
     `activity` is an index into `ACTIVITIES`; `batch` is -1 and `layer` 0 for what belongs to none. `peer` is the rank
-    whose message ended a wait, -1 for all else. The spans of a worker are in order and do not overlap.
+    whose message ended the wait, -1 for waits put together and for all else. The spans of a worker are in order and do
+    not overlap.
     """
 
     activity: int
@@ -99,13 +101,8 @@ class SpanLog:
         lengths[longest] += sum(lengths.pop(activity) for activity in short)
         start = pieces[0].start
         for activity, length in lengths.items():
-            self._write(activity, start, length, _peer(pieces) if activity == WAIT else -1)
+            self._write(activity, start, length)
             start += length
 
-    def _write(self, activity: int, start: int, length: int, peer: int) -> None:
+    def _write(self, activity: int, start: int, length: int, peer: int = -1) -> None:
         self._spans.append(Span(activity, *self._place, start, length, peer))
-
-
-def _peer(pieces: list[_Piece]) -> int:
-    """Whom the longest wait was for."""
-    return max((piece for piece in pieces if piece.activity == WAIT), key=lambda piece: piece.length).peer

@@ -9,9 +9,14 @@ from typing import Any
 
 from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
+from fsdcore.record import Record
 from fsdcore.session import Session
 
-__all__ = ["Site"]
+__all__ = ["Site", "calls_of"]
+
+_CALLS = ("puts", "gets", "lists", "invocations")
+# Of the object channel these are no calls of a service: its puts and gets are.
+_QUEUE_CALLS = ("publishes", "receives", "acknowledges")
 
 
 class Site(ABC):
@@ -61,3 +66,21 @@ class Site(ABC):
         """The calls that the services saw for a run, by the names of the record's counters; None if nobody counts."""
         del run
         return None
+
+    def figures(self, run: str) -> Mapping[str, float]:
+        """What the services billed and saw of the last session, whose only run this was; empty if nobody looks."""
+        del run
+        return {}
+
+
+def calls_of(record: Record) -> Counter[str]:
+    """The calls of a run: those that its record counts, and those that carry the record itself.
+
+    These are a publish or put by each worker but the first, and its put at the end.
+    """
+    objects = record.channel == "object"
+    names = _CALLS if objects else (*_CALLS, *_QUEUE_CALLS)
+    made = Counter({name: record.counters[name] for name in names})
+    made["puts"] += 1
+    made["puts" if objects else "publishes"] += record.workers - 1
+    return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,7 +19,7 @@ from fsdcore.lanes import lease_lane
 from fsdcore.network import Network
 from fsdcore.session import Result, Session
 from fsdcore.testing import random_inputs, random_network
-from tests.end_to_end.sites import Site
+from tests.end_to_end.sites import Site, calls_of
 
 WORKERS = 4
 SAMPLES = 40
@@ -83,15 +82,11 @@ def test_a_serial_run_agrees(run: Any, network: Network, inputs: sp.csr_array) -
 
 
 def test_the_record_counts_the_calls_that_the_services_saw(site: Site, run: Any, channel: str) -> None:
-    """Except for those that carry the record itself: a publish or put by each other worker, and its put at the end."""
     result = run(channel=channel)
     seen = site.requests(result.record.run_id)
     if seen is None:
         pytest.skip(f"nobody counts the calls of {site.name}")
-    counted = Counter({name: result.record.counters[name] for name in seen})
-    counted["puts"] += 1
-    counted["puts" if channel == "object" else "publishes"] += WORKERS - 1
-    assert seen == counted
+    assert seen == calls_of(result.record)
 
 
 def test_a_misbehaving_service_does_not_change_the_result(

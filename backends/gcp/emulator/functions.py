@@ -20,6 +20,7 @@ from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.control import ControlPlane
 from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
 from backends.gcp.emulator.lots import Lots
+from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
@@ -70,6 +71,11 @@ class FunctionsServer:
     def url(self) -> str:
         """Where it listens: the API endpoint of clients."""
         return self._server.url
+
+    @property
+    def management(self) -> Management:
+        """What else the projects have: service accounts, policies, services, quotas."""
+        return self._server.control.management
 
     @property
     def faults(self) -> FunctionsFaults:

@@ -53,14 +53,14 @@ class StorageFaults:
 
 
 class StorageServer:
-    """The server and its proxy; as a context manager it starts and stops. Objects are files below `folder`.
+    """The server and its proxy; as a context manager it starts and stops. `folder` has its log.
 
-    `in_memory` keeps objects there instead, where ``a`` and ``a/b`` may both be, as in the service.
+    Objects are in memory: as files, ``a`` and ``a/b`` could not both be there, as they can in the service.
     """
 
-    def __init__(self, folder: Path, port: int = 0, in_memory: bool = False) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.log = CallLog()
-        self._folder, self._in_memory = folder, in_memory
+        self._folder = folder
         self._proxy = _Proxy(port, self.log)
         self._server: ServerProcess | None = None
 
@@ -96,9 +96,7 @@ class StorageServer:
     def _command(self) -> list[str]:
         # The address for outside is the proxy's, or uploads in parts would pass it by.
         listen = ["-scheme", "http", "-host", HOST, "-port", "0", "-public-host", urlsplit(self.url).netloc]
-        keep = ["-backend", "filesystem", "-filesystem-root", str(self._folder / "objects")]
-        keep = ["-backend", "memory"] if self._in_memory else keep
-        return [str(_program()), *listen, *keep, "-external-url", self.url, "-log-level", "warn"]
+        return [str(_program()), *listen, "-backend", "memory", "-external-url", self.url, "-log-level", "warn"]
 
     def stop(self) -> None:
         """End the server and the proxy. May be called twice."""
