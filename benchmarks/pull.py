@@ -17,11 +17,8 @@ from typing import NamedTuple
 import psutil
 
 from backends.gcp.backend import GcpBackend
-from backends.gcp.deploy.bucket import make_bucket
 from backends.gcp.deploy.function import make_function
-from backends.gcp.deploy.messaging import make_queues
 from backends.gcp.deploy.package import source_recipe
-from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.google import GooglePubsub
 from backends.gcp.emulator.local import LocalGcp
@@ -77,15 +74,13 @@ class _Way:
         self.taken: list[dict[str, float]] = []
 
     def _deploy(self, way: str, folder: Path) -> None:
-        deployment = Deployment.of(self._settings, project=PROJECT, workers=_WORKERS)
-        recipe = source_recipe(deployment)
-        if way == "streaming":
-            texts = {**recipe.texts, "main.py": _STREAMING}
-            recipe = dataclasses.replace(recipe, modules=(*recipe.modules, "benchmarks"), texts=texts)
         with closing(GcpBackend(self._settings)) as backend:
-            make_bucket(backend.clients.storage, deployment)
-            make_queues(backend.clients, deployment)
-            make_function(backend.clients.functions, deployment, build_package(recipe, folder), SILENT)
+            backend.provisioner().deploy(_WORKERS)
+            if way == "streaming":
+                recipe = source_recipe(backend.deployment)
+                texts = {**recipe.texts, "main.py": _STREAMING}
+                recipe = dataclasses.replace(recipe, modules=(*recipe.modules, "benchmarks"), texts=texts)
+                make_function(backend.clients.functions, backend.deployment, build_package(recipe, folder), SILENT)
 
     def run(self) -> float:
         """One run; returns its seconds."""

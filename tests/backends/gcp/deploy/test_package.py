@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import requests
-from google.auth.credentials import AnonymousCredentials
-from google.cloud.functions_v2 import FunctionServiceClient
 
-from backends.gcp import GcpSettings
-from backends.gcp.deploy.access import make_account
 from backends.gcp.deploy.function import make_function
 from backends.gcp.deploy.package import source_recipe
-from backends.gcp.deploy.rest import Rest
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.functions import FunctionsServer
 from fsdcore.events import SILENT
 from fsdcore.kernels import compiled_is_there
 from fsdcore.packaging import build_package
+from tests.backends.gcp.deploy.conftest import BackendMaker
 
 # Imports the worker as the real entry point does, and tells what it would multiply with.
 PROBE = """
@@ -40,19 +32,16 @@ def worker(request):
 
 
 def test_instances_multiply_with_the_compiled_kernel_of_the_source(
-    functions: FunctionsServer, package_cache: Path
+    make_backend: BackendMaker, package_cache: Path
 ) -> None:
     if not compiled_is_there():
         pytest.skip("the compiled kernel is not installed here, so it cannot be in the source")
-    settings = GcpSettings(name="probe", region=REGION, functions_endpoint=functions.url)
-    deployment = Deployment.of(settings, project=PROJECT, workers=1)
+    backend = make_backend()
+    assert backend.provisioner().deploy(1).ready
+    deployment = backend.deployment
     recipe = source_recipe(deployment)
     probed = dataclasses.replace(recipe, texts={**recipe.texts, "main.py": PROBE})
-    options = {"api_endpoint": functions.url}
-    client = FunctionServiceClient(transport="rest", credentials=AnonymousCredentials(), client_options=options)
-    with closing(Rest(AnonymousCredentials(), PROJECT, functions.url)) as rest:
-        make_account(rest, deployment)
-    make_function(client, deployment, build_package(probed, package_cache), SILENT)
+    make_function(backend.clients.functions, deployment, build_package(probed, package_cache), SILENT)
     answer = requests.post(deployment.url, headers={"Authorization": "Bearer local"}, timeout=60.0)
     told = json.loads(answer.text)
     assert told["kernels"] == {"auto": "CompiledKernel", "compiled": "CompiledKernel", "scipy": "ScipyKernel"}
