@@ -88,7 +88,7 @@ class Messenger:
             for publish in packer.add(Outgoing(target, data) for data in cut):
                 self._publish(publish)
             if slot.kind != COLLECTIVE:
-                self._recorder.add("messages")
+                self._recorder.sent(target, len(body.data))
         for publish in packer.rest():
             self._publish(publish)
 
@@ -104,7 +104,15 @@ class Messenger:
                 return
             waiting = [future for future in self._in_flight if not future.done()]
             self._settle([future for future in self._in_flight if future.done()])
-            self._in_flight = [*waiting, self._pool.submit(self._channel.send, frames)]
+            self._in_flight = [*waiting, self._pool.submit(self._send, frames)]
+
+    def _send(self, frames: Sequence[Outgoing]) -> None:
+        """Send in a thread of the pool; an error also ends the wait that this rank may be in."""
+        try:
+            self._channel.send(frames)
+        except FsdError as error:
+            self._mailbox.stop(error)
+            raise
 
     def _settle(self, futures: Iterable[Future[None]]) -> None:
         for future in futures:
@@ -145,7 +153,7 @@ class Messenger:
         """Return once one of the messages is there; `DeadlineError` for the first wait whose time is over."""
         first = min(waits, key=lambda awaited: awaited.deadline.at)
         wanted = [(awaited.slot, awaited.source) for awaited in waits]
-        with self._recorder.timed("wait"):
+        with self._recorder.waiting(first.source, _place(first.slot)) as waiting:
             while not self._mailbox.any_ready(wanted):
                 if first.deadline.passed():
                     raise self._late(first.slot, first.source)
@@ -153,6 +161,8 @@ class Messenger:
                     self._mailbox.wait_any(wanted, first.deadline)
                 else:
                     self._pump(first.deadline)
+            came = next(awaited for awaited in waits if self.arrived(awaited))
+            waiting.ended_by(came.source, _place(came.slot))
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds
@@ -219,3 +229,8 @@ class Messenger:
         if self._receiver is not None:
             self._receiver.join()
         self._channel.close()
+
+
+def _place(slot: Slot) -> tuple[int, int]:
+    """The batch and layer that a wait for `slot` is for."""
+    return (-1, 0) if slot.kind == COLLECTIVE else (slot.batch, slot.layer)

@@ -15,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import DeploymentError, InputError
 from fsdcore.events import SILENT, Observer
 
@@ -30,7 +31,11 @@ Unneeded: TypeAlias = Callable[[PurePosixPath], bool]
 # Raised when a package is built in another way from the same inputs.
 _FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_CLIENT_ONLY = ("fsdcore/cli", "fsdcore/testing", "fsdcore/packaging.py")
+# How many packages, and how many sets of libraries, the folder keeps: those that were used last.
+_KEPT = 6
+_SCRATCH = "making-"
+_ABANDONED_SECONDS = 86_400.0
+_CLIENT_ONLY = ("fsdcore/cli", "fsdcore/report", "fsdcore/testing", "fsdcore/packaging.py")
 _FOLDERS = frozenset({"__pycache__", "include", "test", "tests"})
 _RECORDS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
 _ENDINGS = frozenset({".a", ".c", ".cpp", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
@@ -109,19 +114,23 @@ def cache_folder() -> Path:
 def build_package(recipe: Recipe, folder: Path, observer: Observer = SILENT) -> Package:
     """Build the package, or find it in `folder`, where it is kept under a name made from all that goes into it.
 
+    What has not been used for longest goes from `folder`, so that it does not grow without end.
     `DeploymentError` if the distributions cannot be had, `InputError` if the package is too large.
     """
     sources, notices = _sources(recipe)
-    files = {**_chosen(recipe, _libraries(recipe, folder, observer)), **sources}
+    libraries = _libraries(recipe, folder, observer)
+    files = {**_chosen(recipe, libraries), **sources}
     path = folder / f"package-{_key(recipe, sources, files)}.zip"
     if not path.exists():
         observer.progress("packing", 0, 1)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
             _pack(recipe, files, Path(scratch), path)
         observer.progress("packing", 1, 1)
     if not recipe.target.is_here:
         notices.append(f"not compiled ahead, for want of Python {recipe.target.python} here: cold starts take longer")
-    return _measured(recipe, path, tuple(notices))
+    package = _measured(recipe, path, tuple(notices))
+    _prune(folder, (path, libraries))
+    return package
 
 
 def _measured(recipe: Recipe, path: Path, notices: tuple[str, ...]) -> Package:
@@ -143,6 +152,37 @@ def _key(recipe: Recipe, sources: dict[str, Path], files: dict[str, Path]) -> st
     for name, text in sorted(recipe.texts.items()):
         digest.update(f"{name} {len(text)}\n{text}".encode())
     return digest.hexdigest()[:32]
+
+
+# The cache -------------------------------------------------------------------------------------------------
+
+
+def _prune(folder: Path, used: tuple[Path, ...]) -> None:
+    """Note that `used` were, and remove what was used least lately, and what a build that was killed left behind."""
+    now = SYSTEM_CLOCK.wall()
+    for path in used:
+        # The time of the last use; that of the last change stays.
+        os.utime(path, (now, path.stat().st_mtime))
+    for pattern in ("package-*.zip", "libraries-*"):
+        found = sorted(folder.glob(pattern), key=_last_use, reverse=True)
+        _remove(path for path in found[_KEPT:] if path not in used)
+    _remove(path for path in folder.glob(f"{_SCRATCH}*") if _last_use(path) < now - _ABANDONED_SECONDS)
+
+
+def _last_use(path: Path) -> float:
+    """In seconds of the wall clock; 0 if another process has just removed it."""
+    try:
+        return path.stat().st_atime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 # Our own code ----------------------------------------------------------------------------------------------
@@ -211,7 +251,7 @@ def _libraries(recipe: Recipe, folder: Path, observer: Observer) -> Path:
     if not home.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         observer.progress("fetching packages", 0, 1)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
             made = Path(scratch) / "made"
             _install(recipe, made)
             if not home.is_dir():

@@ -320,4 +320,7 @@ def from_arrays(arrays: Arrays, activation: Activation) -> LayerPart:
 def check_workers(workers: int, limit: int | None) -> None:
     """`PlanError` if a deployment for `limit` workers cannot run `workers`."""
     if limit is not None and workers > limit:
-        raise PlanError(f"{workers} workers are more than the {limit} this backend can run at once")
+        raise PlanError(
+            f"{workers} workers are more than the {limit} this backend can run at once; "
+            "take fewer, or a deployment for more"
+        )

@@ -129,3 +129,30 @@ def test_a_publish_that_fails_is_raised_no_later_than_by_flush(
     with pytest.raises(ChannelError, match="the service refuses"):
         send_and_flush(pair.ends[0])
     pair.ends[0].close()
+
+
+class RefusingChannel(LocalQueueChannel):
+    """A queue that takes nothing."""
+
+    def send(self, frames: Sequence[Outgoing]) -> None:
+        del frames
+        raise ChannelError("the queue takes nothing")
+
+
+def test_a_publish_that_fails_ends_the_wait_of_its_own_rank(ends: Callable[[], Ends]) -> None:
+    """Or all would wait for each other in vain, and the cause would never be told."""
+    pair = ends()
+    address = Address(RUN, 0, 2)
+    channel = RefusingChannel(pair.service, address)
+    patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0)
+    messenger = Messenger(channel, address, Mailbox(RUN, 0, workers=2, batches=1, layers=3), Recorder(0), patience)
+
+    def exchange() -> None:
+        messenger.send(SLOT, [(1, make_body(b"lost"))])
+        messenger.receive(SLOT, 1)
+
+    with pytest.raises(ChannelError, match="takes nothing"):
+        exchange()
+    messenger.close()
+    for end in pair.ends:
+        end.close()

@@ -9,7 +9,7 @@ from backends.aws.clients import Clients
 from backends.aws.compute import LambdaCompute
 from backends.aws.deployment import Deployment
 from backends.aws.discovery import find_deployment
-from backends.aws.errors import translated
+from backends.aws.errors import remake, translated
 from backends.aws.queue import SnsChannel, SqsChannel, queue_capabilities, sqs_capabilities
 from backends.aws.settings import AwsSettings
 from backends.aws.store import S3Store
@@ -53,7 +53,7 @@ class AwsBackend(Backend):
     @cached_property
     def store(self) -> S3Store:
         deployment = self.deployment
-        return S3Store(self.clients, deployment.data_bucket, f"fsd deploy aws --name {deployment.name}")
+        return S3Store(self.clients, deployment.data_bucket, remake(deployment.name))
 
     @cached_property
     def compute(self) -> LambdaCompute:

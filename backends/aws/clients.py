@@ -46,7 +46,7 @@ class Clients:
         """The region; `ConfigError` if none is configured."""
         region = self.session.region_name
         if not region:
-            raise ConfigError("no AWS region: set region in [aws], or AWS_REGION")
+            raise ConfigError("no AWS region: set region in [aws], or AWS_DEFAULT_REGION")
         return str(region)
 
     def client(self, service: str) -> Any:

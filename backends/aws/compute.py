@@ -6,7 +6,7 @@ import botocore.exceptions as sdk
 
 from backends.aws.clients import Clients
 from backends.aws.deployment import Deployment
-from backends.aws.errors import error_code, translate
+from backends.aws.errors import error_code, remake, translate
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.compute import Compute, Invocation
 from fsdcore.errors import ComputeError, InputError
@@ -49,9 +49,7 @@ class LambdaCompute(Compute):
             self._clients.client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=payload)
         except sdk.ClientError as error:
             if error_code(error) == "ResourceNotFoundException":
-                raise FunctionMissingError(
-                    f"function {name} is gone; run: fsd deploy aws --name {self._deployment.name}"
-                ) from error
+                raise FunctionMissingError(f"function {name} is gone; run: {remake(self._deployment.name)}") from error
             raise translate(error, doing, ComputeError) from error
         except sdk.BotoCoreError as error:
             raise translate(error, doing, ComputeError) from error

@@ -47,7 +47,9 @@ def _describe(clients: Clients, name: str) -> dict[str, Any]:
         answer = clients.client("cloudformation").describe_stacks(StackName=stack_name(name))
         stack: dict[str, Any] = answer["Stacks"][0]
     except sdk.EndpointConnectionError as error:
-        raise ConfigError(f"{doing}: cannot reach {error.kwargs['endpoint_url']}; is the region right?") from error
+        raise ConfigError(
+            f"{doing}: cannot reach {error.kwargs['endpoint_url']}; is the region {clients.region} right?"
+        ) from error
     except sdk.ClientError as error:
         if error_code(error) == "ValidationError":
             raise DeploymentMissingError(

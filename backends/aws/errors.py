@@ -9,7 +9,7 @@ import botocore.exceptions as sdk
 
 from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError, FsdError, InputError, StoreError
 
-__all__ = ["BucketMissingError", "error_code", "translate", "translated"]
+__all__ = ["BucketMissingError", "error_code", "remake", "translate", "translated"]
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _NOT_ACCEPTED = frozenset(
@@ -51,6 +51,11 @@ class BucketMissingError(StoreError, InputError):
     """The bucket of the deployment is gone."""
 
 
+def remake(name: str) -> str:
+    """The commands that mend a deployment which has lost a part: CloudFormation does not see what others removed."""
+    return f"fsd destroy aws --name {name}, then: fsd deploy aws --name {name}"
+
+
 def error_code(error: Exception) -> str:
     """The code of an answer of AWS, such as ``NoSuchKey``; empty if `error` is not one."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, sdk.ClientError) else ""
@@ -66,7 +71,7 @@ def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:
     if isinstance(error, _NO_CREDENTIALS):
         return CredentialsError(f"no AWS credentials: {_text(error)}; run: aws configure, or set AWS_PROFILE")
     if isinstance(error, sdk.NoRegionError):
-        return ConfigError("no AWS region: set region in [aws], or AWS_REGION")
+        return ConfigError("no AWS region: set region in [aws], or AWS_DEFAULT_REGION")
     if isinstance(error, (sdk.ProfileNotFound, sdk.InvalidRegionError)):
         return ConfigError(_text(error))
     if code in _DENIED:

@@ -42,8 +42,8 @@ class S3Store(Store):
     The clients are shared and stay open when the store closes.
     """
 
-    def __init__(self, clients: Clients, bucket: str, redeploy: str = "fsd deploy aws") -> None:
-        self._clients, self._bucket, self._redeploy = clients, bucket, redeploy
+    def __init__(self, clients: Clients, bucket: str, remake: str = "fsd destroy aws, then: fsd deploy aws") -> None:
+        self._clients, self._bucket, self._remake = clients, bucket, remake
         self._directory = bucket.endswith("--x-s3")
 
     @property
@@ -61,7 +61,7 @@ class S3Store(Store):
         except sdk.ClientError as error:
             code = error_code(error)
             if code == "NoSuchBucket":
-                raise BucketMissingError(f"bucket {self._bucket} is gone; run: {self._redeploy}") from error
+                raise BucketMissingError(f"bucket {self._bucket} is gone; run: {self._remake}") from error
             if code in _MISSING:
                 raise KeyMissingError(f"there is no object at {key!r}") from error
             raise translate(error, f"{doing} {key!r} in bucket {self._bucket}", StoreError) from error

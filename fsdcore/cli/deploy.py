@@ -47,7 +47,7 @@ def deploy(
         if dry_run:
             say(provisioner.describe(workers))
             return
-        with _going_on(f"fsd deploy {backend}"), watching() as observer:
+        with _going_on(), watching() as observer:
             made.observer = observer
             _require_ready(_shown(provisioner.deploy(workers)))
 
@@ -76,7 +76,7 @@ def destroy(
     with _opened(backend, name, assignments, config) as (made, provisioner, _):
         if not yes and not _confirmed(provisioner):
             return
-        with _going_on(f"fsd destroy {backend}"), watching() as observer:
+        with _going_on(), watching() as observer:
             made.observer = observer
             done = provisioner.destroy()
     for line in done.removed:
@@ -86,7 +86,7 @@ def destroy(
     if not (done.removed or done.left):
         say("nothing to remove")
     if done.left:
-        raise DeploymentError(f"{len(done.left)} of the resources were left; run again: fsd destroy {backend}")
+        raise DeploymentError(f"{len(done.left)} of the resources were left; run the same command again")
 
 
 def _confirmed(provisioner: Provisioner) -> bool:
@@ -122,12 +122,12 @@ def _opened(
 
 
 @contextmanager
-def _going_on(command: str) -> Iterator[None]:
+def _going_on() -> Iterator[None]:
     """Where work may be stopped, say how it goes on."""
     try:
         yield
     except KeyboardInterrupt as error:
-        typer.echo(f"fsd: stopped; what was begun is kept; to go on, run again: {command}", err=True)
+        typer.echo("fsd: stopped; what was begun is kept; to go on, run the same command again", err=True)
         raise typer.Exit(_STOPPED) from error
 
 

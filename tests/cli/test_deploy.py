@@ -150,7 +150,7 @@ def test_no_credentials_is_one_line() -> None:
 def test_a_stopped_deploy_says_how_it_goes_on() -> None:
     done = fsd("deploy", "toy", "--set", "broken=interrupt")
     assert (done.exit_code, done.stdout) == (130, "")
-    assert done.stderr == "fsd: stopped; what was begun is kept; to go on, run again: fsd deploy toy\n"
+    assert done.stderr == "fsd: stopped; what was begun is kept; to go on, run the same command again\n"
 
 
 def test_status_of_what_cannot_be_used_is_1() -> None:
@@ -173,7 +173,7 @@ def test_destroy_says_what_it_left() -> None:
     STUCK.append("bucket b: denied")
     done = fsd("destroy", "toy", "--yes")
     assert (done.exit_code, done.stdout) == (1, "left: bucket b: denied\n")
-    assert done.stderr == "fsd: error: 1 of the resources were left; run again: fsd destroy toy\n"
+    assert done.stderr == "fsd: error: 1 of the resources were left; run the same command again\n"
 
 
 def test_doctor_of_one_backend_checks_what_it_needs() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backends.aws.deploy.stacks import asking
-from backends.aws.discovery import find_deployment
+from backends.aws.errors import BucketMissingError
 from fsdcore.backend import Check
 from fsdcore.errors import DeploymentMissingError
 
@@ -39,8 +39,9 @@ def _concurrency(backend: AwsBackend, workers: int) -> Check:
 def _deployment(backend: AwsBackend, workers: int) -> Check:
     name = backend.settings.name
     try:
-        found = find_deployment(backend.clients, name)
-    except DeploymentMissingError as error:
+        found = backend.deployment
+        backend.store.list("lanes/")
+    except (DeploymentMissingError, BucketMissingError) as error:
         return Check("deployment", False, error.message)
     remedy = f"run: fsd deploy aws --name {name} --max-workers {workers}"
     return Check("deployment", found.workers >= workers, f"{name}, for up to {found.workers} workers", remedy)

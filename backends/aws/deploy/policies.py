@@ -53,8 +53,7 @@ def deployer_policy(deployment: Deployment) -> Statement:
     stacks = ("CreateStack", "DeleteStack", "DescribeEvents", "DescribeStacks", "UpdateStack")
     statements = [
         _allow(_of("cloudformation", stacks), [_stacks(deployment, name), _stacks(deployment, f"{name}-*")]),
-        # To find all stacks of a deployment, to be told of quotas, and to find what bears the deployment's tag.
-        _allow(("cloudformation:DescribeStacks", "lambda:GetAccountSettings", "tag:GetResources"), ["*"]),
+        _allow(_READ_ALL, ["*"]),
         _allow(("s3:*",), [bucket, f"{bucket}/*"]),
         _allow(("lambda:*",), [deployment.function_arn, f"{deployment.function_arn}:*"]),
         _allow(("logs:*",), [deployment.log_group_arn, f"{deployment.log_group_arn}:*"]),
@@ -66,12 +65,21 @@ def deployer_policy(deployment: Deployment) -> Statement:
     return _policy(statements)
 
 
+# To find all stacks of a deployment, to be told of quotas, to find what bears the deployment's tag; and CloudFormation
+# looks for the log group in a list of all.
+_READ_ALL = (
+    "cloudformation:DescribeStacks",
+    "lambda:GetAccountSettings",
+    "logs:DescribeLogGroups",
+    "tag:GetResources",
+)
 _ROLE_ACTIONS = (
     "CreateRole",
     "DeleteRole",
     "DeleteRolePolicy",
     "GetRole",
     "GetRolePolicy",
+    "ListAttachedRolePolicies",
     "ListRolePolicies",
     "PassRole",
     "PutRolePolicy",

@@ -25,7 +25,7 @@ from backends.aws.deploy.templates import (
     part_templates,
 )
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
-from backends.aws.errors import error_code
+from backends.aws.errors import BucketMissingError, error_code, remake
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import ConfigError, DeploymentError
 from fsdcore.events import Observer
@@ -122,8 +122,7 @@ class AwsProvisioner(Provisioner):
         doing = f"uploading the package to {deployment.bucket}"
         with asking(self._clients, doing):
             if _missing(s3.head_bucket, Bucket=deployment.bucket):
-                destroy = f"fsd destroy aws --name {deployment.name}"
-                raise DeploymentError(f"bucket {deployment.bucket} is gone; run: {destroy}, then deploy again")
+                raise BucketMissingError(f"bucket {deployment.bucket} is gone; run: {remake(deployment.name)}")
             if _missing(s3.head_object, Bucket=deployment.bucket, Key=key):
                 told = _Told(self._observer, package.zipped_bytes)
                 try:
@@ -141,9 +140,29 @@ class AwsProvisioner(Provisioner):
             return DeploymentStatus(name, False, 0, problem=f"none in {self._clients.region}; {command}")
         deployment = _described(found.get(stack_name(name)))
         problem = _problem(found, deployment)
+        if problem:
+            problem = f"{problem}; {command}"
+        elif deployment and (gone := self._gone(deployment)):
+            problem = f"{gone} is gone; run: {remake(name)}"
         lines = tuple(_lines(found, deployment))
         workers = deployment.workers if deployment else 0
-        return DeploymentStatus(name, not problem, workers, lines, f"{problem}; {command}" if problem else "")
+        return DeploymentStatus(name, not problem, workers, lines, problem)
+
+    def _gone(self, deployment: Deployment) -> str:
+        """The bucket or the function if somebody removed it, which CloudFormation does not see; empty if not."""
+        parts = {
+            f"bucket {deployment.bucket}": ("s3", "head_bucket", {"Bucket": deployment.bucket}),
+            f"function {deployment.function}": (
+                "lambda",
+                "get_function_configuration",
+                {"FunctionName": deployment.function},
+            ),
+        }
+        for part, (service, call, request) in parts.items():
+            with asking(self._clients, f"looking for {part}"):
+                if _missing(getattr(self._clients.client(service), call), **request):
+                    return part
+        return ""
 
     # Destroy
 
@@ -185,7 +204,7 @@ def _missing(head: Any, **request: str) -> bool:
     try:
         head(**request)
     except sdk.ClientError as error:
-        if error_code(error) not in ("404", "NoSuchBucket", "NoSuchKey", "NotFound"):
+        if error_code(error) not in ("404", "NoSuchBucket", "NoSuchKey", "NotFound", "ResourceNotFoundException"):
             raise
         return True
     return False

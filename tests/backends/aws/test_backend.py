@@ -130,7 +130,7 @@ def test_credentials_are_named_by_where_they_are_from(bare: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (AwsSettings(), "no AWS region: set region"),
+        (AwsSettings(), "no AWS region: set region in .aws., or AWS_DEFAULT_REGION"),
         (AwsSettings(region="eu-west-1", profile="nobody"), "nobody"),
         (AwsSettings(region="eu west"), "eu west"),
     ],
@@ -150,7 +150,7 @@ def test_a_region_that_cannot_be_reached_is_asked_about(bare: pytest.MonkeyPatch
     bare.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     bare.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
     bare.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(ConfigError, match=r"in eu-west-9: cannot reach .* is the region right\?"):
+    with pytest.raises(ConfigError, match=r"in eu-west-9: cannot reach .* is the region eu-west-9 right\?"):
         Session(AwsBackend(AwsSettings(region="eu-west-9")), RunSettings())
 
 

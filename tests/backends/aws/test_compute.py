@@ -53,7 +53,11 @@ def test_the_limits_are_those_of_the_deployment(compute: LambdaCompute) -> None:
 @pytest.mark.parametrize(
     ("code", "expected", "text"),
     [
-        ("ResourceNotFoundException", FunctionMissingError, "fsd-demo is gone; run: fsd deploy aws --name demo"),
+        (
+            "ResourceNotFoundException",
+            FunctionMissingError,
+            "fsd-demo is gone; run: fsd destroy aws --name demo, then: fsd deploy aws --name demo",
+        ),
         ("TooManyRequestsException", ComputeError, "starting rank 3 on function fsd-demo"),
         ("ExpiredTokenException", CredentialsError, "have expired"),
         ("AccessDeniedException", ComputeError, "AWS refused"),

@@ -22,7 +22,7 @@ def answer(code: str, message: str = "the service's text") -> sdk.ClientError:
         (answer("SignatureDoesNotMatch"), StoreError, CredentialsError, "does not accept the credentials"),
         (sdk.NoCredentialsError(), StoreError, CredentialsError, "run: aws configure"),
         (sdk.ProfileNotFound(profile="mine"), ConfigError, ConfigError, "mine"),
-        (sdk.NoRegionError(), StoreError, ConfigError, "AWS_REGION"),
+        (sdk.NoRegionError(), StoreError, ConfigError, "or AWS_DEFAULT_REGION"),
         (answer("AccessDenied"), StoreError, AccessDeniedError, "AWS refused: the service's text"),
         (answer("AuthorizationError"), ChannelError, ChannelError, "AWS refused: the service's text"),
         (answer("Throttling", "Rate\nexceeded."), ChannelError, ChannelError, "Rate exceeded. (Throttling)"),

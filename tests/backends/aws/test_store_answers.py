@@ -33,7 +33,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubbedClients]:
 
 @pytest.fixture
 def store(clients: StubbedClients) -> S3Store:
-    return S3Store(clients, BUCKET, "fsd deploy aws --name demo")
+    return S3Store(clients, BUCKET, "fsd destroy aws --name demo")
 
 
 def body(data: bytes, length: int | None = None) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def test_a_body_that_breaks_off_always_is_an_error(clients: StubbedClients, stor
     ("code", "expected", "text"),
     [
         ("NoSuchKey", KeyMissingError, "no object at 'k'"),
-        ("NoSuchBucket", BucketMissingError, f"bucket {BUCKET} is gone; run: fsd deploy aws --name demo"),
+        ("NoSuchBucket", BucketMissingError, f"bucket {BUCKET} is gone; run: fsd destroy aws --name demo"),
         ("AccessDenied", AccessDeniedError, "AWS refused"),
         ("ExpiredToken", CredentialsError, "have expired"),
         ("InternalError", StoreError, "reading 'k' in bucket"),

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from backends.aws import AwsBackend
 from backends.aws.discovery import find_deployment
 from backends.aws.emulator import LocalAws
+from backends.aws.errors import BucketMissingError
 from fsdcore.cli.app import app
 from fsdcore.errors import ConfigError, CredentialsError, DeploymentError
 from fsdcore.packaging import Package
@@ -166,7 +167,7 @@ def test_a_bucket_that_somebody_removed_is_told(make_backend: BackendMaker, pack
     s3, bucket = backend.clients.client("s3"), f"fsd-demo-{ACCOUNT}-{REGION}"
     s3.delete_object(Bucket=bucket, Key=f"packages/{package.digest}.zip")
     s3.delete_bucket(Bucket=bucket)
-    with pytest.raises(DeploymentError, match=f"bucket {bucket} is gone; run: fsd destroy aws --name demo"):
+    with pytest.raises(BucketMissingError, match=f"bucket {bucket} is gone; run: fsd destroy aws --name demo"):
         backend.provisioner().deploy(2)
     assert backend.provisioner().destroy().left == ()
     assert backend.provisioner().deploy(2).ready

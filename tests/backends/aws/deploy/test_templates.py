@@ -14,7 +14,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import backends.aws.deploy
@@ -216,6 +216,7 @@ def test_who_deploys_may_do_all_that_deploying_calls() -> None:
 names = st.from_regex(r"[a-c0-2](-?[a-c0-2]){0,3}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(names, names, st.integers(1, 150), st.integers(1, 3))
 def test_queue_patterns_let_through_the_deployments_own_queues_only(a: str, b: str, workers: int, lanes: int) -> None:
     mine, other = deployment(workers, name=a, lanes=lanes), deployment(200, name=b, lanes=3)
