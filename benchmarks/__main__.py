@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-_ALL = ("runs", "encoding", "inflight", "coldstart", "memory", "growth", "serial")
+_ALL = ("runs", "encoding", "inflight", "coldstart", "memory", "growth", "serial", "pull")
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from fsdcore.errors import FsdError
     from fsdcore.formats import load_graph_challenge, load_inputs, load_network, save_network
     from fsdcore.network import Layer, Network
-    from fsdcore.partition import Partition, make_partition, quality
+    from fsdcore.partition import Partition, make_partition
+    from fsdcore.partition.quality import quality
     from fsdcore.radixnet import radixnet
     from fsdcore.session import Model, Result, Session, connect
 

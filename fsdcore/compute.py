@@ -22,7 +22,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `kernel` and `threads` say what multiplies (see `make_kernel`).
     `branching` is the fan-out of the launch tree.
     `deadline_seconds` is the longest one wait may take, `started` the wall-clock second the run began, from
-    which `run_seconds` gives its end.
+    which `run_seconds` gives its end. With `trace`, workers record when they did what.
     """
 
     run: str
@@ -39,6 +39,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     in_flight: int = 1
     kernel: str = "auto"
     threads: int = 0
+    trace: bool = False
 
     def for_rank(self, rank: int) -> Invocation:
         """The same run for another rank."""

@@ -79,6 +79,7 @@ class RunSettings:
     - `branching`: how many workers each worker starts
     - `deadline_seconds`: the longest wait for one message
     - `run_seconds`: the longest a run may take
+    - `trace`: whether workers record when they did what
 
     `ConfigError` for a value of the wrong type or out of range.
     """
@@ -95,6 +96,7 @@ class RunSettings:
     branching: int = 4
     deadline_seconds: float = 60.0
     run_seconds: float = 900.0
+    trace: bool = False
 
     def __post_init__(self) -> None:
         for key, kind in _RUN_TYPES.items():

@@ -54,6 +54,11 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
         """The sum of all items."""
         return math.fsum(line.dollars for line in self.lines)
 
+    def _repr_html_(self) -> str:
+        from fsdcore.report.notebook import bill_card
+
+        return bill_card(self)
+
 
 def _seconds(usage: Usage, line: TariffLine) -> float:
     step = line.round_seconds

@@ -6,9 +6,14 @@ pass its own.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-__all__ = ["SILENT", "Observer", "Silent"]
+if TYPE_CHECKING:
+    from fsdcore.record import Record, Setting
+
+__all__ = ["SILENT", "Follower", "Observer", "Silent", "following"]
 
 
 class Observer(Protocol):
@@ -16,6 +21,14 @@ class Observer(Protocol):
 
     def progress(self, task: str, done: int, total: int) -> None:
         """`done` of `total` steps of `task` are finished; a task ends when they are equal."""
+
+
+@runtime_checkable
+class Follower(Observer, Protocol):
+    """An observer that also follows what a session does, from beginning to end."""
+
+    def during(self, task: str, about: Mapping[str, Setting]) -> AbstractContextManager[Callable[[Record], None]]:
+        """A block in which the session does `task`, ``load`` or ``run``; a run that is done tells its record."""
 
 
 class Silent:
@@ -26,3 +39,14 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+def following(
+    observer: Observer, task: str, about: Mapping[str, Setting]
+) -> AbstractContextManager[Callable[[Record], None]]:
+    """`during` of an observer that follows; of any other, a block that tells nobody."""
+    return observer.during(task, about) if isinstance(observer, Follower) else nullcontext(_ignore)
+
+
+def _ignore(record: Record) -> None:
+    del record

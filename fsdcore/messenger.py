@@ -21,6 +21,8 @@ __all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
 
 # One receive of a background thread lasts this long at most, so that it notices `close`.
 _BACKGROUND_SECONDS = 0.5
+# A receive lasts this long at most while a send is under way: if that fails, nothing may ever come.
+_SENDING_SECONDS = 5.0
 
 
 class Patience(NamedTuple):
@@ -88,7 +90,7 @@ class Messenger:
             for publish in packer.add(Outgoing(target, data) for data in cut):
                 self._publish(publish)
             if slot.kind != COLLECTIVE:
-                self._recorder.add("messages")
+                self._recorder.sent(target, len(body.data))
         for publish in packer.rest():
             self._publish(publish)
 
@@ -153,14 +155,27 @@ class Messenger:
         """Return once one of the messages is there; `DeadlineError` for the first wait whose time is over."""
         first = min(waits, key=lambda awaited: awaited.deadline.at)
         wanted = [(awaited.slot, awaited.source) for awaited in waits]
-        with self._recorder.timed("wait"):
-            while not self._mailbox.any_ready(wanted):
+        with self._recorder.waiting(first.source, _place(first.slot)) as waiting:
+            while True:
+                # Before the look into the mailbox, which a send that has failed by then has stopped.
+                until = self._watchful(first.deadline)
+                if self._mailbox.any_ready(wanted):
+                    break
                 if first.deadline.passed():
                     raise self._late(first.slot, first.source)
                 if self._receiver is not None:
                     self._mailbox.wait_any(wanted, first.deadline)
                 else:
-                    self._pump(first.deadline)
+                    self._pump(until)
+            came = next(awaited for awaited in waits if self.arrived(awaited))
+            waiting.ended_by(came.source, _place(came.slot))
+
+    def _watchful(self, deadline: Deadline) -> Deadline:
+        """How long to receive before a look at the sends that are under way, which may fail; `deadline` if none are."""
+        if all(future.done() for future in self._in_flight):
+            return deadline
+        clock = self._patience.clock
+        return Deadline(min(deadline.at, clock.now() + _SENDING_SECONDS), clock)
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds
@@ -227,3 +242,8 @@ class Messenger:
         if self._receiver is not None:
             self._receiver.join()
         self._channel.close()
+
+
+def _place(slot: Slot) -> tuple[int, int]:
+    """The batch and layer that a wait for `slot` is for."""
+    return (-1, 0) if slot.kind == COLLECTIVE else (slot.batch, slot.layer)

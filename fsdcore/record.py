@@ -6,10 +6,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from typing import Self, TypeAlias
 
 import msgspec
 
 from fsdcore.errors import FormatError
+from fsdcore.spans import ACTIVITIES, Span, SpanLog
 
 __all__ = [
     "ACTIVITIES",
@@ -18,13 +20,15 @@ __all__ = [
     "RECORD_VERSION",
     "Record",
     "Recorder",
+    "Setting",
+    "Span",
     "WorkerRecord",
     "read_record",
 ]
 
 # Services count what one call carries in started blocks of this size; `blocks_sent` adds them up.
 BLOCK_BYTES = 64 * 1024
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 COUNTERS = (
     "rows_sent",
@@ -41,13 +45,19 @@ COUNTERS = (
     "lists",
     "invocations",
 )
-ACTIVITIES = ("load", "multiply", "encode", "decode", "send", "wait")
+
+_NUMBERS = {activity: number for number, activity in enumerate(ACTIVITIES)}
+
+Setting: TypeAlias = str | int | float | bool | None
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker did. In the lists entry 0 is what belongs to no layer (start, end), entry k is layer k.
 
     `started` and `ended` are wall-clock seconds; `peak_memory_bytes` is the largest size of its process.
+    ``bytes_to[r]`` are the bytes of the rows sent to rank r, without the headers of frames; ``waits_for[r]`` are the
+    seconds of waits that ended with a message of rank r, those for the records at the end included. `spans` is empty
+    unless the run was traced.
     """
 
     rank: int
@@ -56,13 +66,17 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int
     counters: dict[str, list[int]]
     seconds: dict[str, list[float]]
+    bytes_to: list[int]
+    waits_for: list[float]
+    spans: list[Span] = []
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a run. `counters` are totals, `seconds` are summed over workers; `invocations` counts all.
 
     ``per_layer[k]`` has the same two tables for layer k, summed over workers, entry 0 being what belongs to no
-    layer; ``per_worker[r]`` is rank r's own.
+    layer; ``per_worker[r]`` is rank r's own. `settings` is how the run was configured, by the names of the
+    configuration, with what was chosen where the choice was left open.
     """
 
     version: int = RECORD_VERSION
@@ -78,10 +92,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     per_layer: list[dict[str, dict[str, float]]]
     per_worker: list[WorkerRecord]
+    settings: dict[str, Setting] = {}
+
+    @property
+    def traced(self) -> bool:
+        """Whether it has the spans of its workers."""
+        return any(worker.spans for worker in self.per_worker)
+
+    def _repr_html_(self) -> str:
+        from fsdcore.report.notebook import record_card
+
+        return record_card(self)
 
     def to_json(self) -> str:
-        """The record as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
+        """The record as JSON: indented, or on one line if it is traced, as spans are many."""
+        data = msgspec.json.encode(self)
+        return data.decode() if self.traced else msgspec.json.format(data, indent=1).decode()
 
 
 class _Timed:
@@ -96,7 +122,33 @@ class _Timed:
         self._layer, self._start = self._recorder.layer, time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._recorder.spent(self._activity, self._layer, time.perf_counter() - self._start)
+        recorder, end = self._recorder, time.perf_counter()
+        recorder.spent(self._activity, self._layer, end - self._start)
+        if recorder.log is not None:
+            recorder.trace(self._activity, (recorder.batch, self._layer), self._start, end)
+
+
+class Waiting:
+    """A wait that is recorded. `ended_by` is told whose message ended it, and what place it was for."""
+
+    __slots__ = ("_layer", "_place", "_recorder", "_source", "_start")
+
+    def __init__(self, recorder: Recorder, source: int, place: tuple[int, int]) -> None:
+        self._recorder = recorder
+        self.ended_by(source, place)
+
+    def ended_by(self, source: int, place: tuple[int, int]) -> None:
+        self._source, self._place = source, place
+
+    def __enter__(self) -> Self:
+        self._layer, self._start = self._recorder.layer, time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end = time.perf_counter()
+        self._recorder.waited(self._source, self._layer, end - self._start)
+        if self._recorder.log is not None:
+            self._recorder.trace("wait", self._place, self._start, end, self._source)
 
 
 class _Versioned(msgspec.Struct):
@@ -118,15 +170,23 @@ def read_record(file: str | os.PathLike[str]) -> Record:
 
 
 class Recorder:
-    """Counts for one worker. `add` may be called from several threads; `layer` is set by the worker's loop."""
+    """Counts for one worker of `workers`; with `traced`, also when it did what.
 
-    def __init__(self, rank: int, layers: int = 0) -> None:
-        self.rank, self.layer = rank, 0
-        self._started = time.time()
+    `add` may be called from several threads; what takes time is recorded by one. `batch` (-1 for none) and `layer` are
+    set by the worker's loop.
+    """
+
+    def __init__(self, rank: int, layers: int = 0, workers: int = 1, traced: bool = False) -> None:
+        self.rank, self.batch, self.layer = rank, -1, 0
+        self.log = SpanLog() if traced else None
+        self._workers = workers
+        self._started, self._origin = _clocks()
         self._lock = threading.Lock()
         # Lists, as adding to one number of an array costs several times as much.
         self._counts = {name: [0] * (layers + 1) for name in COUNTERS}
         self._seconds = {name: [0.0] * (layers + 1) for name in ACTIVITIES}
+        self._bytes_to: dict[int, int] = {}
+        self._waits_for: dict[int, float] = {}
 
     def set_layers(self, layers: int) -> None:
         """Make room for `layers`, once the plan is read."""
@@ -150,6 +210,30 @@ class Recorder:
         with self._lock:
             self._seconds[activity][layer] += seconds
 
+    def sent(self, target: int, size: int) -> None:
+        """Count a message of `size` bytes to `target`."""
+        with self._lock:
+            self._counts["messages"][self.layer] += 1
+            self._bytes_to[target] = self._bytes_to.get(target, 0) + size
+
+    def waiting(self, source: int, place: tuple[int, int]) -> Waiting:
+        """Record the block as a wait, at the layer where it begins.
+
+        It counts for `source` and, in a trace, for `place`, (batch, layer), unless the block says otherwise.
+        """
+        return Waiting(self, source, place)
+
+    def waited(self, source: int, layer: int, seconds: float) -> None:
+        """Add a wait for `source`, at `layer`."""
+        with self._lock:
+            self._seconds["wait"][layer] += seconds
+            self._waits_for[source] = self._waits_for.get(source, 0.0) + seconds
+
+    def trace(self, activity: str, place: tuple[int, int], start: float, end: float, peer: int = -1) -> None:
+        """Add to the trace, if there is one; `start` and `end` are those of `time.perf_counter`."""
+        if self.log is not None:
+            self.log.add(_NUMBERS[activity], place, start - self._origin, end - self._origin, peer)
+
     def finish(self, peak_memory_bytes: int) -> WorkerRecord:
         """What has been counted so far."""
         return WorkerRecord(
@@ -159,7 +243,17 @@ class Recorder:
             peak_memory_bytes=peak_memory_bytes,
             counters={name: list(row) for name, row in self._counts.items()},
             seconds={name: [round(spent, 6) for spent in row] for name, row in self._seconds.items()},
+            bytes_to=[self._bytes_to.get(rank, 0) for rank in range(self._workers)],
+            waits_for=[round(self._waits_for.get(rank, 0.0), 6) for rank in range(self._workers)],
+            spans=self.log.spans() if self.log is not None else [],
         )
+
+
+def _clocks() -> tuple[float, float]:
+    """The wall clock and that of `time.perf_counter` at one moment: of some readings, the one least interrupted."""
+    readings = [(time.perf_counter(), time.time(), time.perf_counter()) for _ in range(5)]
+    before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return wall, (before + after) / 2
 
 
 def total_counters(workers: Sequence[WorkerRecord]) -> dict[str, int]:

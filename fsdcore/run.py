@@ -17,7 +17,15 @@ from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.config import RunSettings
 from fsdcore.counting import CountingStore
-from fsdcore.errors import ChannelError, DeadlineError, FsdError, KeyMissingError, StoreError, WorkerFailedError
+from fsdcore.errors import (
+    ChannelError,
+    ComputeError,
+    DeadlineError,
+    FsdError,
+    KeyMissingError,
+    StoreError,
+    WorkerFailedError,
+)
 from fsdcore.exchange import Failure, read_done, read_failure, read_outputs, write_inputs
 from fsdcore.lanes import Lease, lease_lane
 from fsdcore.mailbox import AbortNotice
@@ -139,6 +147,7 @@ class _Run:
             in_flight=self._request.in_flight,
             kernel=settings.kernel,
             threads=settings.threads,
+            trace=settings.trace,
         )
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:
@@ -211,7 +220,8 @@ class _Run:
                 step()
             except FsdError as second:
                 error.add_note(f"and the workers could not be told to stop: {second}")
-        self._await_exits()
+        # A start that was interrupted may have been accepted: its worker, begun after the end, would leave its marks.
+        self._await_exits(0 if isinstance(error, ComputeError) else 1)
 
     def _send_abort(self, error: BaseException) -> None:
         workers, channel_kind = self._settings.workers, self._settings.channel
@@ -225,13 +235,14 @@ class _Run:
         finally:
             channel.close()
 
-    def _await_exits(self) -> None:
-        """Where the service tells, wait a little for the workers to end."""
+    def _await_exits(self, least: int) -> None:
+        """Where the service tells, wait a little for the workers to end: `least` of them, and all that have begun."""
         if not self._backend.compute.capabilities.reports_exit:
             return
-        deadline = Deadline.after(_GRACE_SECONDS)
-        while len(self._backend.compute.exits(self.id)) < self._claimed() and not deadline.passed():
-            SYSTEM_CLOCK.sleep(_SHORTEST_POLL)
+        deadline, pause = Deadline.after(_GRACE_SECONDS), _SHORTEST_POLL
+        while len(self._backend.compute.exits(self.id)) < max(least, self._claimed()) and not deadline.passed():
+            SYSTEM_CLOCK.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL)
 
     def _claimed(self) -> int:
         return len(self._store.list(f"runs/{self.id}/claims/"))

@@ -8,8 +8,9 @@ with fsd.connect("local", channel="queue", workers=8) as session:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
 from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
-from fsdcore.events import SILENT, Observer
+from fsdcore.events import SILENT, Observer, following
 from fsdcore.network import Network, as_inputs
 from fsdcore.partition import QualityReport, make_partition, quality
 from fsdcore.partition.base import Partition
@@ -36,7 +37,7 @@ from fsdcore.plan_store import (
     read_partition,
     write_plan,
 )
-from fsdcore.record import Record, by_layer, total_counters, total_seconds
+from fsdcore.record import Record, Setting, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 
@@ -52,6 +53,8 @@ __all__ = [
 
 # What one worker's activations of all batches under way may take.
 _ACTIVATION_BYTES = 64 * 1024 * 1024
+# Settings of a backend that say what its functions were; others may name what is not for every reader of a record.
+_OF_FUNCTIONS = ("region", "memory_mb", "cpu", "architecture", "timeout_seconds", "publishes_in_flight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,11 @@ class Result:
         """The samples, from 0, that have any nonzero output, ascending (the Graph Challenge's answer)."""
         outputs = sp.csr_array(self.outputs)
         return np.unique(outputs.nonzero()[0]).astype(np.int64)
+
+    def _repr_html_(self) -> str:
+        from fsdcore.report.notebook import result_card
+
+        return result_card(self)
 
 
 class Model:
@@ -99,15 +107,22 @@ class Model:
         `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
         inputs = as_inputs(x, self.network.inputs)
+        with self._session.following("run", self.network, samples=int(inputs.shape[0])) as ended:
+            result = self._run(inputs, batch_size, sp.issparse(x))
+            ended(result.record)
+        return result
+
+    def _run(self, inputs: sp.csr_array, batch_size: int | None, sparse: bool) -> Result:
         size = self._batch_size(batch_size, inputs.shape[0])
         starts = range(0, max(1, inputs.shape[0]), size)
         batches = [inputs[start : start + size] for start in starts]
         settings = self._settled(inputs)
         in_flight = self._in_flight(size, len(batches))
         done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings, in_flight))
-        outputs = done.outputs if sp.issparse(x) else done.outputs.toarray()
+        outputs = done.outputs if sparse else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
-            outputs = _finish_softmax(done.outputs, sp.issparse(x))
+            outputs = _finish_softmax(done.outputs, sparse)
+        settings = replace(settings, batch_size=size, in_flight=in_flight)
         return Result(outputs, self._record(done, settings, int(inputs.shape[0]), len(batches)))
 
     def _settled(self, inputs: sp.csr_array) -> RunSettings:
@@ -149,7 +164,15 @@ class Model:
             seconds=total_seconds(done.workers),
             per_layer=by_layer(done.workers, layers),
             per_worker=done.workers,
+            settings=self._configuration(settings),
         )
+
+    def _configuration(self, settings: RunSettings) -> dict[str, Setting]:
+        """What a reader of the record needs to know of the run and of the functions it ran in."""
+        functions = self._session.backend.settings
+        known = {key: getattr(functions, key) for key in _OF_FUNCTIONS if hasattr(functions, key)}
+        method = {"method": self._manifest.method, "seed": self._manifest.seed}
+        return {"network": self.network.name, **asdict(settings), **method, **known}
 
 
 def _most_samples(largest_rows: int) -> int:
@@ -190,6 +213,10 @@ class Session:
 
         With `partition`, the plan is made of that one; `PlanError` if it fits neither the network nor the workers.
         """
+        with self.following("load", network):
+            return self._load(network, partition)
+
+    def _load(self, network: Network, partition: Partition | None) -> Model:
         settings = self.settings
         method, seed = settings.method, settings.seed
         if partition is not None:
@@ -202,6 +229,14 @@ class Session:
             made = partition or make_partition(network, settings.workers, method, seed, self._observer)
             manifest = write_plan(self.backend.store, plan, network, made, self._observer)
         return Model(self, network, plan, manifest)
+
+    def following(
+        self, task: str, network: Network, **more: Setting
+    ) -> AbstractContextManager[Callable[[Record], None]]:
+        """A block that the observer follows, if it does; gives what tells it the record of a run."""
+        settings = self.settings
+        about = {"network": network.name, "backend": settings.backend, "workers": settings.workers, **more}
+        return following(self._observer, task, about)
 
     def close(self) -> None:
         """Close the backend. May be called twice."""
@@ -232,8 +267,8 @@ def connect(
     """Connect to a backend.
 
     `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
-    `threads`, `branching`, `deadline_seconds` and `run_seconds` (see `RunSettings`), win over the environment
-    (``FSD_*``), which wins over the file `config`.
+    `threads`, `branching`, `deadline_seconds`, `run_seconds` and `trace` (see `RunSettings`), win over the
+    environment (``FSD_*``), which wins over the file `config`.
     `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
     """
     given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}

@@ -69,7 +69,7 @@ class _Worker:
         self._backend, self._invocation = backend, invocation
         self._end = end
         self._plans = plans if plans is not None else PlanCache()
-        self._recorder = Recorder(invocation.rank)
+        self._recorder = Recorder(invocation.rank, workers=invocation.workers, traced=invocation.trace)
         self.store = CountingStore(backend.store, self._recorder.add)
         self._messenger: Messenger | None = None
         self._batch: int | None = None
@@ -97,7 +97,7 @@ class _Worker:
             if invocation.workers > 1:
                 self._messenger = self._connect(len(plan))
             self._run_batches(plan, kernel)
-        self._batch, recorder.layer = None, 0
+        self._batch, recorder.batch, recorder.layer = None, -1, 0
         self._finish()
 
     def _run_batches(self, plan: RankPlan[PreparedLayer], kernel: Kernel) -> None:
@@ -144,7 +144,7 @@ class _Worker:
 
     def _at(self, batch: int, layer: int) -> None:
         """What is done from here on is for this batch and layer."""
-        self._batch, self._recorder.layer = batch, layer
+        self._batch, self._recorder.batch, self._recorder.layer = batch, batch, layer
 
     def _step(self, layers: int) -> None:
         """Between layers: stop if a peer has failed or time is up, and tell of progress."""

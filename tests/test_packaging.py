@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 import zipfile
@@ -39,7 +38,8 @@ def test_a_package_holds_what_a_worker_needs_and_no_more(package: Package) -> No
     found = names(package)
     for needed in ("fsdcore/worker.py", "backends/__init__.py", "backends/local/backend.py", "six.py"):
         assert needed in found
-    for needless in ("fsdcore/cli/", "fsdcore/testing/", "fsdcore/packaging.py", "tests/", "backends/aws/"):
+    client = ("fsdcore/cli/", "fsdcore/report/", "fsdcore/testing/", "fsdcore/packaging.py")
+    for needless in (*client, "tests/", "backends/aws/"):
         assert not any(name.startswith(needless) for name in found)
     assert package.notices == ()
     assert package.zipped_bytes == package.path.stat().st_size < package.unzipped_bytes
@@ -97,39 +97,6 @@ def test_what_cannot_be_had_is_one_line(tmp_path: Path) -> None:
 def test_a_package_that_is_too_large_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="bytes unzipped, the most is 1,000"):
         build_package(dataclasses.replace(RECIPE, largest_bytes=1_000), folder)
-
-
-def of_version(number: int) -> Recipe:
-    """A recipe whose package and libraries are its own, with nothing to fetch."""
-    return dataclasses.replace(RECIPE, modules=(), requirements=(), target=Target("3.9", "x86_64", number))
-
-
-def test_the_cache_keeps_what_was_used_last(tmp_path: Path) -> None:
-    packages = [build_package(of_version(number), tmp_path) for number in range(6)]
-    abandoned, fresh = tmp_path / "making-old", tmp_path / "making-now"
-    for path in (abandoned, fresh):
-        (path / "tree").mkdir(parents=True)
-    os.utime(abandoned, (1e9, 1e9))
-    for age, package in enumerate(packages):
-        os.utime(package.path, (1e9 + age, 1e9))
-    for age, libraries in enumerate(sorted(tmp_path.glob("libraries-*"))):
-        os.utime(libraries, (1e9 + age, 1e9))
-    # The oldest is used again, so that it outlives the second.
-    assert build_package(of_version(0), tmp_path) == packages[0]
-    build_package(of_version(6), tmp_path)
-    kept = {path.name for path in tmp_path.glob("package-*.zip")}
-    assert {package.path.name for package in packages} - kept == {packages[1].path.name}
-    assert len(kept) == len(list(tmp_path.glob("libraries-*"))) == 6
-    assert not abandoned.exists()
-    assert fresh.exists()
-
-
-def test_the_package_in_hand_is_never_removed(tmp_path: Path) -> None:
-    """Whatever the clock says of the others."""
-    for number in range(7):
-        package = build_package(of_version(number), tmp_path)
-        assert package.path.exists()
-        os.utime(package.path, (9e9, 9e9))
 
 
 def elf(machine: int, glibc: int) -> bytes:

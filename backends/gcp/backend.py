@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backends.gcp.clients import Clients, Endpoints
 from backends.gcp.deployment import VARIABLE, Deployment, function_name
-from backends.gcp.errors import translated
+from backends.gcp.errors import project_checked, translated
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities, ComputeCapabilities
@@ -49,7 +49,8 @@ class GcpBackend(Backend):
     @classmethod
     def for_worker(cls, deployment: Deployment) -> Self:
         """The backend inside a worker, which knows its deployment without asking."""
-        taken = {field: getattr(deployment, field) for field in GcpSettings.__dataclass_fields__}
+        known = set(Deployment.__struct_fields__) & set(GcpSettings.__dataclass_fields__)
+        taken = {field: getattr(deployment, field) for field in known}
         backend = cls(GcpSettings(**taken))
         backend._in_worker = True
         backend.__dict__["deployment"] = deployment
@@ -68,7 +69,7 @@ class GcpBackend(Backend):
         remedy = f"run: fsd deploy gcp --name {given.name}"
         from google.api_core.exceptions import NotFound
 
-        with translated(f"looking for deployment {given.name!r}"):
+        with project_checked(f"looking for deployment {given.name!r}", self.clients.project):
             try:
                 function = self.clients.functions.get_function(name=name, timeout=30.0)
             except NotFound as error:

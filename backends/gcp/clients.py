@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from google.pubsub_v1.services.publisher import PublisherClient
     from google.pubsub_v1.services.subscriber import SubscriberClient
 
+    from backends.gcp.deploy.rest import Rest
+
 __all__ = ["Clients", "Endpoints"]
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -106,11 +108,19 @@ class Clients:
         options = {"api_endpoint": self.endpoints.functions}
         return FunctionServiceClient(transport="rest", credentials=self.credentials, client_options=options)
 
+    @cached_property
+    def rest(self) -> Rest:
+        """For deployments alone: workers do not have it."""
+        from backends.gcp.deploy.rest import Rest
+
+        return Rest(self.credentials, self.project, self.endpoints.functions)
+
     def close(self) -> None:
         """Close what was made."""
         made = self.__dict__
-        if "storage" in made:
-            self.storage.close()
+        for name in ("storage", "rest"):
+            if name in made:
+                made[name].close()
         for name in ("publisher", "subscriber", "functions"):
             if name in made:
                 made[name].transport.close()

@@ -8,7 +8,7 @@ sent; the connection is then held, by a thread that only waits, until the worker
   started have ended (`join`), which costs little: the end of a run is a barrier for all.
 - Delivery by Pub/Sub push or Eventarc would need no held connection, but the service widens its window of open
   requests only as they are answered within about a second, and a worker answers when it ends: the workers of one run,
-  which wait for each other, would not all be started. Events are cut at 9 minutes besides.
+  which wait for each other, would not all be started.
 
 What the wait brings is of use: a worker that ends without a word is known at once, by the answer to its request.
 """
@@ -39,7 +39,8 @@ _CONNECT_SECONDS = 30.0
 _MARGIN_SECONDS = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 _LONGEST_TEXT = 200
-_MEBI = 1 << 20
+# The service had no instance, or lost the request, perhaps before a worker began; 0: the connection broke.
+_REPEATED = frozenset({0, int(http.HTTPStatus.SERVICE_UNAVAILABLE), int(http.HTTPStatus.TOO_MANY_REQUESTS)})
 
 
 class Answer(NamedTuple):
@@ -108,20 +109,24 @@ class GcpCompute(Compute):
     def _watch(self, invocation: Invocation, connection: http.client.HTTPConnection) -> None:
         pause, end = _FIRST_PAUSE, invocation.started + invocation.run_seconds
         answer = _answer(connection)
-        while self._is_worth_repeating(invocation, answer) and SYSTEM_CLOCK.wall() < end:
+        while answer.status in _REPEATED and SYSTEM_CLOCK.wall() < end:
             SYSTEM_CLOCK.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+            # After the pause: the worker may have begun in it, or the run ended.
+            if not self._is_wanted(invocation, answer):
+                break
             try:
                 answer = _answer(self._send(invocation))
             except ComputeError as error:
                 answer = Answer(0, str(error), told=False)
         self._note(invocation, answer)
 
-    def _is_worth_repeating(self, invocation: Invocation, answer: Answer) -> bool:
-        """Whether the service had no instance, or lost the request before a worker began."""
-        if answer.status == http.HTTPStatus.TOO_MANY_REQUESTS:
-            return True
-        return answer.status in (0, http.HTTPStatus.SERVICE_UNAVAILABLE) and not self._has_begun(invocation)
+    def _is_wanted(self, invocation: Invocation, answer: Answer) -> bool:
+        """Whether no worker has begun for all that is known, in a run that goes on."""
+        if answer.status != http.HTTPStatus.TOO_MANY_REQUESTS and self._has_begun(invocation):
+            return False
+        # What rank 0, the first to begin, left in the store goes with the run.
+        return invocation.rank == 0 or self._has_begun(invocation.for_rank(0))
 
     def _has_begun(self, invocation: Invocation) -> bool:
         try:
@@ -135,7 +140,7 @@ class GcpCompute(Compute):
             refused = _refusal(answer, self._url.netloc)
             if refused is not None:
                 self._refused[invocation.run] = refused.at(run=invocation.run, rank=invocation.rank)
-            self._exits[invocation.run].append(Exit(invocation.rank, error))
+            self._exits[invocation.run] += _exits(invocation, answer, error)
         if error is not None and not answer.told and self._lost is not None:
             self._lost(invocation, error)
 
@@ -168,6 +173,13 @@ def _answer(connection: http.client.HTTPConnection) -> Answer:
         return Answer(0, f"{type(error).__name__}: {error}", told=False)
     finally:
         connection.close()
+
+
+def _exits(invocation: Invocation, answer: Answer, error: str | None) -> list[Exit]:
+    """Of the worker that answered; if it is rank 0, then of all, since each stays until those below it have ended."""
+    whole = invocation.rank == 0 and (answer.status == http.HTTPStatus.OK or answer.told)
+    others = range(1, invocation.workers) if whole else ()
+    return [Exit(invocation.rank, error), *(Exit(rank, None) for rank in others)]
 
 
 def _refusal(answer: Answer, host: str) -> FsdError | None:

@@ -21,10 +21,19 @@ from fsdcore.errors import (
     StoreError,
 )
 
-__all__ = ["BucketMissingError", "TopicMissingError", "one_line", "translated", "translation"]
+__all__ = [
+    "BucketMissingError",
+    "ProjectDeniedError",
+    "TopicMissingError",
+    "one_line",
+    "project_checked",
+    "translated",
+    "translation",
+]
 
 _LOGIN = "run: gcloud auth application-default login"
-_SERVICE = re.compile(r"([a-z]+\.googleapis\.com)")
+# In what is said of an API that is not enabled: the address of the page that enables it, or else the first name.
+_SERVICES = (re.compile(r"apis/api/([a-z]+\.googleapis\.com)"), re.compile(r"([a-z]+\.googleapis\.com)"))
 _LONGEST = 300
 
 
@@ -34,6 +43,10 @@ class BucketMissingError(StoreError, DeploymentMissingError):
 
 class TopicMissingError(ChannelError, DeploymentMissingError):
     """A topic or subscription of the deployment is gone."""
+
+
+class ProjectDeniedError(AccessDeniedError, ConfigError):
+    """There is no such project, or these credentials may not use it: the services do not say which."""
 
 
 def one_line(error: BaseException) -> str:
@@ -46,8 +59,11 @@ def _is_disabled(text: str) -> bool:
     return "SERVICE_DISABLED" in text or "has not been used in project" in text or "it is disabled" in text
 
 
-def _quota(error: exceptions.GoogleAPIError) -> bool:
-    return isinstance(error, exceptions.TooManyRequests) and "quota" in str(error).lower()
+def _quota(error: Exception) -> bool:
+    if isinstance(error, exceptions.TooManyRequests):
+        return "quota" in str(error).lower()
+    # What the making of a function ends with.
+    return isinstance(error, exceptions.GoogleAPICallError) and "quota violated" in str(error).lower()
 
 
 def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentError) -> FsdError:
@@ -63,15 +79,15 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
         return CredentialsError(f"{what}: the credentials are not taken ({text}); {_LOGIN}")
     if isinstance(error, exceptions.Forbidden):
         return _forbidden(str(error), text, what)
-    if _quota(error) if isinstance(error, exceptions.GoogleAPIError) else False:
+    if _quota(error):
         return ConfigError(f"{what}: a quota of the project is too small: {text}")
     return kind(f"{what}: {text}")
 
 
 def _forbidden(full: str, text: str, what: str) -> FsdError:
     if _is_disabled(full):
-        service = _SERVICE.search(full)
-        name = service[1] if service else "SERVICE"
+        named = (pattern.search(full) for pattern in _SERVICES)
+        name = next((found[1] for found in named if found), "SERVICE")
         return ConfigError(f"{what}: the API {name} is not enabled; run: gcloud services enable {name}")
     return AccessDeniedError(f"{what}: no permission: {text}")
 
@@ -83,3 +99,18 @@ def translated(what: str, kind: type[FsdError] = DeploymentError) -> Iterator[No
         yield
     except (exceptions.GoogleAPIError, google.auth.exceptions.GoogleAuthError, requests.RequestException) as error:
         raise translation(error, what, kind) from error
+
+
+@contextmanager
+def project_checked(what: str, project: str, kind: type[FsdError] = DeploymentError) -> Iterator[None]:
+    """As `translated`, for what is asked first of a project: a refusal may mean that there is none of that name."""
+    try:
+        with translated(what, kind):
+            yield
+    except AccessDeniedError as error:
+        if isinstance(error, CredentialsError) or not isinstance(error.__cause__, exceptions.Forbidden):
+            raise
+        text = one_line(error.__cause__)
+        raise ProjectDeniedError(
+            f"{what}: project {project!r} does not exist, or these credentials may not use it: {text}"
+        ) from error.__cause__

@@ -2,7 +2,8 @@
 
 Messages are pulled when the worker waits for them, one pull at a time, and acknowledged as soon as they are taken in,
 without waiting for the service to say so. Until then they wait in the service, so no deadline runs while the worker
-computes, and none has to be extended.
+computes, and none has to be extended. A stream, whose messages come whether they are waited for or not, was measured
+to be no faster (``python -m benchmarks pull``).
 """
 
 from __future__ import annotations

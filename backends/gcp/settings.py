@@ -10,9 +10,11 @@ from fsdcore.errors import ConfigError
 
 __all__ = ["GcpSettings"]
 
-_NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
-# A service account's id has 30 characters at most, "fsd-" among them.
+_NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
+# A service account's id has 6 to 30 characters, "fsd-" among them.
 _LONGEST_NAME = 24
+_CALLER = re.compile(r"(user|serviceAccount|group|domain):[^\s:,]+")
+_CPU = re.compile(r"\d{1,2}(\.\d{1,3})?")
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # What the services allow: the lowest and the highest value.
 _RANGES = {
@@ -33,7 +35,7 @@ def _own_python() -> str:
 class GcpSettings:
     """Which deployment runs use, and what `fsd deploy gcp` makes. All but the first three count when it is made.
 
-    - `name`: of the deployment; 1 to 24 lower-case letters, digits and inner hyphens, a letter first
+    - `name`: of the deployment; 2 to 24 lower-case letters, digits and inner hyphens, a letter first
     - `project`: id of the project; empty for the one that the credentials are of
     - `region`: such as ``europe-west4``; there is no region by default
     - `memory_mb`, `timeout_seconds`: of the function
@@ -42,6 +44,8 @@ class GcpSettings:
     - `lanes`: how many runs on queues may be under way at once, each with topics of its own
     - `ack_deadline`: seconds until a message that was pulled and not acknowledged comes again
     - `publishes_in_flight`: how many publishes a worker has under way at once
+    - `callers`: who may run, besides who deploys, as members of policies with commas between them, such as
+      ``user:ann@example.com,group:team@example.com``
     - `run_days`: after how many days what runs left in the bucket is removed
     - `storage_endpoint`, `pubsub_endpoint`, `functions_endpoint`: servers that stand in for Google's, such as
       ``http://127.0.0.1:4443``, ``127.0.0.1:8085`` and ``http://127.0.0.1:8086``
@@ -57,6 +61,7 @@ class GcpSettings:
     lanes: int = 1
     ack_deadline: int = 60
     publishes_in_flight: int = 8
+    callers: str = ""
     run_days: int = 1
     storage_endpoint: str = ""
     pubsub_endpoint: str = ""
@@ -65,7 +70,7 @@ class GcpSettings:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
             raise ConfigError(
-                f"name must be 1 to {_LONGEST_NAME} lower-case letters, digits and inner hyphens, a letter first, "
+                f"name must be 2 to {_LONGEST_NAME} lower-case letters, digits and inner hyphens, a letter first, "
                 f"not {self.name!r}"
             )
         for key, (low, high) in _RANGES.items():
@@ -73,6 +78,16 @@ class GcpSettings:
                 raise ConfigError(f"{key} must be {low} to {high}, not {getattr(self, key)}")
         if self.python not in _PYTHONS:
             raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
+        if self.cpu and (not _CPU.fullmatch(self.cpu) or float(self.cpu) == 0):
+            raise ConfigError(f"cpu must be a number of processors such as 0.5 or 2, not {self.cpu!r}")
+        for member in self.members:
+            if not _CALLER.fullmatch(member):
+                raise ConfigError(f"callers: {member!r} is none; one is such as user:ann@example.com")
+
+    @property
+    def members(self) -> list[str]:
+        """The callers, one by one."""
+        return [member.strip() for member in self.callers.split(",") if member.strip()]
 
     @property
     def emulated(self) -> bool:

@@ -121,17 +121,21 @@ class GcsStore(Store):
             return self._download(key, None, None)
 
     def _download(self, key: str, start: int | None, end: int | None) -> bytes:
-        data = self._bucket.blob(key).download_as_bytes(
-            start=start,
-            end=end,
-            raw_download=True,
-            timeout=_ATTEMPT,
-            # The checksum of an object says nothing of a part of it.
-            checksum=None if start is not None else "crc32c",
-            retry=_retry(),
-            single_shot_download=True,
-        )
-        return bytes(data)
+        def attempt() -> bytes:
+            data = self._bucket.blob(key).download_as_bytes(
+                start=start,
+                end=end,
+                raw_download=True,
+                timeout=_ATTEMPT,
+                # The checksum of an object says nothing of a part of it.
+                checksum=None if start is not None else "crc32c",
+                # Google's own retries leave out what breaks while the text of a refusal is read.
+                retry=None,
+                single_shot_download=True,
+            )
+            return bytes(data)
+
+        return bytes(_retry()(attempt)())
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         if start < 0 or length < 0:

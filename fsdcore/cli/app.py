@@ -10,7 +10,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fsdcore.cli import advise, calibrate, demo, deploy, emulate, forecast, generate, networks, run, system
+from fsdcore.cli import (
+    advise,
+    calibrate,
+    demo,
+    deploy,
+    emulate,
+    forecast,
+    generate,
+    networks,
+    report_page,
+    run,
+    simulate,
+    system,
+    trace,
+)
 from fsdcore.cli.output import version
 from fsdcore.errors import FsdError
 
@@ -82,8 +96,11 @@ app.command("deploy")(deploy.deploy)
 app.command("status")(deploy.status)
 app.command("destroy")(deploy.destroy)
 app.command("forecast")(forecast.forecast)
+app.command("simulate")(simulate.simulate)
 app.command("advise")(advise.advise)
 app.command("bill")(forecast.bill)
+app.command("trace")(trace.trace)
+app.command("report")(report_page.report)
 app.command("calibrate")(calibrate.calibrate)
 app.command("emulate")(emulate.emulate)
 app.command("backends")(system.backends)

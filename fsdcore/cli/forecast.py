@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsdcore.forecast import Forecast
     from fsdcore.forecast.prepare import Sources
 
-__all__ = ["bill", "forecast"]
+__all__ = ["bill", "forecast", "read_forecast"]
 
 
 def forecast(
@@ -141,10 +141,11 @@ def bill(
     run = read_record(record)
     usage = usage_of(run, memory << 20, listed.tariff.compute.vcpus_of(memory << 20))
     say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers} workers of {memory:,} MiB")
-    show_bill(billed(usage, listed, options(option)), _read_forecast(before))
+    show_bill(billed(usage, listed, options(option)), read_forecast(before))
 
 
-def _read_forecast(file: Path | None) -> Forecast | None:
+def read_forecast(file: Path | None) -> Forecast | None:
+    """The forecast in a file; `FormatError` if it holds none."""
     if file is None:
         return None
     import msgspec

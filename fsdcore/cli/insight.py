@@ -30,6 +30,7 @@ __all__ = [
     "PricesOption",
     "SamplesOption",
     "activity",
+    "densities",
     "forecast_for",
     "money",
     "options",
@@ -67,11 +68,15 @@ def activity(network: Network, inputs: Path | None, density: str | None, samples
         return activity_of(network, load_inputs(inputs, network.inputs))
     if samples is None:
         raise InputError("--density needs --samples, the number of samples")
+    return assumed_activity(network, densities(density or ""), samples)
+
+
+def densities(given: str) -> list[float]:
+    """Numbers with commas between."""
     try:
-        densities = [float(part) for part in (density or "").split(",")]
+        return [float(part) for part in given.split(",")]
     except ValueError as error:
-        raise InputError(f"--density must be numbers with commas between, not {density!r}") from error
-    return assumed_activity(network, densities, samples)
+        raise InputError(f"--density must be numbers with commas between, not {given!r}") from error
 
 
 def money(dollars: float) -> str:

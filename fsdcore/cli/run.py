@@ -65,6 +65,7 @@ def run(
     truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
     categories: Annotated[Path | None, typer.Option(help="Where to write the samples with a nonzero output.")] = None,
     record: Annotated[Path | None, typer.Option(help="Where to write the run's record (JSON).")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Record when each worker did what, for `fsd trace`.")] = False,
     bill: Annotated[bool, typer.Option("--bill", help="Show what it cost, next to its forecast.")] = False,
     prices: PricesOption = None,
     model: ModelOption = None,
@@ -86,7 +87,10 @@ def run(
         "threads": threads,
         "method": method,
         "seed": seed,
+        "trace": trace or None,
     }
+    if trace and record is None:
+        raise InputError("--trace needs --record FILE: the trace is a part of the record")
     settings = load_config(config, **arguments)
     files.check()
     wanted = Billing(prices, model, memory << 20) if bill else None

@@ -18,9 +18,22 @@ from fsdcore.packing import pack_in_order
 from fsdcore.record import BLOCK_BYTES
 from fsdcore.wire import HEADER_BYTES
 
-__all__ = ["Counts", "count"]
+__all__ = [
+    "Counts",
+    "Frames",
+    "Publishes",
+    "as_sent",
+    "beyond_front",
+    "count",
+    "counts_of",
+    "frames_of",
+    "publishes_of",
+]
 
 Ints = npt.NDArray[np.int64]
+
+# An object of the object channel: what is read of it at first, its head, and its entry for each target.
+FRONT_BYTES, _INDEX_BYTES, _ENTRY_BYTES = 256 * 1024, 8, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,33 +51,56 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
-class _Frames:
-    """Frames of all messages: the group (layer and source) of each, ascending, its target and its bytes."""
+class Frames:
+    """Frames of all messages in the order in which they are sent: `group`, that is
+    ``(layer - 1) * workers + source``, ascending; `target`; `size`, bytes with the header."""
 
     group: Ints
     target: Ints
     size: Ints
 
+    @property
+    def place(self) -> Ints:
+        """Of each frame, how many of its group come before it."""
+        return _places(self.group)
+
+
+@dataclass(frozen=True, eq=False)
+class Publishes:
+    """Publishes in order of group and of leaving: `group`, `counted` bytes, as the channel counts them, and `after`,
+    how many frames of the group are there when it leaves. `of_frame`: the publish of each frame."""
+
+    group: Ints
+    counted: Ints
+    after: Ints
+    of_frame: Ints
+
 
 def count(profile: Profile, limits: ChannelCapabilities) -> Counts:
     """What `limits` make of the profile's batch."""
-    messages, workers = _as_sent(profile.messages), profile.structure.workers
-    layers = len(profile.structure.layers)
-    frames = _frames(messages, workers, limits)
+    workers, layers = profile.structure.workers, len(profile.structure.layers)
+    messages = as_sent(profile.messages)
+    frames = frames_of(messages, workers, limits)
+    return counts_of(messages, frames, publishes_of(frames, limits), (layers, workers))
+
+
+def counts_of(messages: Messages, frames: Frames, publishes: Publishes, shape: tuple[int, int]) -> Counts:
+    """The sums by layer and rank; `shape` is (layers, workers)."""
+    workers = shape[1]
     sender = (messages.layer - 1) * workers + messages.source
     receiver = (messages.layer - 1) * workers + messages.target
     frame_receiver = frames.group // workers * workers + frames.target
-    publishes, blocks = _publishes(frames, layers * workers, limits)
+    started = np.maximum(1, -(-publishes.counted // BLOCK_BYTES))
 
     def grid(index: Ints, weights: Ints | None = None) -> Ints:
-        found = np.bincount(index, weights, layers * workers)
-        return found.astype(np.int64).reshape(layers, workers)
+        found = np.bincount(index, weights, shape[0] * workers)
+        return found.astype(np.int64).reshape(shape)
 
     return Counts(
         messages=grid(sender),
         frames=grid(frames.group),
-        publishes=publishes.reshape(layers, workers),
-        blocks=blocks.reshape(layers, workers),
+        publishes=grid(publishes.group),
+        blocks=grid(publishes.group, started),
         bytes_sent=grid(frames.group, frames.size),
         messages_in=grid(receiver),
         frames_in=grid(frame_receiver),
@@ -72,7 +108,7 @@ def count(profile: Profile, limits: ChannelCapabilities) -> Counts:
     )
 
 
-def _as_sent(messages: Messages) -> Messages:
+def as_sent(messages: Messages) -> Messages:
     """The messages in the order in which a rank sends those of a layer, on which its publishes depend."""
     m = messages
     order = np.lexsort((m.target, -m.rows, m.source, m.layer))
@@ -81,7 +117,8 @@ def _as_sent(messages: Messages) -> Messages:
     return Messages(layer, source, target, rows, live, nonzeros, body)
 
 
-def _frames(messages: Messages, workers: int, limits: ChannelCapabilities) -> _Frames:
+def frames_of(messages: Messages, workers: int, limits: ChannelCapabilities) -> Frames:
+    """The frames of messages that are in order of sending."""
     room = limits.max_frame_bytes - HEADER_BYTES
     body = messages.body.astype(np.int64)
     pieces = np.maximum(1, -(-body // room))
@@ -89,51 +126,79 @@ def _frames(messages: Messages, workers: int, limits: ChannelCapabilities) -> _F
     piece = np.arange(which.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     size = np.minimum(room, body[which] - piece * room) + HEADER_BYTES
     group = (messages.layer - 1) * workers + messages.source
-    return _Frames(group[which], messages.target[which], size)
+    return Frames(group[which], messages.target[which], size)
 
 
-def _publishes(frames: _Frames, groups: int, limits: ChannelCapabilities) -> tuple[Ints, Ints]:
-    """Publishes and started blocks of each group."""
-    if not limits.multi_target:
-        # Packed by target: every (group, target) is a group of its own.
-        workers = int(frames.target.max(initial=0)) + 1
-        cell, home = np.unique(frames.group * workers + frames.target, return_inverse=True)
-        order = np.argsort(home, kind="stable")
-        alone = _Frames(home[order].astype(np.int64), np.zeros_like(frames.target), frames.size[order])
-        counted, started = _packed(alone, cell.size, limits)
-        back = cell // workers
-        return np.bincount(back, counted, groups).astype(np.int64), np.bincount(back, started, groups).astype(np.int64)
-    return _packed(frames, groups, limits)
+def beyond_front(frames: Frames, workers: int) -> npt.NDArray[np.bool_]:
+    """Of each frame, whether its part of an object channel's object ends beyond what is read at once.
+
+    An object has an index of its targets, then their parts in order of target.
+    """
+    order = np.lexsort((frames.target, frames.group))
+    group, target, size = frames.group[order], frames.target[order], frames.size[order]
+    changes = (np.diff(group, prepend=-1) != 0) | (np.diff(target, prepend=-1) != 0)
+    targets = np.bincount(group[changes], minlength=int(group.max(initial=-1)) + 1)
+    end = np.cumsum(size)
+    first = np.searchsorted(group, group)
+    before = np.where(first > 0, end[first - 1], 0)
+    part = np.cumsum(changes) - 1
+    last = np.zeros(int(changes.sum()), np.int64)
+    np.maximum.at(last, part, end - before + _INDEX_BYTES + _ENTRY_BYTES * targets[group])
+    found = np.empty(order.size, np.bool_)
+    # Of a part in several frames, the first stands for it.
+    found[order] = changes & (last[part] > FRONT_BYTES)
+    return found
 
 
-def _packed(frames: _Frames, groups: int, limits: ChannelCapabilities) -> tuple[Ints, Ints]:
+def publishes_of(frames: Frames, limits: ChannelCapabilities) -> Publishes:
+    """How the frames of each group are packed."""
     size = frames.size + limits.frame_overhead_bytes
-    number = np.bincount(frames.group, minlength=groups)
-    total = np.bincount(frames.group, size, groups).astype(np.int64)
+    # What is packed together: a group's frames, or those of one message where a publish has one target.
+    joined = frames.group
+    if not limits.multi_target:
+        changes = (np.diff(frames.group, prepend=-1) != 0) | (np.diff(frames.target, prepend=-1) != 0)
+        joined = np.cumsum(changes) - 1
+    number = _packed(Frames(joined, frames.target, frames.size), size, limits)
+    made = np.zeros(int(joined.max(initial=-1)) + 1, np.int64)
+    np.maximum.at(made, joined, number + 1)
+    of_frame = (np.cumsum(made) - made)[joined] + number
+    total = int(made.sum())
+    held, counted = np.bincount(of_frame, minlength=total), np.bincount(of_frame, size, total).astype(np.int64)
+    group, last = np.zeros(total, np.int64), np.zeros(total, np.int64)
+    group[of_frame] = frames.group
+    np.maximum.at(last, of_frame, frames.place + 1)
+    full = (held == limits.max_publish_frames) | (counted == limits.max_publish_bytes) | (not limits.multi_target)
+    in_group = np.bincount(frames.group, minlength=int(frames.group.max(initial=-1)) + 1)
+    return Publishes(group, counted, np.where(full, last, in_group[group]), of_frame)
+
+
+def _places(group: Ints) -> Ints:
+    number = np.bincount(group)
+    return np.asarray(np.arange(group.size) - np.repeat(np.cumsum(number) - number, number), np.int64)
+
+
+def _packed(frames: Frames, size: Ints, limits: ChannelCapabilities) -> Ints:
+    """Of each frame the number of its publish within what is packed together, in order of leaving."""
+    group, groups = frames.group, int(frames.group.max(initial=-1)) + 1
+    number = np.bincount(group, minlength=groups)
+    total = np.bincount(group, size, groups).astype(np.int64)
     largest = np.zeros(groups, np.int64)
-    np.maximum.at(largest, frames.group, size)
+    np.maximum.at(largest, group, size)
     most, room = limits.max_publish_frames, limits.max_publish_bytes
     # Either all go into one, or the bytes never bind: publishes are filled one after the other.
     easy = ((total <= room) & (number <= most)) | (largest * most <= room)
-    publishes, blocks = _in_order(frames.group, size, groups, most)
-    starts = np.searchsorted(frames.group, np.arange(groups + 1))
-    for group in np.flatnonzero(~easy & (number > 0)).tolist():
-        inside = slice(starts[group], starts[group + 1])
-        listed = [Outgoing(t, bytes(n)) for t, n in zip(frames.target[inside], frames.size[inside], strict=True)]
-        packed = pack_in_order(listed, limits)
-        publishes[group] = len(packed)
-        sizes = [sum(limits.publish_size(len(frame.data)) for frame in publish) for publish in packed]
-        blocks[group] = sum(max(1, -(-each // BLOCK_BYTES)) for each in sizes)
-    return publishes, blocks
+    found = frames.place // most
+    starts = np.searchsorted(group, np.arange(groups + 1))
+    for hard in np.flatnonzero(~easy & (number > 0)).tolist():
+        inside = slice(starts[hard], starts[hard + 1])
+        found[inside] = _with_care(frames.target[inside], frames.size[inside], limits)
+    return found
 
 
-def _in_order(group: Ints, size: Ints, groups: int, most: int) -> tuple[Ints, Ints]:
-    """Publishes of `most` frames each, filled in order."""
-    number = np.bincount(group, minlength=groups)
-    place = np.arange(group.size) - np.repeat(np.cumsum(number) - number, number)
-    publishes = -(-number // most)
-    home = np.repeat(np.cumsum(publishes) - publishes, number) + place // most
-    filled = np.bincount(home, size, int(publishes.sum()))
-    started = np.maximum(1, np.ceil(filled / BLOCK_BYTES)).astype(np.int64)
-    owner = np.repeat(np.arange(groups), publishes)
-    return publishes.astype(np.int64), np.bincount(owner, started, groups).astype(np.int64)
+def _with_care(target: Ints, size: Ints, limits: ChannelCapabilities) -> Ints:
+    listed = [Outgoing(t, bytes(n)) for t, n in zip(target.tolist(), size.tolist(), strict=True)]
+    place = {id(frame): number for number, frame in enumerate(listed)}
+    found = np.empty(target.size, np.int64)
+    for number, publish in enumerate(pack_in_order(listed, limits)):
+        found[[place[id(frame)] for frame in publish]] = number
+    return found

@@ -45,7 +45,7 @@ def target_for(backend: Backend, name: str, sources: Sources) -> Target:
     model = load_model(sources.model or name)
     prices = load_prices(sources.prices or _prices_of(backend, name))
     limits = {kind: backend.channel_capabilities(kind) for kind in backend.channels}
-    return Target(limits, model, prices, prices.options(dict(sources.options)))
+    return Target(limits, model, prices, prices.options(dict(sources.options)), backend.store.capabilities)
 
 
 def _prices_of(backend: Backend, name: str) -> str:
@@ -109,7 +109,7 @@ def rehearsed(
     noted = rehearse(store, network, partition, inputs, settings, observer)
     sizes = plain.batches(setting_for(plain, settings))
     exact = [noted.exact(profile.scaled(size), number) for number, size in enumerate(sizes)]
-    return Forecaster(profile, activity.population, target, exact)
+    return Forecaster(profile, activity.population, target, exact, noted)
 
 
 def cheapest_channel(

@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities, ComputeCapabilities, StoreCapabilities
@@ -24,6 +25,7 @@ from fsdcore.events import SILENT, Observer
 from fsdcore.forecast.profile import Profile
 from fsdcore.network import Network
 from fsdcore.partition.base import Partition
+from fsdcore.record import WorkerRecord
 from fsdcore.session import Session
 from fsdcore.store import Store
 from fsdcore.wire import DATA, HEADER_BYTES, parse_frame
@@ -42,9 +44,14 @@ _LIMITS = ChannelCapabilities(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rehearsal:
-    """What was noted: bytes of each message's body by batch and (layer, source, target)."""
+    """What was noted: bytes of each message's body by batch and (layer, source, target), and what workers counted."""
 
     bodies: dict[int, dict[tuple[int, int, int], int]]
+    workers: tuple[WorkerRecord, ...] = ()
+
+    def counted(self, counter: str) -> npt.NDArray[np.int64]:
+        """A counter of the workers, by layer from 1, and rank."""
+        return np.array([worker.counters[counter][1:] for worker in self.workers], np.int64).T
 
     def exact(self, profile: Profile, batch: int) -> Profile:
         """`profile` with the bodies of `batch` as they were."""
@@ -200,5 +207,5 @@ def rehearse(
     wire = _Wire()
     patient = dataclasses.replace(settings, channel="queue", deadline_seconds=7200.0, run_seconds=7200.0)
     with Session(_Stage(store, wire), patient, observer) as session:
-        session.load(network, partition).run(inputs)
-    return wire.noted
+        record = session.load(network, partition).run(inputs).record
+    return dataclasses.replace(wire.noted, workers=tuple(record.per_worker))

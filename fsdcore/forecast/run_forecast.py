@@ -5,31 +5,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from fsdcore.capabilities import ChannelCapabilities
+from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
 from fsdcore.config import RunSettings
 from fsdcore.cost import Bill, Usage, bill
-from fsdcore.forecast.counts import Counts, count
+from fsdcore.forecast.client import found_after, looks, reading, writing
+from fsdcore.forecast.counts import Counts, as_sent, beyond_front, count, frames_of
 from fsdcore.forecast.memory import memory_bytes
 from fsdcore.forecast.model import ChannelModel, Model
 from fsdcore.forecast.profile import Floats, Profile
+from fsdcore.forecast.rehearsal import Rehearsal
 from fsdcore.forecast.timing import Loads, Timeline, timeline
 from fsdcore.prices import PriceList
 from fsdcore.record import COUNTERS
 from fsdcore.session import batches_under_way, default_batch_size
 
-__all__ = ["Forecast", "Forecaster", "Setting", "Target"]
+__all__ = ["Forecast", "Forecaster", "Setting", "Target", "loads_of", "store_reads"]
 
 # What a worker reads of an object at first, and of a plan at a time.
 _FRONT, _PLAN_READ = 256 * 1024, 16 << 20
-# The client looks this often whether the run is done, after a few quick looks; workers for an abort.
-_CLIENT_LOOK_SECONDS, _FIRST_LOOKS, _ABORT_LOOK_SECONDS = 0.1, 10, 0.25
+# Who waits on an object channel looks this often for an abort.
+_ABORT_LOOK_SECONDS = 0.25
 # A stored plan is compressed; of its bytes in memory, this share.
 _STORED_SHARE = 0.4
 
@@ -51,12 +53,13 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to run: the limits of each channel, how fast it is, and what it costs with which options."""
+    """Where to run: the limits of each channel and the store, how fast it is, and what it costs with which options."""
 
     limits: Mapping[str, ChannelCapabilities]
     model: Model
     prices: PriceList
     options: Mapping[str, str] = field(default_factory=dict)
+    store: StoreCapabilities = field(default_factory=StoreCapabilities)
 
     def share(self, memory: int) -> float:
         """Of one vCPU, what a worker's thread gets."""
@@ -104,6 +107,11 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         """Whether every worker has the memory and the time it needs."""
         return max(self.memory_bytes) <= self.memory_limit_bytes and self.wall_seconds <= self.seconds_limit
 
+    def _repr_html_(self) -> str:
+        from fsdcore.report.notebook import forecast_card
+
+        return forecast_card(self)
+
     def to_json(self) -> str:
         """The forecast as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1).decode()
@@ -113,7 +121,7 @@ class Forecaster:
     """Forecasts of one plan on one target.
 
     `profile` is that of a sample of the input, which has `samples` in all. `exact`, if given, are the profiles of the
-    run's own batches, in order: then counters of messages are those of the run.
+    run's own batches, in order: then counters of messages are those of the run; `noted` is what else was noted of it.
     """
 
     def __init__(
@@ -122,9 +130,11 @@ class Forecaster:
         samples: int,
         target: Target,
         exact: Sequence[Profile] = (),
+        noted: Rehearsal | None = None,
     ) -> None:
         self._profile, self._samples, self._target = profile, samples, target
         self._exact = tuple(exact)
+        self.noted = noted
         self._counted = lru_cache(maxsize=64)(self._count)
         self._scaled = lru_cache(maxsize=64)(profile.scaled)
         self._timed = lru_cache(maxsize=4096)(self._time)
@@ -143,6 +153,22 @@ class Forecaster:
     def target(self) -> Target:
         """Where the plan would run."""
         return self._target
+
+    @property
+    def exact(self) -> bool:
+        """Whether the messages are those of the run itself."""
+        return bool(self._exact)
+
+    @property
+    def plan_bytes(self) -> Floats:
+        """What the stored plan of each rank takes."""
+        return np.asarray(self._profile.structure.memory_bytes * _STORED_SHARE, np.float64)
+
+    @property
+    def plan_reads(self) -> Floats:
+        """Requests that read it."""
+        stored = self.plan_bytes
+        return np.asarray(np.where(stored <= _FRONT, 1, 1 + np.ceil(stored / _PLAN_READ)), np.float64)
 
     @property
     def default_batch_size(self) -> int:
@@ -196,7 +222,7 @@ class Forecaster:
         batches, largest = self.batches(setting), self._profile.structure.largest_rows
         size = max(batches)
         under_way = batches_under_way(largest, size, len(batches), setting.in_flight) if size else 1
-        return memory_bytes(self._batch(size, 0), self._target.model.compute.runtime_bytes, under_way)
+        return memory_bytes(self.profile(size, 0), self._target.model.compute.runtime_bytes, under_way)
 
     def least(self, setting: Setting) -> tuple[float, float]:
         """Seconds and dollars that `setting` cannot be below: as if workers only computed."""
@@ -214,61 +240,54 @@ class Forecaster:
     def timeline(self, setting: Setting) -> Timeline:
         """Seconds of one group."""
         share = self._target.share(setting.memory_bytes)
-        return self._timed(setting.channel, setting.branching, tuple(self.batches(setting)), share)
+        batches, largest = self.batches(setting), self._profile.structure.largest_rows
+        in_flight = batches_under_way(largest, max(1, batches[0]), len(batches), setting.in_flight)
+        timed = self._timed(setting.channel, setting.branching, tuple(batches), share, in_flight)
+        return replace(timed, wall_seconds=self._until_read(batches, timed.wall_seconds))
 
-    def _batch(self, samples: int, number: int) -> Profile:
+    def _until_read(self, batches: Sequence[int], workers_seconds: float) -> float:
+        """From the client's first request to its last, where the workers take `workers_seconds` of them."""
+        target, profiles = self._target, [self.profile(samples, k) for k, samples in enumerate(batches)]
+        store, holding = target.model.store, int(np.count_nonzero(self._profile.structure.layers[-1].rows))
+        begun = writing([profile.input_bytes for profile in profiles], store)
+        outputs = sum(float(profile.outputs.sum()) for profile in profiles)
+        return begun + found_after(workers_seconds, store) + reading(holding * len(batches), outputs, store)
+
+    def profile(self, samples: int, number: int) -> Profile:
+        """Of the batch of that number, which has so many samples."""
         return self._exact[number] if self._exact else self._scaled(samples)
 
     def _count(self, channel: str, samples: int, number: int) -> Counts:
         limits = self._target.limits_of(channel)
         if limits is None:
             raise AssertionError("the serial variant sends nothing")
-        return count(self._batch(samples, number), limits)
+        return count(self.profile(samples, number), limits)
 
     def _counts(self, channel: str, samples: int, number: int) -> Counts:
         # Of a sample all batches of a size are alike.
         return self._counted(channel, samples, number if self._exact else 0)
 
-    def _time(self, channel: str, branching: int, batches: tuple[int, ...], share: float) -> Timeline:
-        """Of very many equal batches three are followed; each of the rest takes what the third took."""
-        model = self._target.model
+    def _time(self, channel: str, branching: int, batches: tuple[int, ...], share: float, in_flight: int) -> Timeline:
+        """Of very many equal batches some are followed; each of the rest takes what one more of them takes."""
+        model, last = self._target.model, len(batches) - 1
         wire = None if channel == "serial" else model.channel(channel)
-        last = len(batches) - 1
-        followed = range(len(batches)) if last < 4 else (0, 1, 2, last)
-        loads = [self._loads(channel, batches[number], number) for number in followed]
-        plan = self._profile.structure.memory_bytes.astype(np.float64) * np.float64(_STORED_SHARE)
-        if last < 4:
-            return timeline(loads, model, wire, branching, share, plan)
-        short = timeline([*loads[:2], loads[3]], model, wire, branching, share, plan)
-        long = timeline(loads, model, wire, branching, share, plan)
-        return _extended(short, long, last - 3)
+        few = 2 * in_flight
+
+        def followed(numbers: Sequence[int]) -> Timeline:
+            loads = [self._loads(channel, batches[number], number) for number in numbers]
+            return timeline(loads, model, wire, branching, share, self.plan_bytes, in_flight)
+
+        if last <= 2 * few:
+            return followed(range(len(batches)))
+        short, long = followed([*range(few), last]), followed([*range(2 * few), last])
+        return _extended(short, long, last - 2 * few, few)
 
     def _loads(self, channel: str, samples: int, number: int) -> Loads:
-        profile = self._batch(samples, number)
-        none = np.zeros(profile.live.shape)
         limits = self._target.limits_of(channel)
+        profile = self.profile(samples, number)
         if limits is None:
-            return Loads(profile.local, profile.remote, *(none,) * 7, None, profile.outputs)
-        counts, wire = self._counts(channel, samples, number), self._target.model.channel(channel)
-        m = profile.messages
-        values = m.rows * m.live
-        encoded, decoded = np.zeros_like(none), np.zeros_like(none)
-        np.add.at(encoded, (m.layer - 1, m.source), values)
-        np.add.at(decoded, (m.layer - 1, m.target), values)
-        starts = np.searchsorted(m.layer, np.arange(1, profile.live.shape[0] + 2))
-        return Loads(
-            local=profile.local,
-            remote=profile.remote,
-            encoded=encoded,
-            decoded=decoded,
-            messages=(counts.messages + counts.messages_in).astype(np.float64),
-            sends=np.ceil(counts.publishes / limits.publishes_in_flight),
-            receives=_receives(counts, limits, wire),
-            bytes_out=counts.bytes_sent.astype(np.float64),
-            bytes_in=counts.bytes_in.astype(np.float64),
-            edges=tuple((m.source[a:b], m.target[a:b]) for a, b in itertools.pairwise(starts)),
-            output_bytes=profile.outputs,
-        )
+            return loads_of(profile, None, None, None)
+        return loads_of(profile, self._counts(channel, samples, number), limits, self._target.model.channel(channel))
 
     def counters(self, setting: Setting, timed: Timeline) -> dict[str, float]:
         """The counters of all groups together, of what a record counts: not the records that are sent at the end."""
@@ -297,7 +316,7 @@ class Forecaster:
         wire = self._target.model.channel(channel)
         for number, samples in enumerate(batches):
             counts = self._counts(channel, samples, number)
-            totals["nonzeros_sent"] += float(self._batch(samples, number).messages.nonzeros.sum())
+            totals["nonzeros_sent"] += float(self.profile(samples, number).messages.nonzeros.sum())
             for name in ("messages", "frames", "publishes", "bytes_sent"):
                 totals[name] += float(getattr(counts, name).sum())
             totals["blocks_sent"] += float(counts.blocks.sum())
@@ -308,25 +327,58 @@ class Forecaster:
         """Requests to the store: plan, inputs, outputs, claims; and those of the object channel."""
         batches, structure = self.batches(setting), self._profile.structure
         holding = int(np.count_nonzero(structure.layers[-1].rows))
-        stored = structure.memory_bytes * _STORED_SHARE
-        plan = np.where(stored <= _FRONT, 1, 1 + np.ceil(stored / _PLAN_READ))
-        inputs = sum(1 + (self._batch(samples, k).input_bytes > _FRONT) for k, samples in enumerate(batches))
-        gets = float(plan.sum()) + setting.workers * inputs + 1 + holding * len(batches)
+        inputs = sum(store_reads(self.profile(samples, k)) for k, samples in enumerate(batches))
+        looked = looks(0.0, timed.wall_seconds, self._target.store.latency_seconds, self._target.model.store)
+        gets = float(self.plan_reads.sum()) + setting.workers * inputs + looked.gets + holding * len(batches)
         puts = setting.workers + holding * len(batches) + len(batches)
-        looks = _CLIENT_LOOK_SECONDS + self._target.model.store.get_seconds
-        lists = _FIRST_LOOKS + timed.wall_seconds / looks
         if setting.channel == "object":
             puts += int(totals["publishes"])
             gets += self._object_gets(setting, timed, totals)
-        return {"puts": float(puts), "gets": gets, "lists": float(math.ceil(lists))}
+        return {"puts": float(puts), "gets": gets, "lists": float(looked.lists)}
 
     def _object_gets(self, setting: Setting, timed: Timeline, totals: Mapping[str, float]) -> float:
         """One for each message, one more for a part beyond the front, and looks for what is not there yet."""
         wire = self._target.model.channel("object")
-        beyond = sum(_beyond(self._batch(samples, k)) for k, samples in enumerate(self.batches(setting)))
+        limits = self._target.limits["object"]
+        beyond = sum(
+            float(_beyond(self.profile(samples, k), limits).sum()) for k, samples in enumerate(self.batches(setting))
+        )
         waited = float(timed.wait.sum())
         looks = waited / wire.poll_seconds if wire.poll_seconds else 0.0
         return math.ceil(totals["receives"] + beyond + looks + waited / _ABORT_LOOK_SECONDS)
+
+
+def store_reads(profile: Profile) -> int:
+    """Requests in which a worker reads its inputs of a batch."""
+    return 1 + int(profile.input_bytes > _FRONT)
+
+
+def loads_of(
+    profile: Profile, counts: Counts | None, limits: ChannelCapabilities | None, wire: ChannelModel | None
+) -> Loads:
+    """What a batch makes each rank do; `counts`, `limits` and `wire` are None for the serial variant."""
+    none = np.zeros(profile.live.shape)
+    if counts is None or limits is None or wire is None:
+        return Loads(profile.local, profile.remote, *(none,) * 7, None, profile.outputs)
+    m = profile.messages
+    values = m.rows * m.live
+    encoded, decoded = np.zeros_like(none), np.zeros_like(none)
+    np.add.at(encoded, (m.layer - 1, m.source), values)
+    np.add.at(decoded, (m.layer - 1, m.target), values)
+    starts = np.searchsorted(m.layer, np.arange(1, profile.live.shape[0] + 2))
+    return Loads(
+        local=profile.local,
+        remote=profile.remote,
+        encoded=encoded,
+        decoded=decoded,
+        messages=(counts.messages + counts.messages_in).astype(np.float64),
+        sends=np.ceil(counts.publishes / limits.publishes_in_flight),
+        receives=_receives(counts, limits, wire) + _beyond(profile, limits) * bool(wire.poll_seconds),
+        bytes_out=counts.bytes_sent.astype(np.float64),
+        bytes_in=counts.bytes_in.astype(np.float64),
+        edges=tuple((m.source[a:b], m.target[a:b]) for a, b in itertools.pairwise(starts)),
+        output_bytes=profile.outputs,
+    )
 
 
 def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel) -> Floats:
@@ -337,24 +389,25 @@ def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel) -
     return np.asarray(np.ceil(counts.frames_in / together), np.float64)
 
 
-def _beyond(profile: Profile) -> int:
-    """Parts of objects that do not lie in the front, which is read at once."""
-    m = profile.messages
-    group = m.layer * profile.structure.workers + m.source
-    end = np.cumsum(m.body)
-    first = np.searchsorted(group, group)
-    before = np.where(first > 0, end[first - 1], 0.0)
-    return int(np.count_nonzero(end - before > _FRONT))
+def _beyond(profile: Profile, limits: ChannelCapabilities) -> Floats:
+    """By layer and rank that reads, parts of objects that do not lie in the front, which is read at once."""
+    workers, found = profile.structure.workers, np.zeros(profile.live.shape)
+    frames = frames_of(as_sent(profile.messages), workers, limits)
+    np.add.at(found, (frames.group // workers, frames.target), beyond_front(frames, workers))
+    return found
 
 
-def _extended(short: Timeline, long: Timeline, more: int) -> Timeline:
+def _extended(short: Timeline, long: Timeline, more: int, between: int) -> Timeline:
+    """`more` batches beyond `long`, which has `between` more than `short`."""
+    times = more / between
+
     def reach(a: Floats, b: Floats) -> Floats:
-        return b + more * (b - a)
+        return np.asarray(b + times * (b - a), np.float64)
 
     return Timeline(
         worker_seconds=reach(short.worker_seconds, long.worker_seconds),
         billed_seconds=reach(short.billed_seconds, long.billed_seconds),
         wait=reach(short.wait, long.wait),
-        phases={name: spent + more * (spent - short.phases[name]) for name, spent in long.phases.items()},
-        wall_seconds=long.wall_seconds + more * (long.wall_seconds - short.wall_seconds),
+        phases={name: spent + times * (spent - short.phases[name]) for name, spent in long.phases.items()},
+        wall_seconds=long.wall_seconds + times * (long.wall_seconds - short.wall_seconds),
     )

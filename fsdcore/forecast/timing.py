@@ -2,11 +2,14 @@
 
 A layer on a rank is: encode and send; multiply its own rows while they travel; take in what others sent, no sooner
 than the last of them has arrived; multiply that. The slowest rank of a layer holds up those that it sends to.
+
+Several batches may be in flight: while the messages of one travel, the next is worked on, each in its turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +20,7 @@ from fsdcore.forecast.model import ChannelModel, Model
 from fsdcore.forecast.profile import Floats, Ints
 from fsdcore.launch import children
 
-__all__ = ["PHASES", "Loads", "Timeline", "timeline"]
+__all__ = ["PHASES", "Loads", "Timeline", "begin_seconds", "timeline"]
 
 PHASES = ("start", "load", "multiply", "encode", "decode", "send", "receive", "wait")
 
@@ -74,7 +77,7 @@ class _Clock:
         self.spend("wait", np.maximum(0.0, moment - self.now))
 
 
-def _begun(workers: int, branching: int, model: Model) -> Floats:
+def begin_seconds(workers: int, branching: int, model: Model) -> Floats:
     """When each rank's first line runs, after the client's call."""
     compute = model.compute
     begun = np.zeros(workers)
@@ -85,54 +88,82 @@ def _begun(workers: int, branching: int, model: Model) -> Floats:
     return begun
 
 
+@dataclass(frozen=True)
+class _Rates:
+    """How fast one run is. `multiply`, `codec`, `message`: seconds of computing."""
+
+    model: Model
+    channel: ChannelModel | None
+    multiply: float
+    codec: float
+    message: float
+
+
 def timeline(
-    batches: Sequence[Loads], model: Model, channel: ChannelModel | None, branching: int, share: float, plan: Floats
+    batches: Sequence[Loads],
+    model: Model,
+    channel: ChannelModel | None,
+    branching: int,
+    share: float,
+    plan: Floats,
+    in_flight: int = 1,
 ) -> Timeline:
-    """The way of all ranks through `batches`, one after the other.
+    """The way of all ranks through `batches`, `in_flight` of them at once.
 
     `channel` is None for one worker. `share`: of a vCPU that a worker's thread has, 1 at most. `plan`: bytes of the
     stored plan by rank.
     """
-    workers = plan.size
-    begun = _begun(workers, branching, model)
+    workers, compute, store = plan.size, model.compute, model.store
+    begun = begin_seconds(workers, branching, model)
     clock = _Clock(begun)
     started = [len(children(rank, workers, branching)) for rank in range(workers)]
-    clock.spend("start", np.array(started) * model.compute.invoke_seconds)
-    store = model.store
+    clock.spend("start", np.array(started) * compute.invoke_seconds)
     clock.spend("load", 2 * store.get_seconds + plan / store.bytes_per_second)
-    for loads in batches:
-        clock.spend("load", np.full(workers, store.get_seconds))
-        _batch(clock, loads, model, channel, share)
-        clock.spend("send", store.put_seconds + loads.output_bytes / store.bytes_per_second)
+    seconds = 1 / (compute.multiply_rate * share), 1 / (compute.codec_rate * share), compute.message_seconds / share
+    rates = _Rates(model, channel, *seconds)
+    _in_turn([_batch(clock, loads, rates) for loads in batches], in_flight)
     _gather(clock, model, channel)
-    seconds = clock.now - begun
+    spent = clock.now - begun
     return Timeline(
-        worker_seconds=seconds,
-        billed_seconds=seconds + model.compute.billed_start_seconds,
+        worker_seconds=spent,
+        billed_seconds=spent + compute.billed_start_seconds,
         wait=clock.spent["wait"],
-        phases={phase: float(spent.sum()) for phase, spent in clock.spent.items()},
+        phases={phase: float(each.sum()) for phase, each in clock.spent.items()},
         wall_seconds=float(clock.now.max() + store.get_seconds),
     )
 
 
-def _batch(clock: _Clock, loads: Loads, model: Model, channel: ChannelModel | None, share: float) -> None:
-    compute = model.compute
-    multiply = 1 / (compute.multiply_rate * share)
-    codec, each = 1 / (compute.codec_rate * share), compute.message_seconds / share
+def _in_turn(batches: Sequence[Iterator[None]], in_flight: int) -> None:
+    """Each batch up to its next wait; a new one is begun as long as fewer than `in_flight` are under way."""
+    fresh, waiting = deque(batches), deque[Iterator[None]]()
+    while fresh or waiting:
+        batch = fresh.popleft() if fresh and len(waiting) < in_flight else waiting.popleft()
+        if next(batch, True) is None:
+            waiting.append(batch)
+
+
+def _batch(clock: _Clock, loads: Loads, rates: _Rates) -> Iterator[None]:
+    """One batch; gives way where it must wait for others."""
+    store, channel = rates.model.store, rates.channel
+    clock.spend("load", np.full(clock.now.size, store.get_seconds))
     for k in range(loads.local.shape[0]):
         if channel is None or not loads.messages[k].any():
-            clock.spend("multiply", (loads.local[k] + loads.remote[k]) * multiply)
+            clock.spend("multiply", (loads.local[k] + loads.remote[k]) * rates.multiply)
             continue
         # What a message costs beside its values is spread evenly over its two ends.
-        clock.spend("encode", loads.encoded[k] * codec + loads.messages[k] * each / 2)
+        clock.spend("encode", loads.encoded[k] * rates.codec + loads.messages[k] * rates.message / 2)
         clock.spend("send", loads.sends[k] * channel.send_seconds + loads.bytes_out[k] / channel.bytes_per_second)
         sent = clock.now + channel.delivery_seconds
-        clock.spend("multiply", loads.local[k] * multiply)
-        clock.until(_arrived(sent, None if loads.edges is None else loads.edges[k]))
+        clock.spend("multiply", loads.local[k] * rates.multiply)
+        yield
+        arrived = _arrived(sent, None if loads.edges is None else loads.edges[k])
+        # Who must look for it finds it half a round later.
+        clock.until(arrived + (arrived > clock.now) * (channel.poll_seconds / 2))
         taken = loads.receives[k] * channel.receive_seconds + loads.bytes_in[k] / channel.bytes_per_second
         clock.spend("receive", taken)
-        clock.spend("decode", loads.decoded[k] * codec + loads.messages[k] * each / 2)
-        clock.spend("multiply", loads.remote[k] * multiply)
+        clock.spend("decode", loads.decoded[k] * rates.codec + loads.messages[k] * rates.message / 2)
+        clock.spend("multiply", loads.remote[k] * rates.multiply)
+    clock.spend("send", store.put_seconds + loads.output_bytes / store.bytes_per_second)
 
 
 def _arrived(sent: Floats, edges: tuple[Ints, Ints] | None) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from backends.aws.emulator.records import Fault, RequestRecord
 from backends.aws.settings import AwsSettings
 from fsdcore.backend import Backend
 from fsdcore.channel import Address, Outgoing, Slot
+from fsdcore.record import BLOCK_BYTES
 from fsdcore.session import Session
 from fsdcore.wire import DATA, Body, build_frames
 from tests.end_to_end.sites import Site
@@ -24,10 +26,7 @@ from tests.end_to_end.sites import Site
 __all__ = ["AwsSite", "deployed"]
 
 _OLD_RUN = "0" * 16
-# As text: ministack 1.5.33 drops the binary attributes of PublishBatch.
-_SETTINGS = AwsSettings(
-    name="site", topics=2, lanes=2, payload="text", timeout_seconds=300, memory_mb=1_024, visibility_timeout=3
-)
+_SETTINGS = AwsSettings(name="site", topics=2, lanes=2, timeout_seconds=300, memory_mb=1_024, visibility_timeout=3)
 _COUNTERS = {
     "PublishBatch": "publishes",
     "SendMessageBatch": "publishes",
@@ -71,6 +70,7 @@ _UNUSED = {"queue": (), "sqs": ("sns",), "object": ("sns", "sqs")}
 _ROWS = "/x/"
 _LOSSES: dict[str, list[Fault]] = {
     "before it computes": _everywhere("kill", (("s3", "GetObject"),), resource="/inputs/", skip=1),
+    "before it begins": _everywhere("kill", (("s3", "PutObject"),), resource="/claims/1"),
     "before it starts others": _everywhere("kill", (("lambda", "Invoke"),)),
     "while it sends": [
         *_everywhere("kill", tuple(_BATCHES.values()), skip=3),
@@ -90,7 +90,7 @@ class AwsSite(Site):
     name = "aws"
     channels = AwsBackend.channels
 
-    def __init__(self, local: LocalAws, workers: int) -> None:
+    def __init__(self, local: LocalAws, workers: int, settings: AwsSettings) -> None:
         self._local, self.most_workers = local, workers
         self._start = self._harmed = 0
         self._others: dict[str, Callable[[], None]] = {
@@ -98,6 +98,7 @@ class AwsSite(Site):
             "every message is late": partial(self._set_queues, DelaySeconds="1"),
             "frames of an older run wait": self._leave_frames,
         }
+        self._settings = settings
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -108,7 +109,7 @@ class AwsSite(Site):
         return (*made, *(self._others if channel != "object" else ()))
 
     def open(self) -> Backend:
-        return AwsBackend(_SETTINGS)
+        return AwsBackend(self._settings)
 
     def session(self, **run: Any) -> Session:
         self._start = self._latest(self._start)
@@ -146,7 +147,7 @@ class AwsSite(Site):
     def heal(self) -> None:
         self._local.set_faults()
         self._harmed = 0
-        self._set_queues(VisibilityTimeout=str(_SETTINGS.visibility_timeout), DelaySeconds="0")
+        self._set_queues(VisibilityTimeout=str(self._settings.visibility_timeout), DelaySeconds="0")
 
     def requests(self, run: str) -> Counter[str]:
         """Of the last session, whose only run this was."""
@@ -159,15 +160,32 @@ class AwsSite(Site):
         seen["lists"] -= 3 if seen["receives"] else 1
         return seen
 
+    def figures(self, run: str) -> Mapping[str, float]:
+        """Of messages the bytes and the started blocks of 64 KiB, which SNS and SQS count for what is sent."""
+        records = self._local.requests(self._start)
+        sends = [record for record in records if _COUNTERS.get(record.action) == "publishes"]
+        receives = [record for record in records if record.action == "ReceiveMessage" and record.source]
+        seen = self.requests(run)
+        return {
+            **seen,
+            "messages": sum(record.entries for record in sends),
+            "billed_bytes": sum(record.billed_bytes for record in sends),
+            "billed_blocks": sum(-(-record.billed_bytes // BLOCK_BYTES) for record in sends),
+            "layer_puts": sum(
+                record.action == "PutObject" and f"/runs/{run}/x/{DATA}-" in record.resource for record in records
+            ),
+            "empty_share": sum(not record.entries for record in receives) / max(len(receives), 1),
+        }
+
     def _set_queues(self, **attributes: str) -> None:
-        with closing(AwsBackend(_SETTINGS)) as backend:
+        with closing(AwsBackend(self._settings)) as backend:
             sqs, deployment = backend.clients.client("sqs"), backend.deployment
             for rank in range(self.most_workers):
                 url = deployment.queue_url(0, rank, sqs.meta.endpoint_url)
                 sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
 
     def _leave_frames(self) -> None:
-        with closing(AwsBackend(_SETTINGS)) as backend:
+        with closing(AwsBackend(self._settings)) as backend:
             channel = backend.open_channel("queue", Address(_OLD_RUN, 0, self.most_workers))
             for target in range(1, self.most_workers):
                 frames = build_frames(_OLD_RUN, Slot(DATA, 0, 2), 0, target, Body(1, b"old"), 1_000)
@@ -183,18 +201,19 @@ def _is_of_run(record: RequestRecord, run: str) -> bool:
 
 
 @contextmanager
-def deployed(folder: Path, workers: int = 62) -> Iterator[AwsSite]:
+def deployed(folder: Path, workers: int = 62, **settings: Any) -> Iterator[AwsSite]:
     """A deployment for `workers`, removed in the end: nothing may be left of it."""
+    chosen = replace(_SETTINGS, **settings)
     with LocalAws(folder) as local, pytest.MonkeyPatch.context() as patch:
         for name, value in local.environment.items():
             patch.setenv(name, value)
-        with closing(AwsBackend(_SETTINGS)) as backend:
+        with closing(AwsBackend(chosen)) as backend:
             backend.provisioner().deploy(workers)
         patch.undo()
-        yield AwsSite(local, workers)
+        yield AwsSite(local, workers, chosen)
         for name, value in local.environment.items():
             patch.setenv(name, value)
-        with closing(AwsBackend(_SETTINGS)) as backend:
+        with closing(AwsBackend(chosen)) as backend:
             removal = backend.provisioner().destroy()
             assert removal.left == ()
             assert _resources(backend) == []

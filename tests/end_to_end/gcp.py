@@ -38,21 +38,29 @@ _COUNTERS = {
     "list": "lists",
     "invoke": "invocations",
 }
-# Google's client leaves the sockets of downloads that fail to the collector; tests of the store see to those.
+# Google's client leaves the sockets of downloads that fail to the collector. So downloads fail in workers alone.
 _KINDS = ("put", "list", "delete", "stat")
 _STORAGE: dict[str, StorageFaults] = {
     "objects refused for a moment": StorageFaults(seed=1, unavailable=0.05, throttled=0.05, kinds=_KINDS),
     "connections to the store reset": StorageFaults(seed=2, reset=0.05, lost_response=0.05, kinds=_KINDS),
+    "objects late": StorageFaults(seed=9, delay=0.2),
+    "rows refused, late and cut short": StorageFaults(
+        seed=10, unavailable=0.1, throttled=0.1, reset=0.1, cut_short=0.1, delay=0.1, within="/x/"
+    ),
 }
 _PUBSUB: dict[str, PubsubFaults] = {
     "messages delivered twice": PubsubFaults(seed=3, duplicate=0.3),
     "messages late": PubsubFaults(seed=4, delay=0.3),
     "queues refuse for a moment": PubsubFaults(seed=5, unavailable=0.1),
+    "queues throttle": PubsubFaults(seed=11, exhausted=0.1),
+    "answers of publishes lost, so that they are made twice": PubsubFaults(seed=12, lost_response=0.2),
+    "messages come again after they were taken in": PubsubFaults(seed=13, forget=0.7, hold_seconds=0.1),
 }
 _FUNCTIONS: dict[str, FunctionsFaults] = {
     "no instance at first": FunctionsFaults(seed=6, unavailable=0.2, throttled=0.2),
     "workers started twice": FunctionsFaults(seed=7, twice=1.0),
     "callers cut off": FunctionsFaults(seed=8, cut_off=0.3),
+    "an instance killed before its worker begins": FunctionsFaults(kill=b'"rank":2,', kill_times=1),
 }
 
 
@@ -70,6 +78,7 @@ class GcpSite(Site):
             **{name: partial(setattr, pubsub, "faults", fault) for name, fault in _PUBSUB.items()},
             **{name: partial(setattr, functions, "faults", fault) for name, fault in _FUNCTIONS.items()},
             "frames of an older run wait in the queues": self._leave_frames,
+            "instances ended between runs": self._end_instances,
         }
 
     @property
@@ -110,6 +119,10 @@ class GcpSite(Site):
         del when
         self._functions.faults = FunctionsFaults(kill=b'"rank":1,', kill_after=0.1)
 
+    def withhold_a_worker(self) -> bool:
+        self._functions.faults = FunctionsFaults(kill=b'"rank":1,')
+        return True
+
     def heal(self) -> None:
         self._storage.faults, self._pubsub.faults = StorageFaults(), PubsubFaults()
         self._functions.faults = FunctionsFaults()
@@ -122,6 +135,9 @@ class GcpSite(Site):
         # Two for the lane, where the channel has lanes, and one to clean up: the client's own, that no run counts.
         seen["lists"] -= 3 if seen["receives"] else 1
         return seen
+
+    def _end_instances(self) -> None:
+        self._functions.kill_instances(busy=False)
 
     def _leave_frames(self) -> None:
         with closing(self.open()) as backend:

@@ -7,11 +7,28 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
+
 from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
+from fsdcore.record import Record
 from fsdcore.session import Session
 
-__all__ = ["Site"]
+__all__ = ["Site", "bits", "calls_of"]
+
+_CALLS = ("puts", "gets", "lists", "invocations")
+# Of the object channel these are no calls of a service: its puts and gets are.
+_QUEUE_CALLS = ("publishes", "receives", "acknowledges")
+
+
+def bits(outputs: Any) -> tuple[tuple[int, ...], bytes, bytes, bytes]:
+    """Sparse outputs `(samples, neurons)` as what can be compared to the bit: shape, bounds, columns, values."""
+    found = sp.csr_array(outputs)
+    # The width of indices is scipy's own choice.
+    bounds, columns = (array.astype(np.int64).tobytes() for array in (found.indptr, found.indices))
+    assert found.dtype == np.float32
+    return found.shape, bounds, columns, found.data.tobytes()
 
 
 class Site(ABC):
@@ -61,6 +78,10 @@ class Site(ABC):
     def lose_a_worker(self, when: str) -> None:
         """Have a worker of the runs that follow end without a word, until `heal`."""
 
+    def withhold_a_worker(self) -> bool:
+        """Have a worker of the runs that follow never begin, until `heal`; False if the site cannot."""
+        return False
+
     def block(self, channel: str) -> bool:
         """Have `channel` take nothing from workers, until `heal`; False if the site cannot be told to."""
         del channel
@@ -74,3 +95,21 @@ class Site(ABC):
         """The calls that the services saw for a run, by the names of the record's counters; None if nobody counts."""
         del run
         return None
+
+    def figures(self, run: str) -> Mapping[str, float]:
+        """What the services billed and saw of the last session, whose only run this was; empty if nobody looks."""
+        del run
+        return {}
+
+
+def calls_of(record: Record) -> Counter[str]:
+    """The calls of a run: those that its record counts, and those that carry the record itself.
+
+    These are a publish or put by each worker but the first, and its put at the end.
+    """
+    objects = record.channel == "object"
+    names = _CALLS if objects else (*_CALLS, *_QUEUE_CALLS)
+    made = Counter({name: record.counters[name] for name in names})
+    made["puts"] += 1
+    made["puts" if objects else "publishes"] += record.workers - 1
+    return made

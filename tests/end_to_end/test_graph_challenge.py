@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from fsdcore.network import Network
-from tests.end_to_end.sites import Site
+from tests.end_to_end.sites import Site, bits, calls_of
 from tests.shared_data import graph_challenge_data, official_network
 
 pytestmark = [pytest.mark.graph_challenge, pytest.mark.timeout(1_200)]
@@ -19,6 +22,14 @@ MOST = {
     "queue, one target": {"publishes": 7_000, "bytes_sent": 7_000_000},
     "object": {"puts": 1_000, "gets": 10_000, "lists": 100},
 }
+# Where the services say what they billed and saw.
+MOST_SEEN: dict[str, dict[str, float]] = {
+    "queue": {"publishes": 1_050, "billed_bytes": 10_000_000, "empty_share": 0.2},
+    "sqs": {"billed_bytes": 10_000_000, "empty_share": 0.2},
+    "object": {"layer_puts": 1_000, "gets": 10_000, "lists": 100},
+}
+Categories: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
+RecordProperty: TypeAlias = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,7 @@ def inputs() -> sp.csr_array:
 
 
 @pytest.fixture(scope="module")
-def categories() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def categories() -> Categories:
     """The official answer, from 0."""
     return np.loadtxt(graph_challenge_data() / "categories.tsv", dtype=np.int64) - 1
 
@@ -54,9 +65,10 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
     site: Site,
     network: Network,
     inputs: sp.csr_array,
-    categories: np.ndarray[tuple[int], np.dtype[np.int64]],
+    categories: Categories,
     channel: str,
     branching: int,
+    record_property: RecordProperty,
 ) -> None:
     if channel not in site.channels:
         pytest.skip(f"{site.name} has no channel {channel}")
@@ -68,11 +80,43 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
     counters = result.record.counters
     if site.bills:
         assert {name: counters[name] for name, count in most.items() if counters[name] > count} == {}
+    figures = site.figures(result.record.run_id)
+    record_property("figures", figures)
+    if figures:
+        assert site.requests(result.record.run_id) == calls_of(result.record)
+        assert {name: figures[name] for name, count in MOST_SEEN[channel].items() if figures[name] > count} == {}
+
+
+@pytest.mark.slow
+def test_text_gives_the_official_answer_too(
+    text_site: Site,
+    network: Network,
+    inputs: sp.csr_array,
+    categories: Categories,
+    record_property: RecordProperty,
+) -> None:
+    with text_site.session(workers=8, channel="queue", method="hypergraph") as session:
+        result = session.load(network).run(inputs)
+    figures = text_site.figures(result.record.run_id)
+    record_property("figures", figures)
+    assert np.array_equal(result.categories(), categories)
+    # Four bytes for three.
+    assert figures["billed_bytes"] > 1.3 * result.record.counters["bytes_sent"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", ["queue", "object"])
+def test_all_sites_give_the_same_bits(sites: list[Site], network: Network, inputs: sp.csr_array, channel: str) -> None:
+    outputs = set()
+    for site in sites:
+        with site.session(workers=8, channel=channel, method="hypergraph") as session:
+            outputs.add(bits(session.load(network).run(inputs[:1_000], batch_size=250).outputs))
+    assert (len(sites), len(outputs)) == (3, 1)
 
 
 @pytest.mark.slow
 def test_one_worker_gives_the_official_answer(
-    site: Site, network: Network, inputs: sp.csr_array, categories: np.ndarray[tuple[int], np.dtype[np.int64]]
+    site: Site, network: Network, inputs: sp.csr_array, categories: Categories
 ) -> None:
     with site.session(workers=1) as session:
         assert np.array_equal(session.load(network).run(inputs).categories(), categories)

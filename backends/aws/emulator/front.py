@@ -84,6 +84,7 @@ class Front:
 
     async def answer(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
         """The handler of every request but those of the control address."""
+        await _go_on(request)
         work = await self._read(request)
         try:
             return await self._answer(work)
@@ -144,7 +145,7 @@ class Front:
     async def _guard(self, work: _Work) -> None:
         action = work.action
         topic_bytes = guards.MESSAGE_BYTES
-        if action.name == "PublishBatch" and sum(entry.billed_bytes for entry in entries_of(action)) > topic_bytes:
+        if action.service == "sns" and sum(entry.billed_bytes for entry in entries_of(action)) > topic_bytes:
             topic_bytes = await self._topic_bytes(action)
         guards.check(action, topic_bytes)
         work.refused |= guards.bad_entries(action)
@@ -282,6 +283,14 @@ def _received(action: Action, reply: _Reply) -> int:
 
 def _kept(headers: Mapping[str, str], dropped: set[str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() not in dropped}
+
+
+async def _go_on(request: aiohttp.web.BaseRequest) -> None:
+    """Tell a client to send its body if it waits for that; the SDK would wait a second for each object."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Nothing of the answer is written yet.
+        request.writer.output_size = 0
 
 
 async def whole_body(request: aiohttp.web.BaseRequest) -> bytes:

@@ -27,10 +27,8 @@ def check(action: Action, topic_bytes: int = MESSAGE_BYTES) -> None:
         _check_zip(action.parameters)
     elif action.service == "sqs":
         _check_queue(action)
-    elif action.service == "sns" and action.name == "Publish" and not action.parameters.get("Message"):
-        raise Refusal("InvalidParameter", "Invalid parameter: Empty message")
-    elif action.name == "PublishBatch" and sum(entry.billed_bytes for entry in entries_of(action)) > topic_bytes:
-        raise Refusal("BatchRequestTooLong", "The length of all the messages put together is more than the limit.")
+    elif action.service == "sns":
+        _check_publish(action, topic_bytes)
 
 
 def bad_entries(action: Action) -> Mapping[str, tuple[str, str]]:
@@ -45,6 +43,16 @@ def bad_entries(action: Action) -> Mapping[str, tuple[str, str]]:
 
 def _empty(action: Action) -> list[Entry]:
     return [entry for entry in entries_of(action) if not entry.text]
+
+
+def _check_publish(action: Action, topic_bytes: int) -> None:
+    if action.name == "Publish" and not action.parameters.get("Message"):
+        raise Refusal("InvalidParameter", "Invalid parameter: Empty message")
+    if sum(entry.billed_bytes for entry in entries_of(action)) <= topic_bytes:
+        return
+    if action.name == "Publish":
+        raise Refusal("InvalidParameter", "Invalid parameter: Message too long")
+    raise Refusal("BatchRequestTooLong", "The length of all the messages put together is more than the limit.")
 
 
 def _check_queue(action: Action) -> None:

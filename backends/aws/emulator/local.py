@@ -61,9 +61,9 @@ class LocalAws(Emulator):
 
     def start(self) -> Self:
         _check_packages()
-        from backends.aws.emulator.ministack import find_ministack
+        from backends.aws.emulator.ministack import ministack_command
 
-        find_ministack()
+        ministack_command()
         port = self._port or free_port()
         self.endpoint = f"http://{HOST}:{port}"
         self.folder = Path(tempfile.mkdtemp(prefix="aws-", dir=self._base))
@@ -86,8 +86,6 @@ class LocalAws(Emulator):
             "AWS_REGION": self.region,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            # ministack loses the binary attributes of a batch.
-            "FSD_AWS_PAYLOAD": "text",
         }
 
     def check(self) -> None:

@@ -14,28 +14,34 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from yarl import URL
 
-from fsdcore.errors import ServerError
+from fsdcore.errors import MissingExtraError, ServerError
 from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_port, http_ready
 
-__all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "find_ministack"]
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "ministack_command"]
 
 ACCESS_KEY = SECRET_KEY = "test"
 _VARIABLE = "FSD_MINISTACK"
 _PLACE = Path(".venv-aws/bin/ministack")
+_PROGRAM = Path(__file__).parent / "ministack_program.py"
 # ministack's server ends idle connections after 5 s; a request must not meet that.
 _KEEP_SECONDS = 2.0
 
 
-def find_ministack() -> Path:
-    """Where the program is; `MissingExtraError` says how to install it."""
-    project = Path(__file__).resolve().parents[3]
+def ministack_command() -> list[str | Path]:
+    """What starts it, by the Python that it is installed for; `MissingExtraError` says how to install either."""
+    project, install = Path(__file__).resolve().parents[3], _install()
+    places = (project / _PLACE, Path.cwd() / _PLACE)
+    program = find_program("ministack", variable=_VARIABLE, places=places, install=install)
+    python = program.resolve().with_name("python")
+    if not python.exists():
+        raise MissingExtraError(f"{program}: no Python beside it, so it has no environment of its own; run: {install}")
+    # Isolated: the modules beside the program must not hide those of ministack.
+    return [python, "-I", _PROGRAM]
+
+
+def _install() -> str:
     version = (Path(__file__).parent / "requirements.txt").read_text().split()[-1]
-    return find_program(
-        "ministack",
-        variable=_VARIABLE,
-        places=(project / _PLACE, Path.cwd() / _PLACE),
-        install=f"make emulators (in a checkout of the project), or: pipx install {version}",
-    )
+    return f"make emulators (in a checkout of the project), or: pipx install {version}"
 
 
 class Answer(NamedTuple):
@@ -61,7 +67,7 @@ class Ministack:
         self._folder = folder
         self._process = ServerProcess(
             "ministack",
-            [find_ministack()],
+            ministack_command(),
             environ=self._environ(enforce),
             folder=folder,
             log=folder / "ministack.log",

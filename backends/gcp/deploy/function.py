@@ -35,6 +35,7 @@ __all__ = ["find_function", "function_of", "make_function", "remove_function"]
 # The label that tells which source a function was made of.
 _SOURCE = "fsd-source"
 _DIGEST = 40
+_KEPT = ("max_instance_count", "max_instance_request_concurrency", "timeout_seconds", "service_account_email")
 _TIMEOUT, _UPLOAD, _LONGEST = 60.0, 600.0, 1_800.0
 _POLL_SECONDS = 0.5
 
@@ -54,7 +55,7 @@ def function_of(deployment: Deployment, digest: str) -> Function:
             max_instance_request_concurrency=1,
             environment_variables={VARIABLE: deployment.to_json()},
             ingress_settings=ServiceConfig.IngressSettings.ALLOW_ALL,
-            service_account_email="" if deployment.emulated else deployment.service_account,
+            service_account_email=deployment.service_account,
         ),
     )
 
@@ -94,9 +95,11 @@ def make_function(client: FunctionServiceClient, deployment: Deployment, package
 
 
 def _is_same(found: Function, wanted: Function) -> bool:
+    """Whether it was made so and, in what may be changed by hand as well, still is."""
     told, tells = (one.service_config.environment_variables.get(VARIABLE) for one in (found, wanted))
+    described, describes = ([getattr(one.service_config, field) for field in _KEPT] for one in (found, wanted))
     same_source = found.labels.get(_SOURCE) == wanted.labels[_SOURCE]
-    return same_source and told == tells and found.state.name == "ACTIVE"
+    return same_source and told == tells and described == describes and found.state.name == "ACTIVE"
 
 
 def _uploaded(

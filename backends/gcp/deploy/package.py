@@ -1,9 +1,16 @@
-"""The source of the function: our code, and what Cloud Build is to install beside it."""
+"""The source of the function: our code, and what Cloud Build is to install beside it.
+
+``python -m backends.gcp.deploy.package`` makes it for the Terraform module, and prints the variables that tell of it.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+
 from backends.gcp.deployment import Deployment
-from fsdcore.events import Observer
+from backends.gcp.settings import GcpSettings
+from fsdcore.events import SILENT, Observer
 from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder, worker_requirements
 
 __all__ = ["ENTRY", "LARGEST_BYTES", "source_package", "source_recipe"]
@@ -26,7 +33,7 @@ def source_recipe(deployment: Deployment) -> Recipe:
         target=target,
         modules=("fsdcore", "backends.gcp"),
         requirements=(),
-        excluded=("backends/gcp/deploy", "backends/gcp/emulator"),
+        excluded=("backends/gcp/deploy", "backends/gcp/emulator", "backends/gcp/terraform"),
         largest_bytes=LARGEST_BYTES,
         texts={"main.py": _MAIN, "requirements.txt": requirements},
     )
@@ -35,3 +42,15 @@ def source_recipe(deployment: Deployment) -> Recipe:
 def source_package(deployment: Deployment, observer: Observer) -> Package:
     """The zip, built or found in the cache of the user."""
     return build_package(source_recipe(deployment), cache_folder(), observer)
+
+
+def main() -> None:
+    """Make the source for this Python; print variables of Terraform as JSON."""
+    deployment = Deployment.of(GcpSettings(), project="", workers=1)
+    package = source_package(deployment, SILENT)
+    told = {"source_zip": str(package.path), "source_digest": package.digest, "python": deployment.python}
+    sys.stdout.write(f"{json.dumps(told, indent=2)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,12 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from backends.gcp.clients import Clients
+from backends.gcp.deploy.access import GRANTS, find_account, give, has_role, identity, make_account, remove_account
 from backends.gcp.deploy.bucket import make_bucket, remove_bucket
 from backends.gcp.deploy.function import find_function, function_of, make_function, remove_function
 from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
 from backends.gcp.deploy.package import source_package
+from backends.gcp.deploy.project import require
 from backends.gcp.deployment import VARIABLE, Deployment
-from backends.gcp.errors import translated
+from backends.gcp.errors import project_checked, translated
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import ConfigError
@@ -23,14 +25,6 @@ if TYPE_CHECKING:
     from backends.gcp.backend import GcpBackend
 
 __all__ = ["GcpProvisioner"]
-
-# What the function's service account needs, and why.
-_ROLES = {
-    "roles/pubsub.publisher": "workers send to each other",
-    "roles/pubsub.subscriber": "workers receive",
-    "roles/storage.objectUser": "on the bucket: plans, inputs and outputs",
-    "roles/run.invoker": "on the function: workers start workers",
-}
 
 
 class GcpProvisioner(Provisioner):
@@ -60,25 +54,54 @@ class GcpProvisioner(Provisioner):
             "bucket": {"name": deployment.bucket, "location": region, "runs deleted after days": settings.run_days},
             "topics": [deployment.topic(*endpoint) for endpoint in deployment.endpoints()],
             "subscriptions": [_plain(subscription_of(deployment, *endpoint)) for endpoint in deployment.endpoints()],
-            "service account, not made by deploy": {deployment.service_account: _ROLES},
+            "service account": deployment.service_account,
+            "callers": ["who deploys", *settings.members],
+            "roles": [dataclasses.asdict(grant) for grant in GRANTS],
         }
         return json.dumps(described, indent=2)
 
     def deploy(self, workers: int) -> DeploymentStatus:
         deployment, observer = self._here(workers), self._backend.observer
+        with translated("looking at the project"):
+            require(self._clients.rest, deployment)
         package = source_package(deployment, observer)
+        with translated(f"making the service account {deployment.service_account}"):
+            callers = self._callers()
+            make_account(self._clients.rest, deployment)
         with translated(f"making the bucket {deployment.bucket}"):
             make_bucket(self._clients.storage, deployment)
         total = len(deployment.endpoints())
         with translated("making topics and subscriptions"):
             make_queues(self._clients, deployment, lambda done: observer.progress("topics", done, total))
+        self._give(deployment, callers, function=False)
         with translated(f"deploying the function {deployment.stem}"):
             make_function(self._clients.functions, deployment, package, observer)
+        # Last of all, so that a deployment which has it has everything.
+        self._give(deployment, callers, function=True)
         with translated("removing topics and subscriptions that are not needed any more"):
             self._remove_surplus(deployment)
         status = self.status()
         size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
-        return dataclasses.replace(status, resources=(*status.resources, size, *package.notices))
+        lines = (*status.resources, *self._who(callers), size, *package.notices)
+        return dataclasses.replace(status, resources=lines)
+
+    def _callers(self) -> list[str]:
+        """Who deploys, if that can be told, and whom the settings name."""
+        own = identity(self._clients.credentials, self._clients.rest)
+        return list(dict.fromkeys([*([own] if own else []), *self._settings.members]))
+
+    def _give(self, deployment: Deployment, callers: list[str], function: bool) -> None:
+        """The roles on the function, or on all else."""
+        observer, rest = self._backend.observer, self._clients.rest
+        with translated("giving roles"):
+            give(rest, deployment, callers, function, lambda done, total: observer.progress("roles", done, total))
+
+    def _who(self, callers: list[str]) -> list[str]:
+        """A line that tells who may run."""
+        if callers:
+            return [f"callers: {', '.join(callers)}"]
+        unknown = "callers: the credentials do not say whose they are; name yourself in the setting callers"
+        return [] if self._settings.emulated else [unknown]
 
     def _remove_surplus(self, deployment: Deployment) -> None:
         wanted = {deployment.topic(*endpoint) for endpoint in deployment.endpoints()}
@@ -88,11 +111,13 @@ class GcpProvisioner(Provisioner):
         remove_queues(self._clients, surplus, [name for name in subscriptions if name not in wanted])
 
     def status(self) -> DeploymentStatus:
-        here = self._here(1)
-        with translated(f"looking at deployment {here.name!r}"):
+        here, rest = self._here(1), self._clients.rest
+        with project_checked(f"looking at deployment {here.name!r}", here.project):
             function = find_function(self._clients.functions, here.function)
             bucket = self._clients.storage.lookup_bucket(here.bucket)
             topics, subscriptions = find_queues(self._clients, here.project, here.name)
+            account = find_account(rest, here)
+            invoker = function is not None and has_role(rest, here, "service")
         deployment = _told(function)
         lines = []
         if function is not None:
@@ -101,8 +126,11 @@ class GcpProvisioner(Provisioner):
             lines.append(f"bucket {here.bucket}")
         if topics or subscriptions:
             lines.append(f"{len(topics)} topics, {len(subscriptions)} subscriptions")
+        if account:
+            lines.append(f"service account {here.service_account}")
         command = f"run: fsd deploy gcp --name {here.name}"
         problem = _problem(function, deployment, bucket is not None, topics, subscriptions)
+        problem = problem or _unable(here, account, invoker)
         if not lines:
             problem = f"none in {here.region} of project {here.project}"
         workers = deployment.workers if deployment is not None else 0
@@ -125,6 +153,10 @@ class GcpProvisioner(Provisioner):
             objects = remove_bucket(self._clients.storage, here.bucket)
         if objects is not None:
             removed.append(f"bucket {here.bucket} with {objects:,} {'object' if objects == 1 else 'objects'}")
+        # Last: the roles that it had are gone with what they were on.
+        with translated(f"removing the service account {here.service_account}"):
+            if remove_account(self._clients.rest, here):
+                removed.append(f"service account {here.service_account}")
         return Removal(tuple(removed))
 
 
@@ -163,3 +195,10 @@ def _problem(
     missing = {deployment.topic(*endpoint) for endpoint in endpoints} - set(topics)
     missing |= {deployment.subscription(*endpoint) for endpoint in endpoints} - set(subscriptions)
     return f"{len(missing)} topics and subscriptions are missing" if missing else ""
+
+
+def _unable(deployment: Deployment, account: bool, invoker: bool) -> str:
+    """Why workers cannot do what they must; empty if they can, as far as it shows."""
+    if not account:
+        return f"the service account {deployment.service_account} is missing"
+    return "" if invoker else "the service account lacks the role roles/run.invoker on the function"

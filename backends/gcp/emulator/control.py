@@ -14,7 +14,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.errors import ApiError
 from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Pool, Revision
+from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.sources import BuildError, build
 from fsdcore.errors import ServerError
 
@@ -24,25 +26,16 @@ _BUCKET = "uploads"
 _NAME = re.compile(r"projects/[^/]+/locations/[^/]+/functions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|K|k|M|G)?")
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, None: 1}
-_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "ALREADY_EXISTS": 409, "FAILED_PRECONDITION": 400}
 _CODE = {"INVALID_ARGUMENT": 3}
 _INTERNAL = 13
 _LONGEST_TIMEOUT = 3600.0
 _TYPE = "type.googleapis.com/google.cloud.functions.v2."
 
 
-class ApiError(Exception):
-    """What the API answers instead; `status` is the name of a gRPC status code."""
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
 class ControlPlane:
     """Functions by name. `root` keeps sources and logs; functions answer below `url`.
 
-    `queue_seconds` is how long a request may wait for an instance.
+    `queue_seconds` is how long a request may wait for an instance. `management` is what else a project has.
     """
 
     def __init__(self, root: Path, url: str, log: CallLog) -> None:
@@ -51,8 +44,8 @@ class ControlPlane:
         self._functions: dict[str, dict[str, Any]] = {}
         self._pools: dict[str, Pool] = {}
         self._operations: dict[str, dict[str, Any]] = {}
-        self._policies: dict[str, dict[str, Any]] = {}
         self._uploads: dict[str, bytes] = {}
+        self.management = Management(self._functions.__contains__)
         self._lock = threading.Lock()
         self._workers = ThreadPoolExecutor(4, "operations")
 
@@ -70,7 +63,7 @@ class ControlPlane:
         for name in list(self._functions):
             self._remove(name)
         self._operations.clear()
-        self._policies.clear()
+        self.management.reset()
         self._uploads.clear()
 
     # Requests ------------------------------------------------------------------------------------------------
@@ -78,45 +71,37 @@ class ControlPlane:
     def answer(self, method: str, target: str, body: bytes) -> Answer:
         """Answer a request to the API, or the upload of a source."""
         url = urlsplit(target)
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        query = parse_qs(url.query)
         try:
             if url.path.startswith("/upload/") and method == "PUT":
                 self._upload(url.path.removeprefix("/upload/"), body)
                 return Answer(200, [], b"")
             content = json.loads(body) if body else {}
-            return _json(200, self._route(method, url.path.removeprefix("/v2/"), query, content))
+            self.management.check(url.path)
+            managed = self.management.answer(method, url.path, query, content)
+            if managed is not None:
+                return _json(200, managed)
+            first = {key: values[0] for key, values in query.items()}
+            return _json(200, self._route(method, url.path.removeprefix("/v2/"), first, content))
         except ApiError as error:
-            code = _STATUS[error.status]
-            return _json(code, {"error": {"code": code, "status": error.status, "message": error.message}})
+            return _json(error.code, error.content)
         except ValueError as error:
-            return _json(400, {"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": str(error)}})
+            return _json(400, ApiError("INVALID_ARGUMENT", str(error)).content)
 
     def _route(self, method: str, path: str, query: dict[str, str], content: dict[str, Any]) -> dict[str, Any]:
-        name, _, verb = path.partition(":")
         if "/operations/" in path and method == "GET":
             return self._operation(path)
-        if verb:
-            return self._verb(method, name, verb, content)
+        if path.endswith(":generateUploadUrl"):
+            return self._generate_upload_url()
         if path.endswith("/functions"):
             parent = path.removesuffix("/functions")
             return self._list(parent) if method == "GET" else self._create(parent, query, content)
         answers = {"GET": self._get, "DELETE": self._delete}
         if method == "PATCH":
-            return self._update(name, query.get("updateMask", ""), content)
+            return self._update(path, query.get("updateMask", ""), content)
         if method not in answers:
             raise ApiError("NOT_FOUND", f"{method} {path}: there is no such method here")
-        return answers[method](name)
-
-    def _verb(self, method: str, name: str, verb: str, content: dict[str, Any]) -> dict[str, Any]:
-        if verb == "generateUploadUrl":
-            return self._generate_upload_url()
-        self._found(name)
-        if verb == "getIamPolicy" and method == "GET":
-            return self._policies.get(name, {})
-        if verb == "setIamPolicy":
-            self._policies[name] = content.get("policy", {})
-            return self._policies[name]
-        raise ApiError("NOT_FOUND", f"{name}:{verb}: there is no such method here")
+        return answers[method](path)
 
     def _generate_upload_url(self) -> dict[str, Any]:
         key = f"{uuid.uuid4()}.zip"
@@ -185,7 +170,7 @@ class ControlPlane:
         if pool is not None:
             pool.close()
         self._functions.pop(name, None)
-        self._policies.pop(name, None)
+        self.management.forget(name)
         return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
     def _revision(self, name: str, content: dict[str, Any], number: int) -> Revision:
@@ -198,6 +183,9 @@ class ControlPlane:
         timeout = float(service.get("timeoutSeconds") or 60)
         if not 0 < timeout <= _LONGEST_TIMEOUT:
             raise ApiError("INVALID_ARGUMENT", f"timeoutSeconds must be from 1 to {_LONGEST_TIMEOUT:.0f}")
+        account = service.get("serviceAccountEmail")
+        if account and account not in self.management.accounts:
+            raise ApiError("INVALID_ARGUMENT", f"The service account {account} does not exist")
         return Revision(
             name,
             number,

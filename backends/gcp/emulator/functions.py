@@ -8,6 +8,7 @@ are enforced by ending the instance. Packages are not installed, and the Python 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.control import ControlPlane
 from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
 from backends.gcp.emulator.lots import Lots
+from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
@@ -42,7 +44,8 @@ class FunctionsFaults:
     - `unavailable`, `throttled`: are answered 503 or 429 and reach no instance
     - `cut_off`: reach an instance, which answers them, but the connection of the caller is reset at once
     - `twice`: reach two instances, as when the service repeats; the second's answer is dropped
-    - `kill`: an instance that gets a request whose body has this text is killed `kill_after` seconds later (if any)
+    - `kill`: an instance that gets a request whose body has this text is killed `kill_after` seconds later (if any),
+      with 0 before it sees the request; the first `kill_times` requests alone, each with 0
     """
 
     seed: int = 0
@@ -52,6 +55,7 @@ class FunctionsFaults:
     twice: float = 0.0
     kill: bytes = b""
     kill_after: float = 0.0
+    kill_times: int = 0
 
 
 class FunctionsServer:
@@ -70,6 +74,11 @@ class FunctionsServer:
     def url(self) -> str:
         """Where it listens: the API endpoint of clients."""
         return self._server.url
+
+    @property
+    def management(self) -> Management:
+        """What else the projects have: service accounts, policies, services, quotas."""
+        return self._server.control.management
 
     @property
     def faults(self) -> FunctionsFaults:
@@ -131,6 +140,14 @@ class _Server(WebServer):
 
     def set_faults(self, faults: FunctionsFaults) -> None:
         self.faults, self._lots = faults, Lots(faults.seed)
+        self._kills = itertools.count(1)
+
+    def kills(self, body: bytes) -> bool:
+        """Whether the instance that a request reaches is to be killed."""
+        faults = self.faults
+        if not faults.kill or faults.kill not in body:
+            return False
+        return not faults.kill_times or next(self._kills) <= faults.kill_times
 
     def draw(self) -> str:
         """The fault that a request to a function has: the name of the field, or nothing."""
@@ -192,11 +209,13 @@ class _Handler(Handler):
     @contextmanager
     def _killing(self, instance: Instance, body: bytes) -> Iterator[None]:
         """Have the instance killed while it answers, if that is the fault of this request."""
-        faults = self.server.faults
-        if not faults.kill or faults.kill not in body:
+        if not self.server.kills(body):
             yield
             return
-        timer = threading.Timer(faults.kill_after, instance.kill)
+        seconds = self.server.faults.kill_after
+        if seconds == 0:
+            instance.kill()
+        timer = threading.Timer(seconds, instance.kill)
         timer.start()
         try:
             yield

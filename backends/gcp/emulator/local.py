@@ -19,8 +19,8 @@ __all__ = ["LocalGcp"]
 class LocalGcp(Emulator):
     """Cloud Storage, Pub/Sub and Cloud Functions; as a context manager it starts and stops them.
 
-    `folder` keeps objects, sources and logs while they run. `seed` gives the order in which messages are delivered,
-    negative for the order of arrival.
+    `folder` keeps sources and logs; objects and messages are in memory. `seed` gives the order in which messages are
+    delivered, negative for the order of arrival.
     """
 
     def __init__(self, folder: Path, seed: int = -1) -> None:

@@ -53,6 +53,7 @@ class PubsubFaults:
     - `duplicate`: of the messages, come twice
     - `delay`: of the messages, come only after `delay_seconds`
     - `forget`: of the acknowledgements, are lost: the message comes again after its deadline
+    - `hold_seconds`: what is pulled comes again after so long, whatever its deadline; 0: after its deadline
     - `unavailable`, `exhausted`: of the calls to `methods`, are refused before they had any effect
     - `lost_response`: of the publishes, take effect and are answered with ``UNAVAILABLE``
     """
@@ -62,6 +63,7 @@ class PubsubFaults:
     delay: float = 0.0
     delay_seconds: float = 0.2
     forget: float = 0.0
+    hold_seconds: float = 0.0
     unavailable: float = 0.0
     exhausted: float = 0.0
     lost_response: float = 0.0
@@ -300,7 +302,8 @@ class _Service:
             raise ServiceError("INVALID_ARGUMENT", "max_messages must be at least 1.")
         wait = 0.0 if request.return_immediately else self._pull_seconds
         end = asyncio.get_running_loop().time() + wait
-        most, seconds = min(request.max_messages, MAX_REQUEST_MESSAGES), subscription.pb.ack_deadline_seconds
+        most = min(request.max_messages, MAX_REQUEST_MESSAGES)
+        seconds = self.faults.hold_seconds or subscription.pb.ack_deadline_seconds
         while not (taken := subscription.take(most, MAX_PULL_BYTES, seconds)):
             left = end - asyncio.get_running_loop().time()
             if left <= 0:

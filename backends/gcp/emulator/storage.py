@@ -18,6 +18,7 @@ from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.system import listening_port
 from backends.gcp.emulator.web import Handler, WebServer
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import MissingExtraError
 from fsdcore.testing.processes import HOST, ServerProcess, http_ready
 
@@ -26,7 +27,7 @@ __all__ = ["StorageFaults", "StorageServer"]
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
-_SHARES = ("unavailable", "throttled", "reset", "lost_response", "cut_short")
+_SHARES = ("unavailable", "throttled", "reset", "lost_response", "cut_short", "delay")
 _ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
@@ -37,10 +38,13 @@ _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
 class StorageFaults:
     """What goes wrong, as shares from 0 to 1 of the requests of `kinds`, drawn from `seed`; a retry is drawn anew.
 
+    Only requests for what has the text `within` in its ``bucket/key`` are meant.
+
     - `unavailable`, `throttled`: are answered 503 or 429 and never reach the store
     - `reset`: the connection is reset before the request reaches the store
     - `lost_response`: take effect, and then the connection is reset
     - `cut_short`: are answered, but the connection is reset in the middle of the answer's body
+    - `delay`: reach the store only after `delay_seconds`
     """
 
     seed: int = 0
@@ -49,18 +53,21 @@ class StorageFaults:
     reset: float = 0.0
     lost_response: float = 0.0
     cut_short: float = 0.0
+    delay: float = 0.0
+    delay_seconds: float = 0.2
     kinds: tuple[str, ...] = ("put", "part", "get", "list", "delete", "stat")
+    within: str = ""
 
 
 class StorageServer:
-    """The server and its proxy; as a context manager it starts and stops. Objects are files below `folder`.
+    """The server and its proxy; as a context manager it starts and stops. `folder` has its log.
 
-    `in_memory` keeps objects there instead, where ``a`` and ``a/b`` may both be, as in the service.
+    Objects are in memory: as files, ``a`` and ``a/b`` could not both be there, as they can in the service.
     """
 
-    def __init__(self, folder: Path, port: int = 0, in_memory: bool = False) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.log = CallLog()
-        self._folder, self._in_memory = folder, in_memory
+        self._folder = folder
         self._proxy = _Proxy(port, self.log)
         self._server: ServerProcess | None = None
 
@@ -96,9 +103,7 @@ class StorageServer:
     def _command(self) -> list[str]:
         # The address for outside is the proxy's, or uploads in parts would pass it by.
         listen = ["-scheme", "http", "-host", HOST, "-port", "0", "-public-host", urlsplit(self.url).netloc]
-        keep = ["-backend", "filesystem", "-filesystem-root", str(self._folder / "objects")]
-        keep = ["-backend", "memory"] if self._in_memory else keep
-        return [str(_program()), *listen, *keep, "-external-url", self.url, "-log-level", "warn"]
+        return [str(_program()), *listen, "-backend", "memory", "-external-url", self.url, "-log-level", "warn"]
 
     def stop(self) -> None:
         """End the server and the proxy. May be called twice."""
@@ -136,10 +141,10 @@ class _Proxy(WebServer):
     def set_faults(self, faults: StorageFaults) -> None:
         self.faults, self._lots = faults, Lots(faults.seed)
 
-    def draw(self, kind: str) -> str:
-        """The fault that a request of `kind` has: the name of the field, or nothing."""
+    def draw(self, kind: str, resource: str) -> str:
+        """The fault that a request of `kind` for `resource` has: the name of the field, or nothing."""
         faults = self.faults
-        return self._lots.draw(faults, _SHARES) if kind in faults.kinds else ""
+        return self._lots.draw(faults, _SHARES) if kind in faults.kinds and faults.within in resource else ""
 
 
 class _Handler(Handler):
@@ -156,7 +161,10 @@ class _Handler(Handler):
     def answer(self) -> None:
         body = self.body()
         kind, resource = kind_of(self.command, self.path, body)
-        fault = self.server.draw(kind)
+        fault = self.server.draw(kind, resource)
+        if fault == "delay":
+            SYSTEM_CLOCK.sleep(self.server.faults.delay_seconds)
+            fault = ""
         if fault == "reset":
             self._log(kind, resource, len(body), "RESET")
             return self.cut_off()

@@ -10,6 +10,7 @@ import pytest
 
 from backends.aws.backend import AwsBackend
 from backends.aws.clients import Clients
+from backends.aws.emulator import LocalAws
 from backends.aws.errors import BucketMissingError
 from backends.aws.queue import SnsChannel
 from backends.aws.store import S3Store
@@ -22,17 +23,16 @@ from fsdcore.store import Store
 from fsdcore.testing import BackendTests, ChannelTests, StoreTests
 from fsdcore.testing.channels import Opener
 from fsdcore.wire import new_run_id
-from tests.backends.aws.services import REGION, endpoint, make_resources
+from tests.backends.aws.services import REGION, make_resources
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
-    with endpoint(tmp_path_factory.mktemp("aws")) as url, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", url)
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+def clients(running_aws: LocalAws) -> Iterator[Clients]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running_aws.environment.items():
+            patch.setenv(name, value)
         made = Clients(REGION)
         yield made
         made.close()
@@ -66,7 +66,7 @@ class TestStore(StoreTests):
 
 class _OpenedTests(ChannelTests):
     kind = "queue"
-    payload = "text"
+    payload = "attribute"
 
     @pytest.fixture
     def opener(self, clients: Clients) -> Iterator[Opener]:
@@ -114,9 +114,17 @@ class TestQueueChannel(_QueueTests):
     pass
 
 
+class TestQueueChannelAsText(_QueueTests):
+    payload = "text"
+
+
 class TestSqsChannel(_QueueTests):
     kind = "sqs"
-    payload = "attribute"
+
+
+class TestSqsChannelAsText(_QueueTests):
+    kind = "sqs"
+    payload = "text"
 
 
 class TestObjectChannel(_OpenedTests):
@@ -127,7 +135,7 @@ class _InProcess(AwsBackend):
     """Services of AWS, workers of this process."""
 
     def __init__(self, clients: Clients, name: str) -> None:
-        deployment = make_resources(clients, 5, name=name, topics=2, payload="text")
+        deployment = make_resources(clients, 5, name=name, topics=2)
         super().__init__(deployment=deployment)
         self._threads = LocalCompute(self)
 

@@ -21,7 +21,7 @@ ABANDONS_SOCKETS = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="session")
 def _storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageServer]:
-    with StorageServer(tmp_path_factory.mktemp("storage"), in_memory=True) as server:
+    with StorageServer(tmp_path_factory.mktemp("storage")) as server:
         yield server
 
 

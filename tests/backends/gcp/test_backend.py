@@ -73,6 +73,23 @@ def test_it_has_an_emulator(tmp_path: Path) -> None:
             ConfigError,
             "gcloud services enable pubsub.googleapis.com",
         ),
+        (
+            exceptions.Forbidden(
+                "GET https://cloudfunctions.googleapis.com/v2/f: Cloud Run Admin API has not been used in project 1 "
+                "before or it is disabled. Enable it by visiting "
+                "https://console.developers.google.com/apis/api/run.googleapis.com/overview?project=1 then retry."
+            ),
+            ConfigError,
+            "the API run.googleapis.com is not enabled",
+        ),
+        (
+            exceptions.InvalidArgument(
+                "Could not create Cloud Run service. Quota violated:\nCpuAllocPerProjectRegion requested: 200000 "
+                "allowed: 56000"
+            ),
+            ConfigError,
+            "quota of the project is too small: Could not create Cloud Run service. Quota violated: CpuAlloc",
+        ),
         (exceptions.TooManyRequests("Quota exceeded for quota metric"), ConfigError, "quota of the project"),
         (requests.ConnectionError("refused"), DeploymentError, "asking: the service cannot be reached: refused"),
         (exceptions.InternalServerError("oops"), DeploymentError, "asking: oops"),

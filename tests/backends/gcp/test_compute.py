@@ -13,11 +13,18 @@ from backends.gcp.identity import IdentityTokens
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Exit, Invocation
-from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
+from fsdcore.errors import (
+    AccessDeniedError,
+    ComputeError,
+    CredentialsError,
+    DeploymentMissingError,
+    FsdError,
+    StoreError,
+)
 
 
 class Service:
-    """A function that answers each request with the next of `statuses`, the last for ever."""
+    """A function that answers each request with the next of `statuses`, the last for ever; 0 for no answer."""
 
     def __init__(self, statuses: Sequence[int], told: bool = False) -> None:
         self.bodies: list[bytes] = []
@@ -28,6 +35,9 @@ class Service:
                 with lock:
                     status = statuses[min(len(self.bodies), len(statuses) - 1)]
                     self.bodies.append(handler.rfile.read(int(handler.headers["Content-Length"])))
+                if status == 0:
+                    handler.close_connection = True
+                    return
                 handler.send_response(status)
                 if told:
                     handler.send_header(TOLD, "failure")
@@ -61,10 +71,10 @@ def serve() -> Iterator[Callable[..., Service]]:
         service.close()
 
 
-def invocation(run_seconds: float = 30.0) -> Invocation:
+def invocation(run_seconds: float = 30.0, rank: int = 2) -> Invocation:
     return Invocation(
         run="r",
-        rank=2,
+        rank=rank,
         workers=3,
         channel="queue",
         lane=0,
@@ -77,9 +87,19 @@ def invocation(run_seconds: float = 30.0) -> Invocation:
     )
 
 
-def compute(url: str, claimed: bool = False, lost: Callable[[Invocation, str], None] | None = None) -> GcpCompute:
+def compute(
+    url: str,
+    claimed: bool = False,
+    lost: Callable[[Invocation, str], None] | None = None,
+    goes_on: bool = True,
+) -> GcpCompute:
+    """`claimed`: whether the worker that is started has begun; `goes_on`: whether rank 0's mark is there."""
     limits = ComputeCapabilities(max_seconds=30.0, reports_exit=True)
-    return GcpCompute(url, IdentityTokens(url, "", emulated=True), limits, lambda _: claimed, lost)
+
+    def begun(asked: Invocation) -> bool:
+        return goes_on if asked.rank == 0 else claimed
+
+    return GcpCompute(url, IdentityTokens(url, "", emulated=True), limits, begun, lost)
 
 
 def ended(started: GcpCompute) -> Sequence[Exit]:
@@ -124,6 +144,58 @@ def test_repeating_ends_with_the_run(serve: Callable[..., Service]) -> None:
     started = compute(serve(429).url)
     started.invoke(invocation(run_seconds=0.5))
     assert [end.error for end in ended(started)] == ["HTTP 429: "]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_start_is_not_repeated_once_the_run_is_over(serve: Callable[..., Service], status: int) -> None:
+    service = serve(status)
+    started = compute(service.url, goes_on=False)
+    started.invoke(invocation())
+    assert [end.error for end in ended(started)] == [f"HTTP {status}: "]
+    assert len(service.bodies) == 1
+
+
+def test_a_connection_that_breaks_before_a_worker_began_is_repeated(serve: Callable[..., Service]) -> None:
+    service = serve(0, 200)
+    started = compute(service.url)
+    started.invoke(invocation())
+    assert list(ended(started)) == [Exit(2, None)]
+    assert len(service.bodies) == 2
+
+
+def test_a_connection_that_breaks_under_a_worker_is_no_news(serve: Callable[..., Service]) -> None:
+    service, told = serve(0), list[str]()
+    started = compute(service.url, claimed=True, lost=lambda _, error: told.append(error))
+    started.invoke(invocation())
+    assert list(ended(started)) == [Exit(2, None)]
+    assert (len(service.bodies), told) == (1, [])
+
+
+def test_a_worker_is_taken_to_have_begun_where_the_store_cannot_tell(serve: Callable[..., Service]) -> None:
+    def unknown(_: Invocation) -> bool:
+        raise StoreError("no answer")
+
+    service = serve(503)
+    limits = ComputeCapabilities(max_seconds=30.0, reports_exit=True)
+    started = GcpCompute(service.url, IdentityTokens(service.url, "", emulated=True), limits, unknown)
+    started.invoke(invocation())
+    assert [end.error for end in ended(started)] == ["HTTP 503: "]
+    assert len(service.bodies) == 1
+
+
+@pytest.mark.parametrize(("status", "told", "error"), [(200, False, None), (500, True, "HTTP 500: ")])
+def test_the_end_of_rank_0_is_that_of_all(
+    serve: Callable[..., Service], status: int, told: bool, error: str | None
+) -> None:
+    started = compute(serve(status, told=told).url)
+    started.invoke(invocation(rank=0))
+    assert list(ended(started)) == [Exit(0, error), Exit(1, None), Exit(2, None)]
+
+
+def test_a_rank_0_that_was_killed_says_nothing_of_the_others(serve: Callable[..., Service]) -> None:
+    started = compute(serve(503).url)
+    started.invoke(invocation(rank=0))
+    assert [end.rank for end in ended(started)] == [0]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,16 @@ def test_missing_objects_are_not_retried(store: GcsStore, cloud_storage: Storage
     assert cloud_storage.log.count("get", ended=None) == 1
 
 
+@ABANDONS_SOCKETS
+@pytest.mark.usefixtures("abandoned_sockets")
+def test_a_refusal_that_is_cut_short_is_asked_for_again(store: GcsStore, cloud_storage: StorageServer) -> None:
+    cloud_storage.faults = StorageFaults(seed=3, cut_short=0.5, kinds=("get",))
+    for number in range(6):
+        with pytest.raises(KeyMissingError):
+            store.get(f"none/{number}")
+    assert cloud_storage.log.count("get", "CUT") > 0
+
+
 def test_large_objects_come_back(store: GcsStore) -> None:
     data = bytes(range(256)) * 40_000
     store.put("large", data)

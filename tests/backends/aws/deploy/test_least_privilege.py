@@ -19,8 +19,7 @@ from fsdcore.verify import compare
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-# As text: local AWS loses binary attributes of messages that are published in batches.
-SETTINGS = AwsSettings(name="least", topics=2, payload="text", memory_mb=1_024, timeout_seconds=120)
+SETTINGS = AwsSettings(name="least", topics=2, memory_mb=1_024, timeout_seconds=120)
 NETWORK = random_network((20, 24, 18, 10))
 INPUTS = random_inputs(17, 20)
 

@@ -21,8 +21,7 @@ from fsdcore.packaging import Package
 from fsdcore.wire import HEADER_BYTES
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION
 
-# As text: local AWS loses binary attributes of messages that are published in batches.
-SETTINGS = AwsSettings(name="demo", topics=2, payload="text")
+SETTINGS = AwsSettings(name="demo", topics=2)
 UserMaker = Callable[[str], AwsBackend]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
@@ -49,6 +51,18 @@ def test_objects_pass_unchanged(client: Client, size: int) -> None:
     assert code(refused) == "PreconditionFailed"
 
 
+def test_a_client_that_waits_to_send_an_object_is_told_to_go_on(aws: LocalAws, client: Client) -> None:
+    client("s3").create_bucket(Bucket="bucket")
+    address = urlsplit(aws.endpoint)
+    head = f"PUT /bucket/k HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"body")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200 ")
+    assert client("s3").get_object(Bucket="bucket", Key="k")["Body"].read() == b"body"
+
+
 def test_every_request_is_in_the_log(aws: LocalAws, client: Client, queue: str, make_toy: Maker) -> None:
     client("s3").create_bucket(Bucket="bucket")
     toy, sqs, sns = make_toy(), client("sqs"), client("sns")
@@ -79,6 +93,57 @@ def test_every_request_is_in_the_log(aws: LocalAws, client: Client, queue: str, 
     assert log[0].source == aws.invocations()[0].environment
     assert {record.source for record in log[1:]} == {""}
     assert len({record.number for record in log}) == len(log)
+
+
+@pytest.fixture
+def topic(client: Client, queue: str) -> str:
+    """Delivers what is for ``a`` to the queue."""
+    sns = client("sns")
+    made = str(sns.create_topic(Name="t")["TopicArn"])
+    attributes = {"RawMessageDelivery": "true", "FilterPolicy": '{"target": ["a"]}'}
+    sns.subscribe(TopicArn=made, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:000000000000:q", Attributes=attributes)
+    return made
+
+
+def carrying(number: int, target: str, **binary: bytes) -> dict[str, Any]:
+    """An entry of a batch."""
+    attributes: dict[str, Any] = {"target": {"DataType": "String", "StringValue": target}}
+    attributes |= {name: {"DataType": "Binary", "BinaryValue": value} for name, value in binary.items()}
+    return {"Id": str(number), "Message": f"m{number}", "MessageAttributes": attributes}
+
+
+def test_a_batch_keeps_binary_attributes_and_is_one_request(
+    aws: LocalAws, client: Client, queue: str, topic: str
+) -> None:
+    # One of them is as large as SNS takes: as base64 it would be more.
+    values = [bytes(range(256)), b"\0", bytes(250_000)]
+    entries = [carrying(number, "a", frame=value) for number, value in enumerate(values)]
+    entries += [carrying(3, "b", frame=b"for nobody"), carrying(4, "a"), {"Id": "5", "Message": ""}]
+    answer = client("sns").publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)
+    assert [entry["Id"] for entry in answer["Successful"]] == ["0", "1", "2", "3", "4"]
+    assert [entry["Id"] for entry in answer["Failed"]] == ["5"]
+    asked = {"QueueUrl": queue, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "WaitTimeSeconds": 1}
+    messages = client("sqs").receive_message(**asked)["Messages"]
+    found = {message["Body"]: message["MessageAttributes"].get("frame") for message in messages}
+    assert found.pop("m4") is None
+    kept = {f"m{number}": {"DataType": "Binary", "BinaryValue": value} for number, value in enumerate(values)}
+    assert found == kept
+    (publish,) = [record for record in aws.requests() if record.service == "sns" and "Publish" in record.action]
+    overhead = len("targetStringa") + len("frameBinary") + len("m0")
+    alone = len("targetStringb") + len("frameBinary") + len("m3for nobody") + len("targetStringa") + len("m4")
+    assert publish.billed_bytes == sum(map(len, values)) + 3 * overhead + alone
+
+
+def test_one_message_may_be_as_large_as_the_topic_allows(client: Client) -> None:
+    sns = client("sns")
+    plain = sns.create_topic(Name="plain")["TopicArn"]
+    large = sns.create_topic(Name="large", Attributes={"MaximumMessageSize": "1048576"})["TopicArn"]
+    sns.publish(TopicArn=plain, Message="x" * 262_144)
+    sns.publish(TopicArn=large, Message="x" * 1_048_576)
+    for topic, size in ((plain, 262_145), (large, 1_048_577)):
+        with pytest.raises(ClientError, match="Message too long") as refused:
+            sns.publish(TopicArn=topic, Message="x" * size)
+        assert code(refused) == "InvalidParameter"
 
 
 def test_a_batch_over_the_limit_of_sns_is_refused(client: Client) -> None:

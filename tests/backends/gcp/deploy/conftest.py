@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from backends.gcp import GcpBackend, GcpSettings
+from backends.gcp.emulator.functions import FunctionsServer
+from backends.gcp.emulator.management import Management
 from fsdcore.config import load_config
 
 BackendMaker: TypeAlias = Callable[..., GcpBackend]
@@ -46,3 +48,12 @@ def make_backend(local_gcp: pytest.MonkeyPatch) -> Iterator[BackendMaker]:
     make().provisioner().destroy()
     for backend in made:
         backend.close()
+
+
+@pytest.fixture
+def management(make_backend: BackendMaker, functions: FunctionsServer) -> Iterator[Management]:
+    """What the project is like. It can be used again by the time that what backends made is removed."""
+    del make_backend
+    yield functions.management
+    functions.management.denied.clear()
+    functions.management.disabled.clear()

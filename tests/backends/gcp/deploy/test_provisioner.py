@@ -48,7 +48,9 @@ def test_deploy_makes_everything_and_destroy_leaves_nothing(make_backend: Backen
     assert backend.deployment.workers == 3
     removal = backend.provisioner().destroy()
     assert removal.left == ()
-    gone = ("function fsd-demo", "6 topics, 6 subscriptions", f"bucket {bucket.name} with 0 objects")
+    account = f"service account fsd-demo@{PROJECT}.iam.gserviceaccount.com"
+    assert account in status.resources
+    gone = ("function fsd-demo", "6 topics, 6 subscriptions", f"bucket {bucket.name} with 0 objects", account)
     assert removal.removed == gone
     assert queues(backend) == ([], [])
     assert backend.clients.storage.lookup_bucket(bucket.name) is None
@@ -90,7 +92,7 @@ def test_a_topic_made_anew_gets_a_subscription_anew(make_backend: BackendMaker) 
     assert backend.clients.subscriber.get_subscription(subscription=subscription).topic == topic
 
 
-@pytest.mark.parametrize("task", ["topics", "uploading", "deploying the function"])
+@pytest.mark.parametrize("task", ["topics", "roles", "uploading", "deploying the function"])
 def test_a_stopped_deploy_goes_on(make_backend: BackendMaker, task: str) -> None:
     backend = make_backend()
     backend.observer = StopAt(task)
@@ -99,7 +101,7 @@ def test_a_stopped_deploy_goes_on(make_backend: BackendMaker, task: str) -> None
     assert make_backend().provisioner().deploy(2).ready
 
 
-@pytest.mark.parametrize("task", ["topics", "uploading", "deploying the function"])
+@pytest.mark.parametrize("task", ["topics", "roles", "uploading", "deploying the function"])
 def test_a_stopped_deploy_can_be_destroyed(make_backend: BackendMaker, task: str) -> None:
     backend = make_backend()
     backend.observer = StopAt(task)
@@ -142,13 +144,14 @@ def test_describe_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     described = json.loads(done.stdout)
     assert len(described["topics"]) == len(described["subscriptions"]) == 3
     assert described["function"]["service_config"]["max_instance_count"] == 3
-    (roles,) = described["service account, not made by deploy"].values()
-    assert set(roles) == {
-        "roles/pubsub.publisher",
-        "roles/pubsub.subscriber",
-        "roles/storage.objectUser",
-        "roles/run.invoker",
+    assert described["service account"] == "fsd-fsd@PROJECT.iam.gserviceaccount.com"
+    assert {(grant["role"], grant["on"]) for grant in described["roles"] if grant["workers"]} == {
+        ("roles/pubsub.publisher", "topic"),
+        ("roles/pubsub.subscriber", "subscription"),
+        ("roles/storage.objectUser", "bucket"),
+        ("roles/run.invoker", "service"),
     }
+    assert all(grant["why"] for grant in described["roles"])
 
 
 def test_a_deployment_needs_a_region(make_backend: BackendMaker) -> None:

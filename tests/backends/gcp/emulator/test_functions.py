@@ -227,7 +227,8 @@ def test_a_request_whose_body_does_not_come_to_its_end_is_none(cloud: Cloud) -> 
 
 
 def test_a_request_over_its_time_is_ended_with_its_instance(cloud: Cloud) -> None:
-    url = cloud.deploy(timeout_seconds=1)
+    # Long enough for the cold start that follows, on a busy machine too.
+    url = cloud.deploy(timeout_seconds=5)
     assert ask(url, seconds=60).status_code == 504
     assert ask(url).json()["calls"] == 1
     assert cloud.server.log.count("start") == 2
@@ -290,6 +291,15 @@ def test_an_instance_can_be_killed_by_what_it_is_asked(cloud: Cloud) -> None:
     cloud.server.faults = FunctionsFaults(kill=b'"seconds": 60', kill_after=0.2)
     assert ask(url, seconds=60).status_code == 503
     assert ask(url, seconds=0).json()["calls"] == 1
+
+
+def test_an_instance_can_be_killed_before_it_sees_what_it_is_asked(cloud: Cloud, tmp_path: Path) -> None:
+    url, go = cloud.deploy(), tmp_path / "go"
+    go.touch()
+    cloud.server.faults = FunctionsFaults(kill=b'"file"', kill_times=1)
+    assert ask(url, file=str(go)).status_code == 503
+    assert not Path(f"{go}.begun").exists()
+    assert ask(url, file=str(go)).status_code == 200
 
 
 def test_a_request_over_32_mib_is_refused(cloud: Cloud) -> None:

@@ -36,6 +36,22 @@ def test_the_variables_lead_to_the_services(tmp_path: Path) -> None:
         assert listed.status_code == 200
 
 
+def test_a_key_may_be_the_beginning_of_another(tmp_path: Path) -> None:
+    with LocalGcp(tmp_path) as local:
+        url = f"{local.storage.url}/storage/v1/b"
+        requests.post(url, json={"name": "keys"}, timeout=20.0).raise_for_status()
+        for key in ("a/b", "a"):
+            upload = f"{local.storage.url}/upload/storage/v1/b/keys/o"
+            given = {"uploadType": "media", "name": key}
+            requests.post(upload, params=given, data=key.encode(), timeout=20.0).raise_for_status()
+        listed = requests.get(f"{url}/keys/o", timeout=20.0).json()["items"]
+        assert sorted(item["name"] for item in listed) == ["a", "a/b"]
+        contents = [
+            requests.get(f"{url}/keys/o/{key}", params={"alt": "media"}, timeout=20.0).content for key in ("a", "a%2Fb")
+        ]
+    assert contents == [b"a", b"a/b"]
+
+
 def test_a_missing_program_is_one_line_that_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

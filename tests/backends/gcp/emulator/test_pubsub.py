@@ -74,6 +74,15 @@ def test_a_refused_publish_has_no_effect(
     assert pubsub.backlog() == {}
 
 
+def test_what_is_held_for_a_moment_only_comes_again_before_its_deadline(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults = PubsubFaults(hold_seconds=0.05)
+    clients.publish(b"x")
+    first = clients.pull()
+    (second,) = clients.pull(timeout=5.0)
+    assert second.message.message_id == first[0].message.message_id
+    assert second.ack_id != first[0].ack_id
+
+
 def test_a_publish_whose_answer_is_lost_has_taken_effect(pubsub: PubsubServer, clients: Pubsub) -> None:
     pubsub.faults = PubsubFaults(lost_response=1.0)
     with pytest.raises(ServiceUnavailable):

@@ -146,6 +146,21 @@ def test_a_create_retried_after_its_answer_was_lost_meets_itself(cloud_storage: 
     assert len(list(bucket.list_blobs())) == 10
 
 
+def test_a_late_request_is_answered_all_the_same(cloud_storage: StorageServer, bucket: Any) -> None:
+    cloud_storage.faults = StorageFaults(delay=1.0, delay_seconds=0.05)
+    bucket.blob("k").upload_from_string(b"x", **ONE_TRY)
+    assert cloud_storage.log.count("put") == 1
+    cloud_storage.faults = StorageFaults()
+    assert bucket.blob("k").download_as_bytes() == b"x"
+
+
+def test_faults_keep_to_the_keys_they_are_for(cloud_storage: StorageServer, bucket: Any) -> None:
+    cloud_storage.faults = StorageFaults(unavailable=1.0, within="/bad/")
+    bucket.blob("good/k").upload_from_string(b"x", **ONE_TRY)
+    with pytest.raises(ServiceUnavailable):
+        bucket.blob("bad/k").upload_from_string(b"x", **ONE_TRY)
+
+
 @ABANDONS_SOCKETS
 def test_the_client_retries_faults_away(cloud_storage: StorageServer, bucket: Any, abandoned_sockets: None) -> None:
     cloud_storage.faults = StorageFaults(seed=1, unavailable=0.2, throttled=0.1, reset=0.1)

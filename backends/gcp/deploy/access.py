@@ -1,0 +1,241 @@
+"""Who may do what: the service account of a deployment, and the roles that it and the callers have.
+
+Every role is given on one resource of the deployment, none on the project, so all of them go with the resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.api_core import exceptions
+from google.auth.transport.requests import Request
+from google.oauth2.credentials import Credentials as UserCredentials
+
+from backends.gcp.deployment import Deployment
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+    from backends.gcp.deploy.rest import Rest
+
+__all__ = ["GRANTS", "Grant", "find_account", "give", "has_role", "identity", "make_account", "remove_account"]
+
+_IN_FLIGHT = 16
+# An account that was just made is not known everywhere at once; Google speaks of a minute and more.
+_SETTLING_SECONDS = 120.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+# Older versions of a policy hide what is given on a condition, which would be lost in a write.
+_WITH_CONDITIONS: dict[str, Any] = {"options.requestedPolicyVersion": 3}
+_TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"
+_OF_THIS_MACHINE = "default"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A role on a kind of resource, for the workers' service account, for callers (who start runs), or for both."""
+
+    role: str
+    on: str
+    workers: bool
+    callers: bool
+    why: str
+
+
+GRANTS = (
+    Grant("roles/storage.objectUser", "bucket", True, True, "read, write, list and delete plans, inputs and outputs"),
+    Grant("roles/pubsub.publisher", "topic", True, True, "send to the other workers"),
+    Grant("roles/pubsub.subscriber", "subscription", True, False, "receive, and clear what an older run left"),
+    Grant("roles/iam.serviceAccountOpenIdTokenCreator", "account", False, True, "borrow the identity that may invoke"),
+    Grant("roles/cloudfunctions.viewer", "function", False, True, "look up the deployment"),
+    # The function itself is a service of Cloud Run. A person borrows the workers' identity for this.
+    Grant("roles/run.invoker", "service", True, True, "start workers; of callers, for service accounts alone"),
+)
+# Before the function can be made: it needs none of them, but its workers do.
+_EARLY = ("bucket", "topic", "subscription", "account")
+
+
+# The service account
+
+
+def _account_url(deployment: Deployment) -> str:
+    return f"https://iam.googleapis.com/v1/projects/{deployment.project}/serviceAccounts/{deployment.service_account}"
+
+
+def find_account(rest: Rest, deployment: Deployment) -> bool:
+    """Whether there is the service account."""
+    try:
+        rest.get(_account_url(deployment))
+    except exceptions.NotFound:
+        return False
+    return True
+
+
+def make_account(rest: Rest, deployment: Deployment) -> None:
+    """Make the service account unless it is there. It can have no labels, so its description tells what it is of."""
+    if find_account(rest, deployment):
+        return
+    described = {"displayName": f"fsd {deployment.name}", "description": f"workers of fsd deployment {deployment.name}"}
+    try:
+        rest.post(
+            f"https://iam.googleapis.com/v1/projects/{deployment.project}/serviceAccounts",
+            {"accountId": deployment.stem, "serviceAccount": described},
+        )
+    except exceptions.Conflict:
+        # Made meanwhile, perhaps by this very call, whose answer was lost.
+        return
+
+
+def remove_account(rest: Rest, deployment: Deployment) -> bool:
+    """Remove the service account; False if there is none."""
+    try:
+        rest.delete(_account_url(deployment))
+    except exceptions.NotFound:
+        return False
+    return True
+
+
+# Callers
+
+
+def identity(credentials: Credentials, rest: Rest) -> str:
+    """Whose credentials these are, as a member of policies (``user:...``); empty if they do not say."""
+    if isinstance(credentials, UserCredentials):
+        return _person(credentials, rest)
+    if getattr(credentials, "service_account_email", "") == _OF_THIS_MACHINE:
+        # Which that is, a refresh tells.
+        credentials.refresh(Request())
+    email = getattr(credentials, "service_account_email", "")
+    return f"serviceAccount:{email}" if email else ""
+
+
+def _person(credentials: UserCredentials, rest: Rest) -> str:
+    """Asked with a token for all that the person agreed to: one for Google Cloud alone would not tell the address."""
+    parts = ("refresh_token", "token_uri", "client_id", "client_secret")
+    whole = UserCredentials(None, **{part: getattr(credentials, part) for part in parts})
+    whole.refresh(Request())
+    email = rest.get(_TOKEN_INFO, access_token=whole.token).get("email", "")
+    return f"user:{email}" if email else ""
+
+
+# Policies
+
+
+class _Policy:
+    """The policy of one resource; each service has ways of its own to read and write one."""
+
+    def __init__(self, rest: Rest, url: str) -> None:
+        self._rest, self._url = rest, url
+
+    def read(self) -> dict[str, Any]:
+        return self._rest.get(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
+
+    def write(self, policy: dict[str, Any]) -> None:
+        self._rest.post(f"{self._url}:setIamPolicy", {"policy": policy})
+
+
+class _AccountPolicy(_Policy):
+    def read(self) -> dict[str, Any]:
+        return self._rest.post(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
+
+
+class _BucketPolicy(_Policy):
+    def read(self) -> dict[str, Any]:
+        return self._rest.get(f"{self._url}/iam", optionsRequestedPolicyVersion=3)
+
+    def write(self, policy: dict[str, Any]) -> None:
+        self._rest.put(f"{self._url}/iam", policy)
+
+
+def _policies(rest: Rest, deployment: Deployment, on: str) -> Iterator[_Policy]:
+    """Those of the resources of a kind."""
+    if on == "bucket":
+        yield _BucketPolicy(rest, f"https://storage.googleapis.com/storage/v1/b/{deployment.bucket}")
+    elif on == "account":
+        yield _AccountPolicy(rest, _account_url(deployment))
+    elif on == "function":
+        yield _Policy(rest, f"https://cloudfunctions.googleapis.com/v2/{deployment.function}")
+    elif on == "service":
+        yield _Policy(rest, f"https://run.googleapis.com/v2/{deployment.parent}/services/{deployment.stem}")
+    else:
+        name = deployment.topic if on == "topic" else deployment.subscription
+        for endpoint in deployment.endpoints():
+            yield _Policy(rest, f"https://pubsub.googleapis.com/v1/{name(*endpoint)}")
+
+
+def give(
+    rest: Rest,
+    deployment: Deployment,
+    callers: Sequence[str],
+    function: bool,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Give the roles on the `function` and its service, or on all else; what others were given is kept.
+
+    `told` hears how many policies of how many are as they should be.
+    """
+    changes = [
+        (policy, grant.role, _members(grant, deployment, callers))
+        for grant in GRANTS
+        if (grant.on in _EARLY) is not function
+        for policy in _policies(rest, deployment, grant.on)
+    ]
+    wanted = [change for change in changes if change[2]]
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+        for done, _ in enumerate(pool.map(lambda change: _give(*change), wanted), start=1):
+            told(done, len(wanted))
+
+
+def _members(grant: Grant, deployment: Deployment, callers: Sequence[str]) -> list[str]:
+    workers = [f"serviceAccount:{deployment.service_account}"] if grant.workers else []
+    if grant.on == "service":
+        callers = [member for member in callers if member.startswith("serviceAccount:")]
+    return [*workers, *(callers if grant.callers else ())]
+
+
+def _give(policy: _Policy, role: str, members: Iterable[str]) -> None:
+    """Read, change and write a policy; again if someone else wrote it meanwhile, or an account is not known yet."""
+    deadline, pause = Deadline.after(_SETTLING_SECONDS), _FIRST_PAUSE
+    while True:
+        try:
+            found = policy.read()
+            if _add(found, role, members):
+                policy.write(found)
+            return
+        except exceptions.GoogleAPICallError as error:
+            if deadline.passed() or not _passes(error):
+                raise
+        SYSTEM_CLOCK.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _passes(error: exceptions.GoogleAPICallError) -> bool:
+    """Whether it is a rival's write, or an account that is not known yet: as a member, or as what the policy is of."""
+    if isinstance(error, exceptions.Conflict | exceptions.PreconditionFailed | exceptions.NotFound):
+        return True
+    said = {exceptions.BadRequest: "does not exist", exceptions.Forbidden: "may not exist"}
+    return any(isinstance(error, kind) and text in str(error) for kind, text in said.items())
+
+
+def _add(policy: dict[str, Any], role: str, members: Iterable[str]) -> bool:
+    """Add to a policy; False if all have the role already, on no condition."""
+    held = _holders(policy, role)
+    missing = [member for member in members if member not in held]
+    if missing:
+        policy.setdefault("bindings", []).append({"role": role, "members": missing})
+    return bool(missing)
+
+
+def _holders(policy: dict[str, Any], role: str) -> set[str]:
+    found = (item for item in policy.get("bindings", []) if item.get("role") == role and not item.get("condition"))
+    return {member for item in found for member in item.get("members", [])}
+
+
+def has_role(rest: Rest, deployment: Deployment, on: str) -> bool:
+    """Whether the service account has its roles on a kind of resource that there is one of."""
+    (policy,) = (found.read() for found in _policies(rest, deployment, on))
+    roles = [grant.role for grant in GRANTS if grant.on == on and grant.workers]
+    return all(f"serviceAccount:{deployment.service_account}" in _holders(policy, role) for role in roles)

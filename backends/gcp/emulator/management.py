@@ -1,0 +1,223 @@
+"""What a project is managed by: service accounts, policies, enabled services, quotas, and whose token one is.
+
+It stands for the REST APIs of IAM, Service Usage, Cloud Quotas and the token info, and for the policies of Pub/Sub,
+Cloud Storage, Cloud Run and Cloud Functions. Policies are kept and not enforced. Tests set what a project is like.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from backends.gcp.emulator.errors import ApiError
+
+__all__ = ["Management"]
+
+_API = ".googleapis.com"
+# Which service a path is of: policies of functions and of Cloud Run's services are told apart by the path alone.
+_APIS = (
+    (re.compile(r"/storage/v1/"), "storage"),
+    (re.compile(r"/v2/projects/[^/]+/locations/[^/]+/services/"), "run"),
+    (re.compile(r"/v2/"), "cloudfunctions"),
+    (re.compile(r"/v1/projects/[^/]+/(topics|subscriptions)/"), "pubsub"),
+    (re.compile(r"/v1/projects/[^/]+/serviceAccounts"), "iam"),
+    (re.compile(r"/v1/projects/[^/]+/services:batchGet"), "serviceusage"),
+    (re.compile(r"/v1/projects/[^/]+/locations/global/services/"), "cloudquotas"),
+)
+_PROJECT = re.compile(r"/v[12]/projects/([^/]+)")
+_POLICY = re.compile(r"/(?:v1|v2|storage/v1)/(.+?)(?::(get|set)IamPolicy|/iam)")
+_ACCOUNTS = re.compile(r"/v1/projects/([^/]+)/serviceAccounts(?:/([^/:]+))?")
+_ACCOUNT_ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_QUOTA = re.compile(r"/v1/(projects/[^/]+/locations/global/services/run\.googleapis\.com/quotaInfos/(\w+))")
+_MEMBER = re.compile(r"serviceAccount:(.+@(.+)\.iam\.gserviceaccount\.com)")
+
+
+class Management:
+    """All projects there are, but for those in `denied`.
+
+    - `disabled`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
+    - `denied`: projects that there are not, or that the caller may not see
+    - `quotas`: of Cloud Run, by id, in each region
+    - `people`: the e-mail address for each access token; empty for a token that does not tell it
+    - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
+    - `rivals`: how many more policies are written by someone else between a read and a write
+    """
+
+    def __init__(self, is_there: Callable[[str], bool]) -> None:
+        """`is_there` says whether there is a function."""
+        self._is_there = is_there
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """As at first: all services enabled, quotas of a new project, no accounts, no policies."""
+        self.disabled: set[str] = set()
+        self.denied: set[str] = set()
+        self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
+        self.people: dict[str, str] = {}
+        self.settling = self.rivals = 0
+        self.accounts: dict[str, dict[str, Any]] = {}
+        self._policies: dict[str, dict[str, Any]] = {}
+
+    def bindings(self, resource: str) -> dict[str, set[str]]:
+        """The members of each role on a resource, such as ``projects/p/topics/t`` or ``b/bucket``."""
+        found: dict[str, set[str]] = {}
+        for item in self._policies.get(resource, {}).get("bindings", []):
+            found.setdefault(item["role"], set()).update(item["members"])
+        return found
+
+    def forget(self, function: str) -> None:
+        """Drop the policies of a function that is gone."""
+        for resource in (function, _service_of(function)):
+            self._policies.pop(resource, None)
+
+    # Requests ------------------------------------------------------------------------------------------------
+
+    def check(self, path: str) -> None:
+        """`ApiError` if the service or the project of a request cannot be used."""
+        project = _PROJECT.match(path)
+        if project is not None and project[1] in self.denied:
+            resource = path.removeprefix("/v1/").removeprefix("/v2/").partition(":")[0]
+            raise ApiError("PERMISSION_DENIED", f"Permission denied on resource '{resource}' (or it may not exist).")
+        name = next((f"{api}{_API}" for pattern, api in _APIS if pattern.match(path)), "")
+        if name in self.disabled:
+            raise _not_enabled(name, project[1] if project else "-")
+
+    def answer(self, method: str, path: str, query: dict[str, list[str]], content: dict[str, Any]) -> Any:
+        """The content of the answer; None for a request that is for another part."""
+        if path == "/tokeninfo":
+            return self._token_info(query)
+        if found := _POLICY.fullmatch(path):
+            wanted = {"GET": "get", "PUT": "set", "POST": found[2]}.get(method)
+            if wanted == "get" and content:
+                raise ApiError("INVALID_ARGUMENT", "Invalid JSON payload received: the request body must be empty")
+            policy = content if method == "PUT" else content.get("policy", {})
+            return self._set_policy(found[1], policy) if wanted == "set" else self._get_policy(found[1])
+        if found := _ACCOUNTS.fullmatch(path):
+            return self._account(method, found[1], found[2], content)
+        if found := _QUOTA.fullmatch(path):
+            return self._quota(found[1], found[2])
+        return self._services(query) if path.endswith("/services:batchGet") else None
+
+    def _token_info(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        token = query.get("access_token", [""])[0]
+        if token not in self.people:
+            raise ApiError("INVALID_ARGUMENT", "Invalid Value")
+        told = {"email": self.people[token], "email_verified": "true"} if self.people[token] else {}
+        return {**told, "expires_in": "3599"}
+
+    def _services(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        names = {name: name.rpartition("/")[2] for name in query.get("names", [])}
+        states = {True: "DISABLED", False: "ENABLED"}
+        found = [
+            {"name": name, "config": {"name": api}, "state": states[api in self.disabled]}
+            for name, api in names.items()
+        ]
+        return {"services": found}
+
+    def _quota(self, name: str, quota: str) -> dict[str, Any]:
+        if quota not in self.quotas:
+            raise ApiError("NOT_FOUND", f"Quota info {quota} was not found")
+        regions = ["europe-west1", "europe-west4", "us-central1"]
+        info = {"details": {"value": str(self.quotas[quota])}, "applicableLocations": regions}
+        return {"name": name, "quotaId": quota, "dimensions": ["region"], "dimensionsInfos": [info]}
+
+    # Service accounts ----------------------------------------------------------------------------------------
+
+    def _account(self, method: str, project: str, email: str | None, content: dict[str, Any]) -> dict[str, Any]:
+        if email is None and method == "POST":
+            return self._create_account(project, content)
+        if email not in self.accounts:
+            raise ApiError("NOT_FOUND", f"Unknown service account: {email}")
+        return self._delete_account(email) if method == "DELETE" else self.accounts[email]
+
+    def _delete_account(self, email: str) -> dict[str, Any]:
+        """In policies it stays, as one that was deleted: a new account of its name has none of its roles."""
+        account = self.accounts.pop(email)
+        member, gone = f"serviceAccount:{email}", f"deleted:serviceAccount:{email}?uid={account['uniqueId']}"
+        with self._lock:
+            self._policies.pop(account["name"], None)
+            for item in (item for policy in self._policies.values() for item in policy.get("bindings", [])):
+                item["members"] = [gone if other == member else other for other in item["members"]]
+        return {}
+
+    def _create_account(self, project: str, content: dict[str, Any]) -> dict[str, Any]:
+        name = str(content.get("accountId", ""))
+        if not _ACCOUNT_ID.fullmatch(name):
+            raise ApiError("INVALID_ARGUMENT", f"Invalid service account ID {name!r}: it has 6 to 30 characters")
+        email = f"{name}@{project}.iam.gserviceaccount.com"
+        if email in self.accounts:
+            raise ApiError("ALREADY_EXISTS", f"Service account {name} already exists within project {project}.")
+        made = {
+            "name": f"projects/{project}/serviceAccounts/{email}",
+            "email": email,
+            "uniqueId": str(uuid.uuid4().int),
+        }
+        self.accounts[email] = {**content.get("serviceAccount", {}), **made}
+        return self.accounts[email]
+
+    # Policies ------------------------------------------------------------------------------------------------
+
+    def _get_policy(self, resource: str) -> dict[str, Any]:
+        self._check_resource(resource)
+        if self.settling and _ACCOUNTS.fullmatch(f"/v1/{resource}"):
+            self.settling -= 1
+            raise ApiError("PERMISSION_DENIED", f"Permission denied on resource '{resource}' (or it may not exist).")
+        with self._lock:
+            return self._policies.setdefault(resource, {"version": 1, "etag": uuid.uuid4().hex})
+
+    def _set_policy(self, resource: str, policy: dict[str, Any]) -> dict[str, Any]:
+        self._check_resource(resource)
+        members = [member for item in policy.get("bindings", []) for member in item.get("members", [])]
+        self._check_members(members)
+        with self._lock:
+            if self.rivals:
+                self.rivals -= 1
+                self._policies[resource] = {**self._policies.get(resource, {}), "etag": uuid.uuid4().hex}
+            found = self._policies.get(resource, {})
+            # A policy without an etag is written over whatever there is.
+            if policy.get("etag") not in (None, found.get("etag")):
+                raise ApiError(
+                    "ABORTED", "There were concurrent policy changes. Please retry the whole read-modify-write"
+                )
+            self._policies[resource] = {**policy, "etag": uuid.uuid4().hex}
+            return self._policies[resource]
+
+    def _check_resource(self, resource: str) -> None:
+        """Topics, subscriptions and buckets are known to other servers only: those are taken as they come."""
+        account = _ACCOUNTS.fullmatch(f"/v1/{resource}")
+        missing = account is not None and account[2] not in self.accounts
+        if "/services/" in resource:
+            missing = not self._is_there(_function_of(resource))
+        if "/functions/" in resource:
+            missing = not self._is_there(resource)
+        if missing:
+            raise ApiError("NOT_FOUND", f"Resource '{resource}' was not found")
+
+    def _check_members(self, members: list[str]) -> None:
+        for email in (found[1] for found in map(_MEMBER.fullmatch, members) if found):
+            if self.settling or email not in self.accounts:
+                self.settling = max(0, self.settling - 1)
+                raise ApiError("INVALID_ARGUMENT", f"Service account {email} does not exist.")
+
+
+def _service_of(function: str) -> str:
+    return function.replace("/functions/", "/services/")
+
+
+def _function_of(service: str) -> str:
+    return service.replace("/services/", "/functions/")
+
+
+def _not_enabled(api: str, project: str) -> ApiError:
+    page = f"https://console.developers.google.com/apis/api/{api}/overview?project={project}"
+    text = f"API {api} has not been used in project {project} before or it is disabled. Enable it by visiting {page}"
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "domain": "googleapis.com"}
+    return ApiError(
+        "PERMISSION_DENIED",
+        f"{text} then retry.",
+        ({**info, "reason": "SERVICE_DISABLED", "metadata": {"service": api, "consumer": f"projects/{project}"}},),
+    )

@@ -1,0 +1,32 @@
+locals {
+  stem   = "fsd-${var.name}"
+  labels = { fsd-deployment = var.name }
+
+  # LANE-RANK of every topic and subscription.
+  endpoints = toset(flatten([for lane in range(var.lanes) : [for rank in range(var.workers) : "${lane}-${rank}"]]))
+
+  # What workers and clients read: the same as the fields of the class Deployment.
+  deployment = {
+    name                = var.name
+    project             = var.project
+    region              = var.region
+    workers             = var.workers
+    lanes               = var.lanes
+    memory_mb           = var.memory_mb
+    timeout_seconds     = var.timeout_seconds
+    cpu                 = var.cpu
+    python              = var.python
+    ack_deadline        = var.ack_deadline
+    publishes_in_flight = var.publishes_in_flight
+    run_days            = var.run_days
+  }
+
+  service_account = "serviceAccount:${google_service_account.workers.email}"
+  # By a key that is known before anything is made.
+  members  = merge({ for member in var.callers : member => member }, { workers = local.service_account })
+  robots   = { for member in var.callers : member => member if startswith(member, "serviceAccount:") }
+  invokers = merge(local.robots, { workers = local.service_account })
+  publishers = merge([
+    for endpoint in local.endpoints : { for key, member in local.members : "${endpoint} ${key}" => [endpoint, member] }
+  ]...)
+}

@@ -1,0 +1,91 @@
+# What fsd deploy gcp makes, for those who keep their resources by Terraform.
+
+resource "google_service_account" "workers" {
+  project      = var.project
+  account_id   = local.stem
+  display_name = "fsd ${var.name}"
+  description  = "workers of fsd deployment ${var.name}"
+}
+
+resource "google_storage_bucket" "objects" {
+  project                     = var.project
+  name                        = "${local.stem}-${var.project}"
+  location                    = var.region
+  labels                      = local.labels
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+
+  lifecycle_rule {
+    condition {
+      age            = var.run_days
+      matches_prefix = ["runs/"]
+    }
+    action {
+      type = "Delete"
+    }
+  }
+
+  # What was deleted is gone: by default it would be kept, and billed, for a week.
+  soft_delete_policy {
+    retention_duration_seconds = 0
+  }
+}
+
+resource "google_pubsub_topic" "rank" {
+  for_each = local.endpoints
+  project  = var.project
+  name     = "${local.stem}-${each.key}"
+  labels   = local.labels
+}
+
+# No filter: Pub/Sub bills what a filter drops as if it had been delivered.
+resource "google_pubsub_subscription" "rank" {
+  for_each                   = local.endpoints
+  project                    = var.project
+  name                       = "${local.stem}-${each.key}"
+  topic                      = google_pubsub_topic.rank[each.key].id
+  labels                     = local.labels
+  ack_deadline_seconds       = var.ack_deadline
+  message_retention_duration = "7200s"
+
+  # Never removed for being idle.
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_storage_bucket_object" "source" {
+  bucket = google_storage_bucket.objects.name
+  name   = "source/${var.source_digest}.zip"
+  source = var.source_zip
+}
+
+resource "google_cloudfunctions2_function" "worker" {
+  project  = var.project
+  name     = local.stem
+  location = var.region
+  labels   = merge(local.labels, { fsd-source = substr(lower(var.source_digest), 0, 40) })
+
+  build_config {
+    runtime     = "python${replace(var.python, ".", "")}"
+    entry_point = "worker"
+    source {
+      storage_source {
+        bucket = google_storage_bucket.objects.name
+        object = google_storage_bucket_object.source.name
+      }
+    }
+  }
+
+  service_config {
+    available_memory                 = "${var.memory_mb}Mi"
+    available_cpu                    = var.cpu == "" ? null : var.cpu
+    timeout_seconds                  = var.timeout_seconds
+    max_instance_count               = var.workers * var.lanes
+    max_instance_request_concurrency = 1
+    environment_variables            = { FSD_GCP_DEPLOYMENT = jsonencode(local.deployment) }
+    ingress_settings                 = "ALLOW_ALL"
+    service_account_email            = google_service_account.workers.email
+  }
+}

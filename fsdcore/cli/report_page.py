@@ -1,0 +1,62 @@
+"""``fsd report``: a run as one page that works offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fsdcore.cli.forecast import read_forecast
+from fsdcore.cli.insight import MemoryOption, Options, PricesOption, options, write_text
+from fsdcore.cli.output import check_output, say, size
+from fsdcore.errors import FormatError, InputError
+
+if TYPE_CHECKING:
+    from fsdcore.cost import Bill
+    from fsdcore.record import Record
+
+__all__ = ["report"]
+
+_ENDINGS = (".html", ".htm")
+
+
+def report(
+    record: Annotated[Path, typer.Argument(help="A record that `fsd run --record` wrote.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write it; beside RECORD, as .html, if left out.")
+    ] = None,
+    prices: PricesOption = None,
+    memory: MemoryOption = 2048,
+    option: Options = None,
+    before: Annotated[Path | None, typer.Option("--forecast", help="What `fsd forecast -o` wrote.")] = None,
+) -> None:
+    """Show a run as one page (HTML): where the time went, who sent what to whom, what it cost.
+
+    The page holds all it needs: it opens offline, works from a keyboard, and prints.
+    With --prices or --forecast it has the bill.
+    """
+    file = output or record.with_suffix(".html")
+    check_output(file, _ENDINGS)
+    if option and not (prices or before):
+        raise InputError("--option needs --prices: it chooses lines of a price list")
+    from fsdcore.record import read_record
+    from fsdcore.report import report as page_of
+
+    run, expected = read_record(record), read_forecast(before)
+    listed = prices or (expected.prices if expected else None)
+    billed = None if listed is None else _bill(run, listed, memory << 20, options(option))
+    try:
+        page = page_of(run, billed, expected)
+    except InputError as error:
+        raise FormatError(f"{error.message}; make it again with `fsd run --record`", file=str(record)) from error
+    write_text(file, page)
+    say(f"{file}: run {run.run_id}, {size(len(page.encode()))}")
+
+
+def _bill(run: Record, listed: str, memory_bytes: int, chosen: dict[str, str]) -> Bill:
+    from fsdcore.cost import bill, usage_of
+    from fsdcore.prices import load_prices
+
+    prices = load_prices(listed)
+    return bill(usage_of(run, memory_bytes, prices.tariff.compute.vcpus_of(memory_bytes)), prices, chosen)

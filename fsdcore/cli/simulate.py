@@ -1,0 +1,226 @@
+"""``fsd simulate``: a run in virtual time, again and again under changing conditions."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from fsdcore.cli.insight import (
+    Densities,
+    MemoryOption,
+    ModelOption,
+    Options,
+    PricesOption,
+    SamplesOption,
+    activity,
+    money,
+    options,
+    write_text,
+)
+from fsdcore.cli.output import check_output, say, table
+from fsdcore.cli.progress import watching
+from fsdcore.config import load_config
+from fsdcore.errors import InputError
+
+if TYPE_CHECKING:
+    from fsdcore.config import Config
+    from fsdcore.events import Observer
+    from fsdcore.forecast import Forecaster, Setting, Target
+    from fsdcore.forecast.prepare import Sources
+    from fsdcore.simulator import Summary, Work
+
+__all__ = ["simulate"]
+
+
+class _Size(NamedTuple):
+    """A network that is not there, by its size."""
+
+    neurons: int | None
+    layers: int | None
+    connections: int
+    exchange: float
+
+
+class _What(NamedTuple):
+    """What is run: files, or a size; densities and samples where there are no inputs."""
+
+    network: Path | None
+    inputs: Path | None
+    partition: Path | None
+    size: _Size
+    density: str | None
+    samples: int | None
+    exact: bool
+    memory: int
+
+
+def simulate(
+    network: Annotated[Path | None, typer.Argument(help="A network file (.safetensors); none with --neurons.")] = None,
+    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")] = None,
+    neurons: Annotated[int | None, typer.Option(help="In place of NETWORK: neurons of each layer.", min=1)] = None,
+    layers: Annotated[int | None, typer.Option(help="With --neurons: how many layers.", min=1)] = None,
+    connections: Annotated[int, typer.Option(help="With --neurons: inputs of each neuron.", min=1)] = 32,
+    exchange: Annotated[float, typer.Option(help="With --neurons: rows sent, as a share of a random split's.")] = 0.1,
+    density: Densities = None,
+    samples: SamplesOption = None,
+    conditions: Annotated[str, typer.Option(help="steady, usual, rough, or a file (.toml).")] = "usual",
+    runs: Annotated[int, typer.Option(help="How many runs, each with the next seed.", min=1)] = 20,
+    first_seed: Annotated[int, typer.Option("--first-seed", help="Seed of the first run.", min=0)] = 0,
+    explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Say what the time depends on.")] = True,
+    backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,
+    channel: Annotated[str | None, typer.Option(help="How rows would travel: queue or object.")] = None,
+    workers: Annotated[int | None, typer.Option(help="How many would take part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Batches under way at once.")] = None,
+    branching: Annotated[int | None, typer.Option(help="How many workers each starts.")] = None,
+    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
+    partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
+    memory: MemoryOption = 2048,
+    exact: Annotated[bool, typer.Option("--exact", help="Compute every message of the whole input here.")] = False,
+    model: ModelOption = None,
+    prices: PricesOption = None,
+    option: Options = None,
+    record: Annotated[Path | None, typer.Option(help="Where to write the record of the first run (JSON).")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the summary (JSON).")] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+) -> None:
+    """Run in virtual time, and say how long runs take, what they cost, and what the time depends on.
+
+    Nothing is started or computed. The network is a file, or only a size (--neurons and --layers) for what cannot be
+    made here. The same seed gives the same run; `fsd bill` and `fsd report` read its record.
+    """
+    for file in (record, output):
+        check_output(file)
+    from fsdcore.forecast.prepare import Sources
+    from fsdcore.simulator import load_conditions
+
+    arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers, "seed": seed}
+    arguments |= {"batch_size": batch_size, "branching": branching, "method": method, "in_flight": in_flight}
+    settings = load_config(config, **arguments)
+    size = _Size(neurons, layers, connections, exchange)
+    what = _What(network, inputs, partition, size, density, samples, exact, memory)
+    _check(what)
+    under = load_conditions(conditions)
+    sources = Sources(model, prices, options(option))
+    with watching() as observer:
+        work, target = _work(what, settings, sources, observer)
+        from fsdcore.simulator import Billing, Simulation
+
+        simulation = Simulation(work, Billing(target.prices, memory << 20, target.options), under)
+        seeds = range(first_seed, first_seed + runs)
+        found = simulation.summary(seeds, lambda number: observer.progress("runs", number, runs), explain)
+    _show(found)
+    write_text(output, found.to_json() + "\n")
+    if record is not None:
+        write_text(record, simulation.record(first_seed).to_json() + "\n")
+
+
+def _check(what: _What) -> None:
+    """`InputError` for arguments that do not go together."""
+    sized = what.size.neurons is not None
+    if sized == (what.network is not None):
+        raise InputError("give either a NETWORK file or its size, --neurons and --layers")
+    if sized != (what.size.layers is not None):
+        raise InputError("--neurons and --layers go together")
+    if sized and what.partition is not None:
+        raise InputError("--partition is of a NETWORK file, not of a size")
+    if sized and (what.density is None or what.samples is None):
+        raise InputError("a size needs --density and --samples")
+    if what.exact and what.inputs is None:
+        raise InputError("--exact needs INPUTS: it computes what they become")
+
+
+def _work(what: _What, settings: Config, sources: Sources, observer: Observer) -> tuple[Work, Target]:
+    from fsdcore.config import AUTO
+    from fsdcore.forecast.prepare import target_for
+    from fsdcore.registry import backend_class
+
+    # No session, which would refuse more workers than the backend can start: here none are started.
+    with closing(backend_class(settings.run.backend)(settings.backend_settings)) as backend:
+        target = target_for(backend, settings.run.backend, sources)
+        if settings.run.channel == AUTO and settings.run.workers > 1:
+            raise InputError(f"name a channel to simulate: {' or '.join(backend.channels)}")
+        if settings.run.channel != AUTO:
+            backend.check_channel(settings.run.channel)
+        if what.size.neurons is not None:
+            return _of_size(what, settings, target), target
+        from fsdcore.simulator import work_of
+
+        plan = _plan(what, settings, target, backend.store, observer)
+        return work_of(plan, _setting(plan, settings, what.memory)), target
+
+
+def _setting(plan: Forecaster, settings: Config, memory: int) -> Setting:
+    from fsdcore.forecast.prepare import setting_for
+
+    return setting_for(plan, settings.run, memory << 20)
+
+
+def _of_size(what: _What, settings: Config, target: Target) -> Work:
+    from fsdcore.cli.insight import densities
+    from fsdcore.simulator import Shape, shape_work
+    from fsdcore.simulator.synthetic import shape_forecaster
+
+    size = what.size
+    shape = Shape(
+        neurons=size.neurons or 0,
+        layers=size.layers or 0,
+        workers=settings.run.workers,
+        samples=what.samples or 0,
+        densities=densities(what.density or ""),
+        connections=size.connections,
+        exchange=size.exchange,
+        seed=settings.run.seed,
+    )
+    return shape_work(shape, target, _setting(shape_forecaster(shape, target), settings, what.memory))
+
+
+def _plan(what: _What, settings: Config, target: Target, store: Any, observer: Observer) -> Forecaster:
+    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed
+    from fsdcore.formats import load_inputs, load_network
+    from fsdcore.partition import load_partition
+
+    assert what.network is not None
+    network = load_network(what.network, observer)
+    flows = activity(network, what.inputs, what.density, what.samples)
+    if what.partition is not None:
+        split = load_partition(what.partition)
+        split.check(network)
+    else:
+        split = partition_for(store, network, settings.run, settings.run.workers, observer)
+    if what.exact and what.inputs is not None:
+        x = load_inputs(what.inputs, network.inputs)
+        return rehearsed(store, network, split, flows, x, settings.run, target, observer)
+    return forecaster_for(network, split, flows, target)
+
+
+def _show(found: Summary) -> None:
+    say(
+        f"simulated: {found.channel}, {found.workers:,} workers, {found.layers} layers, {found.samples:,} samples in "
+        f"{found.batches:,} batches, model {found.model}, conditions {found.conditions}, {len(found.runs)} runs"
+    )
+    refused = sum(run.refused for run in found.runs) / len(found.runs)
+    walls, costs = found.wall_seconds, found.dollars
+    rows = [
+        ("wall time", *(f"{walls[each]:.2f} s" for each in walls)),
+        ("dollars", *(money(costs[each]) for each in costs)),
+    ]
+    table(("over all runs", *("half" if each == "p50" else f"{each[1:]} of 100" for each in walls)), rows)
+    facts = [
+        ("forecast", f"{found.forecast_seconds:.2f} s"),
+        ("last worker began after", f"{found.runs[0].launched:.2f} s"),
+        ("calls refused and repeated, a run", f"{refused:,.1f}"),
+    ]
+    facts += [(f"{name}, share of all workers' time", f"{share:.0%}") for name, share in found.shares.items()]
+    facts += [(f"shorter without {name}", f"{seconds:.2f} s") for name, seconds in found.gains.items()]
+    table(("run", f"seed {found.runs[0].seed}"), facts)
+    dearest = max(found.bill.lines, key=lambda line: line.dollars)
+    share = dearest.dollars / found.bill.total if found.bill.total else 0.0
+    say(f"dearest: {dearest.item}, {money(dearest.dollars)} of {money(found.bill.total)} ({share:.0%})")
+    if found.gains:
+        name, seconds = next(iter(found.gains.items()))
+        say(f"the time depends most on {name}: without it the run would be {seconds:.2f} s shorter")

@@ -1,0 +1,154 @@
+"""What a record says of a run, in numbers: shares, traffic, waiting, stragglers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+from fsdcore.record import ACTIVITIES, Record, WorkerRecord
+
+__all__ = [
+    "COMMUNICATING",
+    "COMPUTING",
+    "DRAWN",
+    "OTHER",
+    "Cause",
+    "Verdict",
+    "activity_seconds",
+    "awaited",
+    "cause",
+    "density",
+    "ends",
+    "last_rank",
+    "lifetime",
+    "received",
+    "verdict",
+    "worker_seconds",
+]
+
+COMPUTING = ("multiply",)
+COMMUNICATING = ("encode", "send", "wait", "decode")
+# What a worker lived beyond all that it timed.
+OTHER = "other"
+# The order in which activities are drawn and listed.
+DRAWN = ("load", "multiply", "encode", "send", "wait", "decode", OTHER)
+
+# Two shares closer than this are about equal.
+_EQUAL = 0.05
+# What a rank must be above the median of a rank's life to be told apart by it.
+_TELLING = 0.02
+
+
+class Verdict(NamedTuple):
+    """`word` is what took most: computing, communicating, loading, other, both or nothing; `shares` add up to 1.
+
+    `shares` are those of computing, communicating, loading and other; all 0 if no time was spent.
+    """
+
+    word: str
+    shares: dict[str, float]
+    seconds: float
+
+
+class Cause(NamedTuple):
+    """What sets a rank apart: `seconds` more than the median rank in `what`, a group of `CAUSES`."""
+
+    what: str
+    seconds: float
+
+
+def lifetime(worker: WorkerRecord) -> float:
+    """From a worker's first line to its last, seconds."""
+    return max(0.0, worker.ended - worker.started)
+
+
+def worker_seconds(worker: WorkerRecord) -> dict[str, float]:
+    """Seconds of a worker by activity, all layers together, and what is left of its life as ``other``."""
+    spent = {name: math.fsum(worker.seconds[name]) for name in ACTIVITIES}
+    spent[OTHER] = max(0.0, lifetime(worker) - math.fsum(spent.values()))
+    return {name: spent[name] for name in DRAWN}
+
+
+def activity_seconds(record: Record) -> dict[str, float]:
+    """Seconds by activity, summed over workers; ``other`` is what they lived beyond it."""
+    every = [worker_seconds(worker) for worker in record.per_worker]
+    return {name: math.fsum(spent[name] for spent in every) for name in DRAWN}
+
+
+def verdict(record: Record) -> Verdict:
+    """Whether the run was computing or communicating."""
+    spent = activity_seconds(record)
+    groups = {
+        "computing": math.fsum(spent[name] for name in COMPUTING),
+        "communicating": math.fsum(spent[name] for name in COMMUNICATING),
+        "loading": spent["load"],
+        OTHER: spent[OTHER],
+    }
+    whole = math.fsum(groups.values())
+    if whole == 0.0:
+        return Verdict("nothing", dict.fromkeys(groups, 0.0), 0.0)
+    shares = {name: seconds / whole for name, seconds in groups.items()}
+    word = max(shares, key=lambda name: shares[name])
+    near = abs(shares["computing"] - shares["communicating"]) < _EQUAL
+    return Verdict("both" if near and word in ("computing", "communicating") else word, shares, whole)
+
+
+def density(record: Record, layer: int) -> float | None:
+    """Of the values in the rows sent for `layer`, the share that is not zero; None if no row was sent.
+
+    Taken over batches of the mean size.
+    """
+    counters = record.per_layer[layer]["counters"]
+    values = counters["rows_sent"] * record.samples / max(1, record.batches)
+    return counters["nonzeros_sent"] / values if values else None
+
+
+def received(record: Record) -> list[int]:
+    """Bytes that came to each rank."""
+    return [sum(worker.bytes_to[rank] for worker in record.per_worker) for rank in range(record.workers)]
+
+
+def awaited(record: Record) -> list[float]:
+    """Seconds that all workers together waited for each rank."""
+    return [math.fsum(worker.waits_for[rank] for worker in record.per_worker) for rank in range(record.workers)]
+
+
+def ends(record: Record) -> list[float]:
+    """When each rank ended, seconds after the first one started."""
+    first = min(worker.started for worker in record.per_worker)
+    return [worker.ended - first for worker in record.per_worker]
+
+
+def last_rank(record: Record) -> int:
+    """The rank that ended last."""
+    times = ends(record)
+    return max(range(len(times)), key=lambda rank: times[rank])
+
+
+# What may set a rank apart, in words that go on from "it".
+CAUSES: dict[str, Callable[[WorkerRecord, dict[str, float]], float]] = {
+    "started later": lambda worker, spent: worker.started,
+    "loaded longer": lambda worker, spent: spent["load"],
+    "computed longer": lambda worker, spent: spent["multiply"],
+    "took longer to encode and send": lambda worker, spent: spent["encode"] + spent["send"],
+    "took longer to decode": lambda worker, spent: spent["decode"],
+    "waited longer itself": lambda worker, spent: spent["wait"],
+}
+
+
+def cause(record: Record, rank: int) -> Cause | None:
+    """In what `rank` is furthest above the median rank; None if nothing sets it apart."""
+    workers = record.per_worker
+    spent = [worker_seconds(worker) for worker in workers]
+    excess = {
+        what: _excess([of(*each) for each in zip(workers, spent, strict=True)], rank) for what, of in CAUSES.items()
+    }
+    what = max(excess, key=lambda name: excess[name])
+    telling = _TELLING * median(lifetime(worker) for worker in workers)
+    return Cause(what, excess[what]) if excess[what] > telling else None
+
+
+def _excess(values: Sequence[float], rank: int) -> float:
+    return values[rank] - median(values)

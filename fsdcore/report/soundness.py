@@ -1,0 +1,67 @@
+"""Whether a record is one that a run can have written: whole, and with numbers that can be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+
+from fsdcore.errors import InputError
+from fsdcore.record import ACTIVITIES, COUNTERS, Record, WorkerRecord
+
+__all__ = ["check"]
+
+_COUNTERS, _ACTIVITIES = frozenset(COUNTERS), frozenset(ACTIVITIES)
+# Seconds of a clock until the year 5138, and what any counter stays below.
+_MOST_SECONDS, _MOST_COUNTED = 1e11, 1e18
+
+
+def check(record: Record) -> None:
+    """`InputError` unless `record` has the numbers of all its workers and layers, each of a size that there is."""
+    if record.workers < 1 or record.layers < 1 or len(record.per_worker) != record.workers:
+        raise InputError(f"the record has {len(record.per_worker)} workers of {record.workers}, {record.layers} layers")
+    if len(record.per_layer) != record.layers + 1 or not all(_whole(layer) for layer in record.per_layer):
+        raise InputError(f"the record does not have the counters and seconds of its {record.layers} layers")
+    if not set(record.counters) >= _COUNTERS:
+        raise InputError("the record does not have all counters")
+    for rank, worker in enumerate(record.per_worker):
+        if worker.rank != rank or not _of(worker, record):
+            raise InputError(f"worker {rank} of the record does not have the numbers of every rank and layer")
+    if not (_within(_seconds(record), _MOST_SECONDS) and _within(_counted(record), _MOST_COUNTED)):
+        raise InputError("the record has seconds or counters that no run can have")
+
+
+def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:
+    return set(tables.get("counters", {})) >= _COUNTERS and set(tables.get("seconds", {})) >= _ACTIVITIES
+
+
+def _of(worker: WorkerRecord, record: Record) -> bool:
+    tables: list[Mapping[str, Sequence[float]]] = [worker.counters, worker.seconds]
+    return (
+        set(worker.counters) >= _COUNTERS
+        and set(worker.seconds) >= _ACTIVITIES
+        and all(len(row) == record.layers + 1 for table in tables for row in table.values())
+        and len(worker.bytes_to) == len(worker.waits_for) == record.workers
+        and all(0 <= span.activity < len(ACTIVITIES) for span in worker.spans)
+    )
+
+
+def _within(numbers: Iterable[float], most: float) -> bool:
+    return all(0 <= number < most for number in numbers)
+
+
+def _seconds(record: Record) -> Iterator[float]:
+    yield record.wall_seconds
+    yield from chain.from_iterable(layer["seconds"].values() for layer in record.per_layer)
+    for worker in record.per_worker:
+        yield from (worker.started, worker.ended, *worker.waits_for)
+        yield from chain.from_iterable(worker.seconds.values())
+
+
+def _counted(record: Record) -> Iterator[float]:
+    yield from (record.samples, record.batches, *record.counters.values())
+    yield from chain.from_iterable(layer["counters"].values() for layer in record.per_layer)
+    for worker in record.per_worker:
+        yield from (worker.peak_memory_bytes, *worker.bytes_to)
+        yield from chain.from_iterable(worker.counters.values())
+        for span in worker.spans:
+            yield from (span.start_us, span.duration_us, span.batch + 1, span.layer, span.peer + 1)

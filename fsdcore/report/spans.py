@@ -1,0 +1,91 @@
+"""The spans of a timeline, few enough to be drawn: traced ones, or what a record without a trace allows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fsdcore.record import ACTIVITIES, Record, WorkerRecord
+from fsdcore.report.facts import OTHER, worker_seconds
+
+__all__ = ["MOST_SPANS", "Spans", "spans_of", "timeline_data"]
+
+# Spans of a page: each takes about 20 bytes.
+MOST_SPANS = 120_000
+_SHORTEST_US = 16
+
+# One span a row: activity, batch, layer, start and duration in µs, peer.
+Spans: TypeAlias = npt.NDArray[np.int64]
+_ACTIVITY, _BATCH, _LAYER, _START, _DURATION, _PEER = range(6)
+
+
+class Drawn(NamedTuple):
+    """The spans of each rank, from the first worker's start. `traced`: they lie where they were.
+
+    Spans shorter than `merged_us` are drawn together; 0 if none is.
+    """
+
+    ranks: list[Spans]
+    traced: bool
+    merged_us: int
+
+
+def spans_of(record: Record, most: int = MOST_SPANS) -> Drawn:
+    """The spans of a run; if it was not traced, each worker's seconds laid end to end, layer after layer."""
+    ranks = [_traced(worker, record) if record.traced else _laid(worker, record) for worker in record.per_worker]
+    shortest = 0
+    while sum(map(len, ranks)) > most:
+        shortest = 2 * shortest or _SHORTEST_US
+        ranks = [_merged(spans, shortest) for spans in ranks]
+    return Drawn(ranks, record.traced, shortest)
+
+
+def _offset(worker: WorkerRecord, record: Record) -> int:
+    return round(1e6 * (worker.started - min(each.started for each in record.per_worker)))
+
+
+def _traced(worker: WorkerRecord, record: Record) -> Spans:
+    rows = [
+        (span.activity, span.batch, span.layer, span.start_us, span.duration_us, span.peer) for span in worker.spans
+    ]
+    spans = np.array(rows, np.int64).reshape(-1, 6)
+    spans[:, _START] += _offset(worker, record)
+    return spans[np.argsort(spans[:, _START], kind="stable")]
+
+
+def _laid(worker: WorkerRecord, record: Record) -> Spans:
+    seconds = np.array([worker.seconds[name] for name in ACTIVITIES]).T
+    durations = np.rint(1e6 * seconds).astype(np.int64)
+    layer, activity = np.nonzero(durations)
+    lengths = durations[layer, activity]
+    starts = np.cumsum(lengths) - lengths + _offset(worker, record)
+    nothing = np.full_like(layer, -1)
+    return np.stack([activity, nothing, layer, starts, lengths, nothing], axis=1)
+
+
+def _merged(spans: Spans, shortest: int) -> Spans:
+    """What is shorter than `shortest` µs, as one span for each activity in each stretch of that length."""
+    short = spans[:, _DURATION] < shortest
+    few, many = spans[~short], spans[short]
+    group = many[:, _START] // shortest * len(ACTIVITIES) + many[:, _ACTIVITY]
+    _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
+    merged = many[first]
+    merged[:, _DURATION] = np.bincount(inverse, many[:, _DURATION], len(first)).astype(np.int64)
+    merged[:, _PEER] = -1
+    both = np.concatenate([few, merged])
+    return both[np.argsort(both[:, _START], kind="stable")]
+
+
+def timeline_data(record: Record) -> dict[str, Any]:
+    """What the page's program draws: flat integers, starts as steps from the start before."""
+    drawn = spans_of(record)
+    ranks = []
+    for worker, spans in zip(record.per_worker, drawn.ranks, strict=True):
+        steps = spans.copy()
+        steps[:, _START] = np.diff(spans[:, _START], prepend=0)
+        start = _offset(worker, record)
+        lived = sum(worker_seconds(worker).values())
+        ranks.append({"start": start, "end": start + round(1e6 * lived), "spans": steps.ravel().tolist()})
+    return {"activities": [*ACTIVITIES, OTHER], "ranks": ranks, "traced": drawn.traced, "merged": drawn.merged_us}

@@ -1,0 +1,78 @@
+"""When each rank did what."""
+
+from __future__ import annotations
+
+from fsdcore.record import Record
+from fsdcore.report.charts import legend
+from fsdcore.report.facts import DRAWN, ends, worker_seconds
+from fsdcore.report.markup import Markup, as_table, element, joined, table
+from fsdcore.report.units import count, exact
+
+__all__ = ["timeline"]
+
+_KEYS = (
+    "Left and right go from span to span, up and down from rank to rank; plus and minus zoom, 0 shows all, "
+    "Page Up and Page Down move. Drag to move, Ctrl and the wheel zoom."
+)
+_HINT = "Point at a span to read it."
+_BUTTONS = (("in", "Zoom in"), ("out", "Zoom out"), ("left", "Earlier"), ("right", "Later"), ("all", "Show all"))
+
+
+def timeline(record: Record) -> Markup:
+    """The section: a drawing that the page's program makes, and seconds by rank and activity as a table."""
+    return element(
+        "section",
+        element("h2", "Timeline by rank", id="timeline-title"),
+        _traced_note() if record.traced else _laid_note(),
+        legend(),
+        _controls(),
+        element(
+            "canvas",
+            id="timeline-canvas",
+            tabindex=0,
+            role="application",
+            aria_roledescription="timeline",
+            aria_label=f"Timeline of {record.workers} ranks",
+            aria_describedby="timeline-keys",
+        ),
+        element("noscript", element("p", "The drawing needs JavaScript; the table below says the same.")),
+        element("p", _HINT, id="timeline-says", class_="says", aria_live="polite"),
+        element("p", _KEYS, id="timeline-keys", class_="muted keys"),
+        as_table("Seconds by rank", _table(record)),
+        id="timeline",
+        aria_labelledby="timeline-title",
+    )
+
+
+def _traced_note() -> Markup:
+    said = "When each rank did what, by its own clock. Short pieces of one activity in one layer are drawn together."
+    return element("p", said, class_="muted", id="timeline-note")
+
+
+def _laid_note() -> Markup:
+    return element(
+        "p",
+        element("strong", "This run was not traced. "),
+        "Each rank begins where it started; its seconds are laid end to end, layer after layer, not where they were. "
+        "For the true timeline run again with ",
+        element("code", "fsd run --trace"),
+        ".",
+        class_="hint",
+        id="timeline-note",
+    )
+
+
+def _controls() -> Markup:
+    buttons = [element("button", name, type="button", data_do=what) for what, name in _BUTTONS]
+    return element("div", joined(buttons), class_="controls", role="group", aria_label="Timeline")
+
+
+def _table(record: Record) -> Markup:
+    first = min(worker.started for worker in record.per_worker)
+    rows = []
+    for worker, end in zip(record.per_worker, ends(record), strict=True):
+        spent = worker_seconds(worker)
+        times = (exact(worker.started - first), exact(end))
+        rows.append((str(worker.rank), *times, *(exact(spent[name]) for name in DRAWN), count(len(worker.spans))))
+    headings = ("rank", "started", "ended", *DRAWN, "spans")
+    return table("Seconds by rank", headings, rows, sortable=True)

@@ -1,0 +1,61 @@
+"""Numbers for people."""
+
+from __future__ import annotations
+
+__all__ = ["bytes_", "count", "dollars", "exact", "percent", "quantity", "rate", "seconds"]
+
+
+# A number and its unit stay on one line.
+_GAP = "\u00a0"
+
+
+def seconds(spent: float) -> str:
+    """Seconds with three digits that count: ``12.3 ms``."""
+    if spent >= 99.95:
+        return f"{spent:,.0f}{_GAP}s"
+    if spent >= 0.9995:
+        return f"{spent:.2f}{_GAP}s" if spent < 9.995 else f"{spent:.1f}{_GAP}s"
+    if spent >= 0.0009995:
+        return f"{spent * 1e3:.3g}{_GAP}ms"
+    return f"{spent * 1e6:.3g}{_GAP}µs" if spent > 0 else f"0{_GAP}s"
+
+
+def bytes_(size: float) -> str:
+    """Bytes with three digits that count: ``1.5 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g}{_GAP}{unit}"
+        size /= 1000
+    return f"{size:,.3g}{_GAP}TB"
+
+
+def count(number: float) -> str:
+    """A count, whole where it is."""
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.6g}"
+
+
+def percent(share: float) -> str:
+    """A share of one: ``41 %``; what is not nothing is not shown as nothing."""
+    if 0 < share < 0.01:
+        return f"<{_GAP}1{_GAP}%"
+    return f"{100 * share:.0f}{_GAP}%"
+
+
+def quantity(number: float) -> str:
+    """What a line of a bill is for: whole where it is large."""
+    return f"{number:,.0f}" if float(number).is_integer() or number >= 1e5 else f"{number:,.6g}"
+
+
+def rate(number: float) -> str:
+    """A number with three digits that count."""
+    return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"
+
+
+def dollars(amount: float) -> str:
+    """Dollars with four digits that count."""
+    return f"${amount:,.2f}" if amount >= 100 else f"${amount:.4g}"
+
+
+def exact(spent: float) -> str:
+    """Seconds as a record has them, to a microsecond."""
+    return f"{spent:,.6f}"

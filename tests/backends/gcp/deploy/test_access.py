@@ -1,0 +1,190 @@
+"""The service account and the roles, by the real calls of IAM and of each service over sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+import pytest
+import requests
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.oauth2.credentials import Credentials as UserCredentials
+
+from backends.gcp.deploy import access
+from backends.gcp.deploy.rest import Rest
+from backends.gcp.deployment import Deployment
+from backends.gcp.emulator.environment import PROJECT, REGION
+from backends.gcp.emulator.functions import FunctionsServer
+from backends.gcp.emulator.management import Management
+from backends.gcp.emulator.web import Handler, WebServer
+from backends.gcp.settings import GcpSettings
+from tests.backends.gcp.deploy.conftest import BackendMaker
+
+ACCOUNT = f"fsd-demo@{PROJECT}.iam.gserviceaccount.com"
+WORKERS = f"serviceAccount:{ACCOUNT}"
+ANN, ROBOT = "user:ann@example.com", "serviceAccount:ci@other.iam.example.com"
+PLACE = f"projects/{PROJECT}/locations/{REGION}"
+DEPLOYMENT = Deployment.of(GcpSettings(name="demo", region=REGION), project=PROJECT, workers=2)
+
+
+@pytest.fixture
+def rest(functions: FunctionsServer) -> Iterator[Rest]:
+    with closing(Rest(AnonymousCredentials(), PROJECT, functions.url)) as made:
+        yield made
+
+
+def topic(rank: int) -> str:
+    return f"projects/{PROJECT}/topics/fsd-demo-0-{rank}"
+
+
+def test_every_role_is_on_a_resource_of_the_deployment_alone(
+    make_backend: BackendMaker, management: Management
+) -> None:
+    status = make_backend(callers=f"{ANN}, {ROBOT}").provisioner().deploy(2)
+    assert f"callers: {ANN}, {ROBOT}" in status.resources
+    everybody = {WORKERS, ANN, ROBOT}
+    for rank in range(2):
+        assert management.bindings(topic(rank)) == {"roles/pubsub.publisher": everybody}
+        subscription = topic(rank).replace("/topics/", "/subscriptions/")
+        assert management.bindings(subscription) == {"roles/pubsub.subscriber": {WORKERS}}
+    assert management.bindings(f"b/fsd-demo-{PROJECT}") == {"roles/storage.objectUser": everybody}
+    assert management.bindings(f"{PLACE}/services/fsd-demo") == {"roles/run.invoker": {WORKERS, ROBOT}}
+    assert management.bindings(f"{PLACE}/functions/fsd-demo") == {"roles/cloudfunctions.viewer": {ANN, ROBOT}}
+    borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")
+    assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": {ANN, ROBOT}}
+    assert management.bindings(f"projects/{PROJECT}") == {}
+    assert management.accounts[ACCOUNT]["description"] == "workers of fsd deployment demo"
+
+
+def test_the_function_runs_as_the_account_and_destroy_removes_it(
+    make_backend: BackendMaker, management: Management
+) -> None:
+    backend = make_backend()
+    backend.provisioner().deploy(1)
+    function = backend.clients.functions.get_function(name=backend.deployment.function)
+    assert function.service_config.service_account_email == ACCOUNT
+    backend.provisioner().destroy()
+    assert management.accounts == {}
+    assert management.bindings(f"{PLACE}/services/fsd-demo") == {}
+
+
+def test_status_tells_of_an_account_or_a_role_that_is_gone(
+    make_backend: BackendMaker, rest: Rest, management: Management
+) -> None:
+    provisioner = make_backend().provisioner()
+    provisioner.deploy(1)
+    service = f"https://run.googleapis.com/v2/{PLACE}/services/fsd-demo:setIamPolicy"
+    rest.post(service, {"policy": {"bindings": []}})
+    assert "lacks the role roles/run.invoker" in provisioner.status().problem
+    assert provisioner.deploy(1).ready
+    access.remove_account(rest, DEPLOYMENT)
+    assert f"the service account {ACCOUNT} is missing" in provisioner.status().problem
+    assert not any(WORKERS in members for members in management.bindings(topic(0)).values())
+    # A new account of the same name has none of the roles of the old one.
+    assert provisioner.deploy(1).ready
+    assert WORKERS in management.bindings(topic(0))["roles/pubsub.publisher"]
+
+
+def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:
+    access.make_account(rest, DEPLOYMENT)
+    url, own = f"https://pubsub.googleapis.com/v1/{topic(0)}", "roles/pubsub.publisher"
+    limited = {"role": own, "members": [WORKERS], "condition": {"title": "for a day", "expression": "true"}}
+    rest.post(f"{url}:setIamPolicy", {"policy": {"bindings": [{"role": "roles/x", "members": [ANN]}, limited]}})
+    access.give(rest, DEPLOYMENT, [ROBOT], function=False)
+    kept = rest.get(f"{url}:getIamPolicy")
+    assert kept["bindings"][:2] == [{"role": "roles/x", "members": [ANN]}, limited]
+    assert management.bindings(topic(0)) == {"roles/x": {ANN}, own: {WORKERS, ROBOT}}
+    access.give(rest, DEPLOYMENT, [ROBOT], function=False)
+    assert rest.get(f"{url}:getIamPolicy") == kept
+
+
+@pytest.mark.parametrize("trouble", ["settling", "rivals"])
+def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Management, trouble: str) -> None:
+    access.make_account(rest, DEPLOYMENT)
+    setattr(management, trouble, 3)
+    access.give(rest, DEPLOYMENT, [ANN], function=False)
+    assert getattr(management, trouble) == 0
+    assert all(management.bindings(topic(rank)) == {"roles/pubsub.publisher": {WORKERS, ANN}} for rank in range(2))
+    borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")
+    assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": {ANN}}
+
+
+def test_another_refusal_of_a_policy_is_raised(rest: Rest, functions: FunctionsServer) -> None:
+    access.make_account(rest, DEPLOYMENT)
+    functions.management.disabled.add("pubsub.googleapis.com")
+    with pytest.raises(exceptions.Forbidden, match="has not been used"):
+        access.give(rest, DEPLOYMENT, [], function=False)
+
+
+def test_an_account_is_made_and_removed_once(rest: Rest, management: Management) -> None:
+    for _ in range(2):
+        access.make_account(rest, DEPLOYMENT)
+    assert list(management.accounts) == [ACCOUNT]
+    assert [access.remove_account(rest, DEPLOYMENT) for _ in range(2)] == [True, False]
+    assert not access.find_account(rest, DEPLOYMENT)
+
+
+class TokenHandler(Handler):
+    """Gives a person's tokens: one that is asked for without scopes is for all that the person agreed to."""
+
+    def answer(self) -> None:
+        asked = parse_qs(self.body().decode())
+        token = "narrow" if "scope" in asked else "wide"
+        self.write(200, json.dumps({"access_token": token, "expires_in": 3600}).encode())
+
+
+@pytest.fixture
+def token_uri() -> Iterator[str]:
+    server = WebServer(0, TokenHandler)
+    server.open()
+    yield f"{server.url}/token"
+    server.end()
+
+
+@pytest.fixture
+def person(token_uri: str) -> UserCredentials:
+    """As the credentials of a person are found, for Google Cloud alone."""
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    return UserCredentials(
+        None, refresh_token="r", token_uri=token_uri, client_id="i", client_secret="s", scopes=scopes
+    )
+
+
+def test_a_person_is_known_by_the_address(rest: Rest, management: Management, person: UserCredentials) -> None:
+    management.people = {"wide": "ann@example.com", "narrow": ""}
+    assert access.identity(person, rest) == ANN
+    management.people["wide"] = ""
+    assert access.identity(person, rest) == ""
+
+
+class MachineCredentials:
+    """What is asked of the credentials of a machine."""
+
+    service_account_email = "default"
+
+    def refresh(self, request: object) -> None:
+        del request
+        self.service_account_email = ACCOUNT
+
+
+def test_a_service_account_is_known_by_its_credentials(rest: Rest) -> None:
+    assert access.identity(cast(Credentials, MachineCredentials()), rest) == WORKERS
+    assert access.identity(AnonymousCredentials(), rest) == ""
+
+
+def test_a_persons_calls_are_counted_for_the_project(functions: FunctionsServer, person: UserCredentials) -> None:
+    asked = list[Any]()
+    with closing(Rest(person, PROJECT, functions.url)) as made, pytest.MonkeyPatch.context() as patch:
+        send = requests.Session.send
+
+        def watched(self: requests.Session, request: requests.PreparedRequest, **given: Any) -> requests.Response:
+            asked.append(request.headers.get("x-goog-user-project"))
+            return send(self, request, **given)
+
+        patch.setattr(requests.Session, "send", watched)
+        assert not access.find_account(made, DEPLOYMENT)
+    assert asked[-1] == PROJECT

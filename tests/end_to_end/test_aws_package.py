@@ -1,0 +1,81 @@
+"""The package that Lambda gets, run as Lambda runs it: the compiled kernel is in it, and in use."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from backends.aws import AwsBackend, AwsSettings
+from backends.aws.deploy import provisioner
+from backends.aws.deploy.package import lambda_package
+from backends.aws.emulator import LocalAws
+from fsdcore.config import RunSettings
+from fsdcore.errors import ConfigError
+from fsdcore.events import Observer
+from fsdcore.packaging import Package
+from fsdcore.session import Session
+from fsdcore.testing import random_inputs, random_network
+from fsdcore.verify import compare
+from tests.end_to_end.sites import Site
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+NETWORK = random_network((32, 48, 32))
+INPUTS = random_inputs(20, 32)
+
+
+def test_workers_multiply_with_the_compiled_kernel(site_of_package: Site) -> None:
+    """Told to take no other, they fail without it: the next test."""
+    with site_of_package.session(workers=3, kernel="compiled") as session:
+        assert compare(session.load(NETWORK).run(INPUTS).outputs, NETWORK.infer(INPUTS)) == []
+
+
+def test_a_package_without_the_compiled_kernel_is_found_out(backend_without_kernel: AwsBackend) -> None:
+    def session(kernel: Literal["auto", "compiled"]) -> Session:
+        return Session(backend_without_kernel, RunSettings(workers=3, method="block", kernel=kernel, run_seconds=60.0))
+
+    with pytest.raises(ConfigError, match="the compiled kernel is not installed"):
+        session("compiled").load(NETWORK).run(INPUTS)
+    assert compare(session("auto").load(NETWORK).run(INPUTS).outputs, NETWORK.infer(INPUTS)) == []
+
+
+@pytest.fixture
+def site_of_package(aws_site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    for name, value in aws_site.environ.items():
+        monkeypatch.setenv(name, value)
+    return aws_site
+
+
+@pytest.fixture
+def backend_without_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsBackend]:
+    """Deployed with the real package but for the compiled kernel."""
+
+    def build(settings: AwsSettings, observer: Observer) -> Package:
+        real = lambda_package(settings, observer)
+        path = tmp_path / "package.zip"
+        _copy_without_kernel(real.path, path)
+        return Package(path, "0" * 64, path.stat().st_size, real.unzipped_bytes, real.notices)
+
+    monkeypatch.setattr(provisioner, "lambda_package", build)
+    with LocalAws(tmp_path) as local:
+        for name, value in local.environment.items():
+            monkeypatch.setenv(name, value)
+        with closing(AwsBackend(AwsSettings(name="bare", topics=1, timeout_seconds=120))) as backend:
+            backend.provisioner().deploy(3)
+            yield backend
+
+
+def _copy_without_kernel(source: Path, target: Path) -> None:
+    left_out = []
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, "w") as written:
+        for item in read.infolist():
+            if item.filename.startswith("fsdcore/kernels/_native"):
+                left_out.append(item.filename)
+            else:
+                written.writestr(item, read.read(item), compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
+    assert [name.endswith(".so") for name in left_out] == [True]
