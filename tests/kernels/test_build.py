@@ -41,7 +41,7 @@ def test_it_compiles_here_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_it_asks_for_no_newer_linux_than_the_oldest_of_a_function() -> None:
-    """Glibc 2.26, of Lambda's Python 3.11: or it stays out of the package, and results differ from local ones in bits."""
+    """Glibc 2.26, of Lambda's Python 3.11: or it stays out of the package, and results differ in their last bits."""
     built = sorted(SOURCE.parent.glob("_native*.so"))
     if not built:
         pytest.skip("needs the compiled kernel")
