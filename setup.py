@@ -7,10 +7,11 @@ setup(
         Extension(
             "fsdcore.kernels._native",
             ["fsdcore/kernels/_native.c"],
-            depends=[f"fsdcore/kernels/{name}.h" for name in ("_blocks", "_instructions", "_product")],
+            depends=[f"fsdcore/kernels/{name}.h" for name in ("_blocks", "_instructions", "_product", "_threads")],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             # Sums are the same whatever the compiler: it may not fuse or reorder what is not written so.
-            extra_compile_args=["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-Wall", "-Wextra"],
+            extra_compile_args=["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-Wall", "-Wextra", "-pthread"],
+            extra_link_args=["-pthread"],
             py_limited_api=True,
             optional=True,
         )

@@ -139,7 +139,7 @@ class _Tally:
             self.messages += 1
             start = time.thread_time()
             message = open_rows(encoded.body, positions.size, self._samples, self._columns.get((layer.rank, target)))
-            message.over(message.columns)
+            message.table()
             self.decode_seconds += time.thread_time() - start
             self._last[layer.rank, target] = encoded.listed
             self._columns[layer.rank, target] = message.columns

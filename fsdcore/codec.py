@@ -24,6 +24,7 @@ in its section III-C.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ from fsdcore.errors import WireError
 from fsdcore.rowtable import Choice, RowTable
 from fsdcore.wire import EMPTY, ROWS, Body
 
-__all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "decode_rows", "encode_rows", "open_rows"]
+__all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "Table", "decode_rows", "encode_rows", "open_rows"]
 
 Words = npt.NDArray[np.uint32]
 
@@ -58,6 +59,21 @@ class Rows(NamedTuple):
 
     columns: Columns
     values: FloatArray
+
+
+class Table(NamedTuple):
+    """Rows of which some may be equal: row i is ``values[numbers[i]]``, or ``values[i]`` where `numbers` is None.
+
+    `values` float32 `(distinct, len(columns))`, `numbers` unsigned `(rows,)`; samples not in `columns` are zero.
+    """
+
+    columns: Columns
+    values: FloatArray
+    numbers: npt.NDArray[np.unsignedinteger] | None
+
+    def rows(self) -> Rows:
+        """Each row by itself."""
+        return Rows(self.columns, self.values if self.numbers is None else self.values[self.numbers])
 
 
 class Encoded(NamedTuple):
@@ -227,28 +243,18 @@ class Message:
         """The bytes it holds."""
         return len(self._plain)
 
-    def over(self, columns: Columns) -> FloatArray:
-        """The values as float32 `(rows, len(columns))`; `columns` includes all of the message's own."""
+    def table(self) -> Table:
+        """The rows, of which those that are equal are there once."""
         head = self._head
         if head is None:
-            return np.zeros((self._rows, columns.size), np.float32)
-        if columns.size == self.columns.size and head.distinct == 1 and not head.bitmap_bytes:
-            # One row, many times: often of one value, which is then written where it belongs at once.
-            values = np.empty((self._rows, columns.size), np.float32)
-            values[:] = self._values(head, self._plain)
-            return values
-        numbers, table = self._numbers(head), self._table(head)
-        if columns.size == self.columns.size:
-            return table if numbers is None else table[numbers]
-        values = np.zeros((self._rows, columns.size), np.float32)
-        values[:, np.searchsorted(columns, self.columns)] = table if numbers is None else table[numbers]
-        return values
+            return Table(self.columns, np.empty((self._rows, 0), np.float32), None)
+        return Table(self.columns, self._table(head), self._numbers(head))
 
     def _numbers(self, head: _Head) -> npt.NDArray[np.unsignedinteger] | None:
         if not head.map_bytes:
-            return None if head.distinct == head.rows else np.zeros(head.rows, np.uint8)
+            return None if head.distinct == head.rows else _zeros(head.rows)
         numbers = np.frombuffer(self._plain[: head.map_bytes], _map_dtype(head.distinct))
-        if numbers.max() >= head.distinct:
+        if np.maximum.reduce(numbers) >= head.distinct:
             raise WireError("a message that repeats rows it does not have")
         return numbers
 
@@ -272,11 +278,21 @@ class Message:
         colours = data[0] + 1 if len(data) else 0
         palette = _from_planes(data[1 : 1 + 4 * colours], colours)
         if colours == 1 and len(data) == 5:
-            return np.broadcast_to(palette, head.nonzeros)
+            values = np.empty(head.nonzeros, np.float32)
+            values.fill(palette[0])
+            return values
         number = np.frombuffer(data[1 + 4 * colours :], np.uint8)
-        if colours <= 1 or number.size != head.nonzeros or number.max() >= colours:
+        if colours <= 1 or number.size != head.nonzeros or np.maximum.reduce(number) >= colours:
             raise WireError("a message whose palette and values disagree")
         return palette[number]
+
+
+@lru_cache(maxsize=64)
+def _zeros(count: int) -> npt.NDArray[np.uint8]:
+    """Read-only."""
+    zeros = np.zeros(count, np.uint8)
+    zeros.setflags(write=False)
+    return zeros
 
 
 def _from_planes(data: memoryview, count: int) -> FloatArray:
@@ -318,5 +334,4 @@ def open_rows(body: Body, rows: int, samples: int, before: Columns | None = None
 
 def decode_rows(body: Body, rows: int, samples: int) -> Rows:
     """Decode the `rows` expected of a batch of `samples`; `WireError` as `open_rows`."""
-    message = open_rows(body, rows, samples)
-    return Rows(message.columns, message.over(message.columns))
+    return open_rows(body, rows, samples).table().rows()

@@ -32,6 +32,13 @@ def encode_columns(columns: Columns, samples: int) -> Listed:
     """The form and the bytes of `columns`, ascending, of a batch of `samples`. Rice codes begin with `k`."""
     if columns.size == samples:
         return ALL, b""
+    return _encoded(columns.astype(np.int32, copy=False).tobytes(), samples)
+
+
+# From some layer on all ranks have the same samples in every layer.
+@lru_cache(maxsize=32)
+def _encoded(listed: bytes, samples: int) -> Listed:
+    columns = np.frombuffer(listed, np.int32)
     rice = _rice(columns, samples)
     if len(rice) <= (samples + 7) // 8:
         return RICE, rice

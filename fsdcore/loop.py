@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from typing import NamedTuple, TypeVar
 
 from fsdcore.channel import Slot
-from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, open_rows
+from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, Table, open_rows
 from fsdcore.columns import Listed
 from fsdcore.errors import FsdError
 from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples
@@ -154,11 +154,11 @@ class _Opened:
         if not self._open(source):
             raise AssertionError("a wait that ended before its message came")
 
-    def rows(self, source: int) -> Rows:
+    def rows(self, source: int) -> Table:
         """What the source sent, decoded."""
         message = self._messages.pop(source)
         with self._recorder.timed("decode"):
-            return self._named(source, lambda: Rows(message.columns, message.over(message.columns)))
+            return self._named(source, message.table)
 
     def _open_others(self, first: int) -> None:
         """Nothing else to do: open what came before its turn."""

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+import hypothesis
 import pytest
 
 from backends.local import LocalBackend, LocalSettings
@@ -15,6 +16,10 @@ from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault
 
 SessionMaker: TypeAlias = Callable[..., Session]
+
+# How long one example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("fsd", deadline=None)
+hypothesis.settings.load_profile("fsd")
 
 
 @pytest.fixture(autouse=True, scope="session")

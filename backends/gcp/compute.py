@@ -8,7 +8,7 @@ sent; the connection is then held, by a thread that only waits, until the worker
   started have ended (`join`), which costs little: the end of a run is a barrier for all.
 - Delivery by Pub/Sub push or Eventarc would need no held connection, but the service widens its window of open
   requests only as they are answered within about a second, and a worker answers when it ends: the workers of one run,
-  which wait for each other, would not all be started. Events are cut at 9 minutes besides.
+  which wait for each other, would not all be started.
 
 What the wait brings is of use: a worker that ends without a word is known at once, by the answer to its request.
 """

@@ -156,7 +156,9 @@ def _batch(clock: _Clock, loads: Loads, rates: _Rates) -> Iterator[None]:
         sent = clock.now + channel.delivery_seconds
         clock.spend("multiply", loads.local[k] * rates.multiply)
         yield
-        clock.until(_arrived(sent, None if loads.edges is None else loads.edges[k]))
+        arrived = _arrived(sent, None if loads.edges is None else loads.edges[k])
+        # Who must look for it finds it half a round later.
+        clock.until(arrived + (arrived > clock.now) * (channel.poll_seconds / 2))
         taken = loads.receives[k] * channel.receive_seconds + loads.bytes_in[k] / channel.bytes_per_second
         clock.spend("receive", taken)
         clock.spend("decode", loads.decoded[k] * rates.codec + loads.messages[k] * rates.message / 2)

@@ -40,10 +40,14 @@ static int same_list(const int64_t *starts, const int32_t *indices, int32_t a, i
            !memcmp(indices + starts[a], indices + starts[b], (size_t)length * sizeof *indices);
 }
 
+/* Rows that are computed together: a power of two. */
+#define MOST_ALIKE 8
+
 static int32_t rows_alike(const int64_t *starts, const int32_t *indices, const int32_t *order, int64_t left) {
     int32_t alike = 1;
-    while (alike < 4 && alike < left && same_list(starts, indices, order[0], order[alike])) alike++;
-    return alike == 3 ? 2 : alike;
+    while (alike < MOST_ALIKE && alike < left && same_list(starts, indices, order[0], order[alike])) alike++;
+    while (alike & (alike - 1)) alike &= alike - 1;
+    return alike;
 }
 
 static void put_indices(Block *block, int64_t at, const int32_t *indices, int64_t length) {

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define STEP 16
+/* Floats of a line of the cache. */
+#define LINE 16
 #define WIDEST 64
 #define BLOCK_NAME "fsdcore.kernels.Block"
 
@@ -45,6 +47,8 @@ typedef struct {
     const float *x;
     int64_t x_tile, x_lanes;
     const int32_t *lane_of;
+    /* and `number_of` which of its rows each column of the block is (NULL: its own) */
+    const int32_t *number_of;
     /* or samples, each a list of rows and values, `lane_of` naming the sample of each lane of z */
     const int64_t *starts;
     const int32_t *sample_rows;
@@ -52,8 +56,8 @@ typedef struct {
     float *z;
     int64_t tile, lanes;
     uint8_t *live;
-    int64_t *next;
-    int64_t chunks;
+    /* Units of work: how many there are, and which is next, to pack and to multiply. */
+    int64_t tiles, chunks, next, next_packed, packed;
     float *scratch;
 } Job;
 
@@ -91,6 +95,7 @@ typedef struct {
 #define MOST_1 4
 #define MOST_2 4
 #define MOST_4 4
+#define MOST_8 2
 #include "_product.h"
 
 #define NAME(x) x##_avx2
@@ -115,6 +120,7 @@ typedef struct {
 #define MOST_1 8
 #define MOST_2 4
 #define MOST_4 2
+#define MOST_8 1
 #include "_product.h"
 #endif
 
@@ -147,9 +153,11 @@ static inline Four pick_four(FourInts where, Four yes, Four no) {
 #include <arm_neon.h>
 #define FMADD(a, b, c) ((Four)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
 #define MOST_4 4
+#define MOST_8 2
 #else
 #define FMADD(a, b, c) ((c) + (a) * (b))
 #define MOST_4 2
+#define MOST_8 1
 #endif
 #define ADD(a, b) ((a) + (b))
 #define RELU(z) pick_four((z) < ZERO, ZERO, z)

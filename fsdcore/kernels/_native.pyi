@@ -2,14 +2,14 @@ from typing import Any
 
 _Array = Any
 _Finish = tuple[_Array, int, float, _Array]
-_Share = tuple[_Array, int, _Array]
+_Share = tuple[int, int, _Array]
 _Target = tuple[_Array, int, int, bool]
 
 def block(starts: _Array, indices: _Array, data: _Array, order: _Array, width: int, /) -> object: ...
 def describe(block: object, /) -> tuple[int, int]: ...
 def multiply(
     block: object,
-    source: tuple[_Array, int, int, _Array],
+    source: tuple[_Array, int, int, _Array, _Array],
     target: _Target,
     finish: _Finish,
     share: _Share,

@@ -6,7 +6,7 @@
  *   LOAD STORE SPLAT ZERO FMADD ADD MUL   on vectors
  *   RELU(z) CLIP(z, bound) LEAKY(z, slope)  activations; a NaN stays one
  *   MARK, MARK_ZERO, MARK_OR(mark, z), MARK_PUT(mark, bytes)   which lanes have seen anything but zero
- *   MOST_1, MOST_2, MOST_4   vectors of a row that are summed at a time, by rows of the group: a power of two
+ *   MOST_1, MOST_2, MOST_4, MOST_8   vectors of a row that are summed at a time, by rows of the group: a power of two
  *
  * Every value is the sum of its row's products in the order of the row's indices, each added by one fused multiply-add
  * (where there is one), whatever the group, the tile or the thread.
@@ -23,31 +23,53 @@ INLINE V NAME(activate)(V z, const Job *job) {
     }
 }
 
+/* Ask for what the next group will read and write: its rows lie anywhere, and no processor guesses where. */
+INLINE void NAME(fetch)(const int vectors, const float *next, const int write) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++)
+        if (v * LANES % LINE == 0) __builtin_prefetch(next + v * LANES, write, 3);
+}
+
+/* How many of the group's indices have one in the next group to fetch for: none where both share theirs. */
+INLINE int32_t NAME(ahead)(const Group *group, const Group *next) {
+    if (next->indices == group->indices) return 0;
+    return next->length < group->length ? next->length : group->length;
+}
+
 /* `rows` rows that share their indices, over `vectors` vectors that begin at `lane` of the tile. */
 INLINE void NAME(strip)(const int rows, const int vectors, const int narrow, const Job *job, const Group *group,
-                        const Tile *tile, int lane, MARK *marks) {
+                        const Group *next, const Tile *tile, int lane, MARK *marks) {
     const Block *block = job->block;
+    const int32_t ahead = NAME(ahead)(group, next);
+    const uint16_t *near_next = block->near + (narrow ? next->indices : 0);
+    const int32_t *far_next = block->far + (narrow ? 0 : next->indices);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        if (r < next->rows)
+            NAME(fetch)(vectors, tile->z + (size_t)block->order[next->first + r] * tile->width + lane, 1);
     const float *weights = block->weights + group->weights;
     const uint16_t *near = block->near + (narrow ? group->indices : 0);
     const int32_t *far = block->far + (narrow ? 0 : group->indices);
-    V sum[4][8];
-#pragma GCC unroll 4
+    V sum[8][8];
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) sum[r][v] = ZERO;
     for (int32_t k = 0; k < group->length; k++) {
+        if (k < ahead)
+            NAME(fetch)(vectors, tile->x + (size_t)(narrow ? near_next[k] : far_next[k]) * tile->stride + lane, 0);
         const float *x = tile->x + (size_t)(narrow ? near[k] : far[k]) * tile->stride + lane;
         V values[8];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) values[v] = LOAD(x + v * LANES);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             V weight = SPLAT(weights[(size_t)k * rows + r]);
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v++) sum[r][v] = FMADD(weight, values[v], sum[r][v]);
         }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
         const int32_t row = block->order[group->first + r];
         float *z = tile->z + (size_t)row * tile->width + lane;
@@ -66,29 +88,32 @@ INLINE void NAME(strip)(const int rows, const int vectors, const int narrow, con
 
 /* A whole group over the tile, in strips of at most `most` vectors. */
 INLINE void NAME(group)(const int rows, const int most, const int narrow, const Job *job, const Group *group,
-                        const Tile *tile, MARK *marks) {
+                        const Group *next, const Tile *tile, MARK *marks) {
     int lane = 0;
     for (; lane + most * LANES <= tile->width; lane += most * LANES)
-        NAME(strip)(rows, most, narrow, job, group, tile, lane, marks);
+        NAME(strip)(rows, most, narrow, job, group, next, tile, lane, marks);
     if (most > 4 && lane + 4 * LANES <= tile->width) {
-        NAME(strip)(rows, 4, narrow, job, group, tile, lane, marks);
+        NAME(strip)(rows, 4, narrow, job, group, next, tile, lane, marks);
         lane += 4 * LANES;
     }
     if (most > 2 && lane + 2 * LANES <= tile->width) {
-        NAME(strip)(rows, 2, narrow, job, group, tile, lane, marks);
+        NAME(strip)(rows, 2, narrow, job, group, next, tile, lane, marks);
         lane += 2 * LANES;
     }
-    if (most > 1 && lane + LANES <= tile->width) NAME(strip)(rows, 1, narrow, job, group, tile, lane, marks);
+    if (most > 1 && lane + LANES <= tile->width) NAME(strip)(rows, 1, narrow, job, group, next, tile, lane, marks);
 }
 
 INLINE void NAME(groups)(const int narrow, const Job *job, const Tile *tile, int32_t from, int32_t to, MARK *marks) {
     for (const Group *group = job->block->groups + from; group < job->block->groups + to; group++) {
-        if (group->rows == 4)
-            NAME(group)(4, MOST_4, narrow, job, group, tile, marks);
+        const Group *next = group + 1 < job->block->groups + to ? group + 1 : group;
+        if (group->rows == 8)
+            NAME(group)(8, MOST_8, narrow, job, group, next, tile, marks);
+        else if (group->rows == 4)
+            NAME(group)(4, MOST_4, narrow, job, group, next, tile, marks);
         else if (group->rows == 2)
-            NAME(group)(2, MOST_2, narrow, job, group, tile, marks);
+            NAME(group)(2, MOST_2, narrow, job, group, next, tile, marks);
         else
-            NAME(group)(1, MOST_1, narrow, job, group, tile, marks);
+            NAME(group)(1, MOST_1, narrow, job, group, next, tile, marks);
     }
 }
 
@@ -165,3 +190,4 @@ static const Instructions NAME(instructions) = {NAME_TEXT, LANES, 12, NAME(produ
 #undef MOST_1
 #undef MOST_2
 #undef MOST_4
+#undef MOST_8

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.activations import Activation, FloatArray
-from fsdcore.codec import Columns, Rows
+from fsdcore.codec import Columns, Rows, Table
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -161,5 +161,5 @@ class Kernel(ABC):
         """The product of the local block with this rank's own rows `x`."""
 
     @abstractmethod
-    def add(self, layer: PreparedLayer, number: int, rows: Rows, z: Activations) -> Activations:
+    def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
         """`z` and the product of what source `number` sent; `z` itself must not be used again."""

@@ -6,18 +6,19 @@ Samples that have died are left out when the next layer reads, not by a pass of 
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
-from fsdcore.codec import Columns, Rows
+from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels import _native
 from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples
 
@@ -29,9 +30,10 @@ _STEP, _WIDEST = 16, 64
 _TILE_BYTES = 4 * 1024 * 1024
 # Up to this share of live samples, the dead ones are cut out: any at all, as peers send none of them either.
 _WORTH_CUTTING = 0.9999
-# Products of one call for which a second thread is worth its start.
-_WORTH_SHARING = 4_000_000
-# Buffers kept for use again: an activation, and what the threads of a product pack into.
+# Products of one call for which a second thread is worth waking; the most threads of a call.
+_WORTH_SHARING = 2_000_000
+_MOST_THREADS = 64
+# Buffers kept for use again, of activations and of what is packed to be multiplied.
 _SPARES = 4
 _FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
 _NONE: FloatArray = np.empty(0, np.float32)
@@ -40,7 +42,7 @@ _NO_MARKS: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
 class _Buffers:
-    """Memory of activations that are gone, for those to come: fresh memory costs more than a product at times."""
+    """Memory of arrays that are gone, for those to come: fresh memory costs more than a product at times."""
 
     def __init__(self) -> None:
         self._spare: list[FloatArray] = []
@@ -49,16 +51,47 @@ class _Buffers:
     def take(self, size: int) -> FloatArray:
         """A float32 array of at least `size`, with anything in it."""
         with self._lock:
-            fitting = [n for n, spare in enumerate(self._spare) if size <= spare.size <= 16 * size + (1 << 20)]
-            if fitting:
-                return self._spare.pop(min(fitting, key=lambda n: self._spare[n].size))
+            # Ascending by size: the smallest that is large enough.
+            for number, spare in enumerate(self._spare):
+                if spare.size >= size:
+                    return self._spare.pop(number)
+            # It will be too small next time as well.
             del self._spare[:1]
         return np.empty(size, np.float32)
 
     def give(self, array: FloatArray) -> None:
         with self._lock:
-            self._spare.append(array)
-            del self._spare[:-_SPARES]
+            bisect.insort(self._spare, array, key=_size)
+            if len(self._spare) > _SPARES:
+                del self._spare[:1]
+
+
+def _size(array: FloatArray) -> int:
+    return array.size
+
+
+@lru_cache(maxsize=64)
+def _own_lanes(count: int) -> Index:
+    """0, 1, 2 and so on, read-only."""
+    lanes = np.arange(count, dtype=np.int32)
+    lanes.setflags(write=False)
+    return lanes
+
+
+@lru_cache(maxsize=64)
+def _in_front(count: int, lanes: int) -> Index:
+    """The lanes that read `count` lanes in front: their own, -1 beyond; read-only."""
+    result = _lanes(_own_lanes(count), None, lanes)
+    result.setflags(write=False)
+    return result
+
+
+@lru_cache(maxsize=64)
+def _one_row(count: int) -> Index:
+    """Zeros: all rows are the first; read-only."""
+    numbers = np.zeros(count, np.int32)
+    numbers.setflags(write=False)
+    return numbers
 
 
 class _Tiles(Activations):
@@ -67,7 +100,7 @@ class _Tiles(Activations):
     def __init__(self, buffers: _Buffers, size: int, columns: Columns, tile: int) -> None:
         self.size, self.columns, self.tile = size, columns, tile
         self.lanes = -(-columns.size // _STEP) * _STEP
-        self.lane_of = np.arange(columns.size, dtype=np.int32)
+        self.lane_of = _own_lanes(columns.size)
         self.whole = True
         self._buffers = buffers
         self.memory = buffers.take(size * self.lanes)
@@ -77,14 +110,20 @@ class _Tiles(Activations):
 
     def has(self, columns: Columns) -> bool:
         """Whether its columns are just these."""
-        return columns is self.columns or np.array_equal(columns, self.columns)
+        if columns is self.columns:
+            return True
+        if columns.size != self.columns.size or not (columns == self.columns).all():
+            return False
+        # Messages give the same array again and again, which is found sooner.
+        self.columns = columns
+        return True
 
     def keep(self, live: npt.NDArray[np.bool_]) -> None:
         """Leave out the columns that are not `live`."""
         self.columns, self.lane_of, self.whole = self.columns[live], self.lane_of[live], False
 
     def rows(self, positions: Index | None = None) -> FloatArray:
-        picked = np.arange(self.size, dtype=np.int32) if positions is None else np.ascontiguousarray(positions)
+        picked = _own_lanes(self.size) if positions is None else np.ascontiguousarray(positions)
         result = np.empty((picked.size, self.columns.size), np.float32)
         _native.take((self.memory, self.size, self.tile, self.lanes), picked, self.lane_of, result)
         return result
@@ -137,9 +176,7 @@ class CompiledKernel(Kernel):
 
     def __init__(self, threads: int = 0) -> None:
         self._threads = threads
-        self._buffers = _Buffers()
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._buffers, self._packing = _Buffers(), _Buffers()
         self._alive.add(self)
 
     @property
@@ -155,7 +192,7 @@ class CompiledKernel(Kernel):
     def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples, samples: int) -> Activations:
         by_sample = _by_sample(inputs, samples) if isinstance(inputs, SparseRows) else inputs
         starts = by_sample.indptr.astype(np.int64, copy=False)
-        chosen = np.arange(samples, dtype=np.int32)
+        chosen = _own_lanes(samples)
         if layer.keeps_zero:
             chosen = np.flatnonzero(np.diff(starts)).astype(np.int32)
         weights = layer.blocks[0]
@@ -168,27 +205,28 @@ class CompiledKernel(Kernel):
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
         mine, weights = _as_tiles(x), layer.blocks[0]
         everything = layer.keeps_zero or mine.columns.size == samples
-        columns = mine.columns if everything else np.arange(samples, dtype=np.int32)
+        columns = mine.columns if everything else _own_lanes(samples)
         packs = not (mine.whole and everything)
         z = _Tiles(self._buffers, layer.rows, columns, _tile_for(weights.width) if packs else mine.tile)
         lane_of = _lanes(mine.lane_of, None if everything else mine.columns, z.lanes) if packs else _NO_LANES
-        source = (mine.memory, mine.tile, mine.lanes, lane_of)
+        source = (mine.memory, mine.tile, mine.lanes, lane_of, _NO_LANES)
         return self._multiply(_native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs)
 
-    def add(self, layer: PreparedLayer, number: int, rows: Rows, z: Activations) -> Activations:
-        product, last = self._widened(_as_tiles(z), rows.columns), number == len(layer.ranks) - 1
-        weights, width = layer.blocks[number + 1], rows.columns.size
-        if not (width or last):
+    def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
+        product, last = _as_tiles(z), number == len(layer.ranks) - 1
+        weights, columns = layer.blocks[number + 1], rows.columns
+        if not (columns.size or last):
             return product
-        places = None if product.has(rows.columns) else _places(product.columns, rows.columns)
-        lane_of = _lanes(np.arange(width, dtype=np.int32), places, product.lanes)
-        source = (np.ascontiguousarray(rows.values), max(width, 1), width, lane_of)
+        if product.has(columns):
+            lane_of = _in_front(columns.size, product.lanes)
+        else:
+            product = self._widened(product, columns)
+            lane_of = _lanes(_own_lanes(columns.size), _places(product.columns, columns), product.lanes)
+        source = (*_rows_of(rows), lane_of, _numbers_of(rows, weights.width))
         return self._multiply(_native.multiply, layer, weights, source, product, add=True, last=last, packs=True)
 
     def _widened(self, z: _Tiles, columns: Columns) -> _Tiles:
         """`z` over its own and the given columns."""
-        if z.has(columns):
-            return z
         at = _places(z.columns, columns)
         if (at < z.columns.size).all() and np.array_equal(z.columns[at], columns):
             return z
@@ -215,9 +253,12 @@ class CompiledKernel(Kernel):
         code = _FUSED.get(layer.activation.name, 0)
         target = (z.memory, z.tile, z.lanes, add)
         finish = (layer.bias, code, layer.activation.parameter, marks)
-        scratch = weights.width * min(z.tile, z.lanes) if packs else 0
         if z.lanes:
-            self._share(weights, z, scratch, lambda share: call(weights.block, source, target, finish, share))
+            threads, chunks, packed = self._shares(weights, z)
+            memory = self._packing.take(weights.width * packed) if packs else _NONE
+            call(weights.block, source, target, finish, (threads, chunks, memory))
+            if packs:
+                self._packing.give(memory)
         return self._finished(layer, z, marks) if last else z
 
     def _finished(self, layer: PreparedLayer, z: _Tiles, marks: npt.NDArray[np.uint8]) -> _Tiles:
@@ -236,30 +277,25 @@ class CompiledKernel(Kernel):
         marks: npt.NDArray[np.bool_] = (z.rows() != 0).any(axis=0)
         return marks.astype(np.uint8)
 
-    def _share(self, weights: _Weights, z: _Tiles, scratch: int, work: Callable[[Any], None]) -> None:
-        """Do `work` by as many threads as are worth it; C hands out the units."""
-        tiles = -(-z.lanes // z.tile)
-        threads = self.threads if weights.nnz * z.lanes >= _WORTH_SHARING else 1
-        chunks = 1 if threads == 1 or tiles >= 4 * threads else -(-4 * threads // max(tiles, 1))
-        chunks = max(1, min(chunks, weights.groups))
-        following = np.zeros(1, np.int64)
+    def _shares(self, weights: _Weights, z: _Tiles) -> tuple[int, int, int]:
+        """How many threads a product is worth, in how many chunks each tile is cut, and how many lanes are packed."""
+        if weights.nnz * z.lanes < _WORTH_SHARING:
+            return 1, 1, min(z.tile, z.lanes)
+        tiles, threads = -(-z.lanes // z.tile), min(self.threads, _MOST_THREADS)
+        chunks = 1 if threads == 1 or tiles >= 4 * threads else min(-(-4 * threads // tiles), max(weights.groups, 1))
+        return threads, chunks, z.lanes if chunks > 1 else threads * min(z.tile, z.lanes)
 
-        def one() -> None:
-            memory = self._buffers.take(scratch) if scratch else _NONE
-            work((following, chunks, memory))
-            if scratch:
-                self._buffers.give(memory)
 
-        others = [self._threads_pool(threads).submit(one) for _ in range(threads - 1)]
-        one()
-        for other in others:
-            other.result()
+def _rows_of(rows: Rows | Table) -> tuple[FloatArray, int, int]:
+    """The values as one tile, its width and its lanes."""
+    columns = rows.columns.size
+    return np.ascontiguousarray(rows.values), max(columns, 1), columns
 
-    def _threads_pool(self, threads: int) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(max(threads, _cores()), "fsd-kernel")
-            return self._pool
+
+def _numbers_of(rows: Rows | Table, width: int) -> Index:
+    if isinstance(rows, Rows) or rows.numbers is None:
+        return _NO_LANES
+    return rows.numbers.astype(np.int32) if rows.values.shape[0] > 1 else _one_row(width)
 
 
 def _by_sample(inputs: SparseRows, samples: int) -> SparseSamples:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fsdcore.activations import FloatArray
-from fsdcore.codec import Columns, Rows
+from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples
 
 __all__ = ["ScipyKernel"]
@@ -120,9 +120,10 @@ class ScipyKernel(Kernel):
         _multiply_add(layer.blocks[0], _spread(mine, columns), z.values)
         return z if layer.ranks else _activate(layer, z)
 
-    def add(self, layer: PreparedLayer, number: int, rows: Rows, z: Activations) -> Activations:
+    def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
         product = _as_matrix(z)
         if rows.columns.size:
             product = _widen(product, rows.columns)
-            _multiply_add(layer.blocks[number + 1], _spread(rows, product.columns), product.values)
+            each = rows if isinstance(rows, Rows) else rows.rows()
+            _multiply_add(layer.blocks[number + 1], _spread(each, product.columns), product.values)
         return _activate(layer, product) if number == len(layer.ranks) - 1 else product

@@ -31,15 +31,15 @@ def sentence(record: Record) -> str:
 
 
 def _shares(record: Record, found: Verdict) -> str:
+    """What took most comes first."""
     spent = activity_seconds(record)
     parts = ", ".join(f"{name} {percent(spent[name] / found.seconds)}" for name in COMMUNICATING)
-    shares = {name: percent(share) for name, share in found.shares.items()}
-    said = [f"{shares['communicating']} went to communicating ({parts})", f"{shares['computing']} to computing"]
-    if found.word in ("computing", "loading"):
-        said.reverse()
-        said[0] = f"{shares['computing']} went to computing"
-        said[1] = f"{shares['communicating']} to communicating ({parts})"
-    return f"{', '.join(said)}, {shares['loading']} to loading and {shares[OTHER]} to what is not timed"
+    words = {name: f"to {name}" for name in found.shares}
+    words["communicating"] += f" ({parts})"
+    words[OTHER] = "to what is not timed"
+    ordered = sorted(found.shares, key=lambda name: -found.shares[name])
+    said = [f"{percent(found.shares[name])} {words[name]}" for name in ordered]
+    return f"{', '.join(said[:-1])} and {said[-1]}".replace(" to ", " went to ", 1)
 
 
 def answer(record: Record) -> Markup:

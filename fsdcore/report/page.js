@@ -77,6 +77,7 @@
     let view = { from: 0, to: whole };
     let picked = null;
     let pending = false;
+    let picture = null; // What is drawn but for labels and mark, until view, size or colours change.
 
     const width = () => Math.max(10, canvas.clientWidth - LABELS);
     const scale = () => width() / (view.to - view.from);
@@ -87,7 +88,7 @@
       const span = clamp(to - from, Math.min(DEEPEST, whole), whole);
       const start = clamp(from, 0, whole - span);
       view = { from: start, to: start + span };
-      draw();
+      redraw();
     };
     const zoom = (factor, around) => look(around - (around - view.from) * factor, around + (view.to - around) * factor);
     const pan = (share) => look(view.from + share * (view.to - view.from), view.to + share * (view.to - view.from));
@@ -134,13 +135,7 @@
 
     const packed = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 
-    const paint = () => {
-      pending = false;
-      const ratio = devicePixelRatio || 1;
-      const height = ranks.length * rowHeight + AXIS;
-      canvas.style.height = `${height}px`;
-      canvas.width = Math.round((width() + LABELS) * ratio);
-      canvas.height = Math.round(height * ratio);
+    const fill = (ratio) => {
       const image = paper.createImageData(Math.max(1, Math.round(width() * ratio)), Math.round(ranks.length * rowHeight * ratio));
       const pixels = new Uint32Array(image.data.buffer);
       const colours = data.activities.map((name) => packed(colour(name)));
@@ -148,7 +143,18 @@
         const top = Math.round(number * rowHeight * ratio);
         fillRow(pixels, image.width, top, Math.round((rowHeight - gap) * ratio), rank, colours);
       });
-      paper.putImageData(image, Math.round(LABELS * ratio), 0);
+      return image;
+    };
+
+    const paint = () => {
+      pending = false;
+      const ratio = devicePixelRatio || 1;
+      const height = ranks.length * rowHeight + AXIS;
+      canvas.style.height = `${height}px`;
+      canvas.width = Math.round((width() + LABELS) * ratio);
+      canvas.height = Math.round(height * ratio);
+      picture = picture || fill(ratio);
+      paper.putImageData(picture, Math.round(LABELS * ratio), 0);
       paper.setTransform(ratio, 0, 0, ratio, 0, 0);
       write();
       mark();
@@ -156,6 +162,10 @@
     const draw = () => {
       if (!pending) requestAnimationFrame(paint);
       pending = true;
+    };
+    const redraw = () => {
+      picture = null;
+      draw();
     };
 
     const css = (name) => `rgb(${colour(name).join(",")})`;
@@ -299,8 +309,11 @@
     if (data.merged) {
       find("timeline-note").append(` To keep the page small, so is all that took less than ${seconds(data.merged)}.`);
     }
-    new ResizeObserver(draw).observe(canvas);
-    repaints.push(draw);
+    new ResizeObserver(redraw).observe(canvas);
+    repaints.push(() => {
+      picture = null;
+      paint();
+    });
     paint();
   };
 

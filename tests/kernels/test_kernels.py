@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsdcore.activations import IDENTITY, RELU, SIGMOID, TANH, Activation, FloatArray, clipped_relu, leaky_relu
-from fsdcore.codec import Rows
-from fsdcore.kernels import Activations, Block, Kernel, SparseRows, SparseSamples, make_kernel, visiting_order
+from fsdcore.codec import Rows, Table
+from fsdcore.kernels import (
+    Activations,
+    Block,
+    Kernel,
+    SparseRows,
+    SparseSamples,
+    compiled_is_there,
+    make_kernel,
+    visiting_order,
+)
 from fsdcore.kernels import compiled as compiled_module
 from fsdcore.plan import LayerPart, Source
 
@@ -54,7 +66,7 @@ class Case:
     first: LayerPart
     second: LayerPart
     inputs: sp.csr_array
-    sent: tuple[Rows, ...]
+    sent: tuple[Rows | Table, ...]
 
     @property
     def samples(self) -> int:
@@ -108,7 +120,8 @@ def plain(case: Case) -> FloatArray:
 
     x = finish(case.first, case.first.local.matrix().toarray() @ case.inputs.toarray().T)
     z = case.second.local.matrix().toarray() @ x
-    for source, sent in zip(case.second.sources, case.sent, strict=True):
+    for source, given_rows in zip(case.second.sources, case.sent, strict=True):
+        sent = given_rows if isinstance(given_rows, Rows) else given_rows.rows()
         spread = np.zeros((source.block.width, case.samples), np.float32)
         spread[:, sent.columns] = sent.values
         z += source.block.matrix().toarray() @ spread
@@ -159,7 +172,7 @@ def test_bits_do_not_depend_on_the_visiting_order(case: Case, seed: int) -> None
 def test_bits_do_not_depend_on_the_samples_beside(case: Case, cut: int) -> None:
     cut = min(cut, case.samples)
     sent = tuple(
-        Rows(rows.columns[rows.columns < cut], np.ascontiguousarray(rows.values[:, rows.columns < cut]))
+        rows._replace(columns=rows.columns[rows.columns < cut], values=rows.values[:, rows.columns < cut])
         for rows in case.sent
     )
     part = replace(case, inputs=sp.csr_array(case.inputs[:cut]), sent=sent)
@@ -200,7 +213,7 @@ def test_wide_blocks_have_wide_indices() -> None:
 def test_rows_that_share_their_indices_are_computed_together() -> None:
     weights = random_block(np.random.default_rng(3), 64, 50, 0.3, 8)
     prepared = make_kernel("compiled", 1).prepare(part_of([weights], np.zeros(64, np.float32), RELU))
-    assert prepared.blocks[0].groups == 16
+    assert prepared.blocks[0].groups == 8
 
 
 @pytest.mark.usefixtures("native")
@@ -230,20 +243,78 @@ def test_what_is_not_a_number_stays_so(activation: Activation, instructions: str
     np.testing.assert_array_equal(over_all(kernel.first(layer, inputs, 2), 2), activation.of(values.T))
 
 
+@many
+@given(cases(), st.integers(1, 3), st.sampled_from(["compiled", "scipy"]))
+def test_bits_do_not_depend_on_rows_being_told_once(case: Case, distinct: int, name: str) -> None:
+    if name == "compiled" and not compiled_is_there():
+        return
+    tables = []
+    for rows in case.sent:
+        numbers = np.arange(rows.values.shape[0]) % distinct
+        tables.append(Table(rows.columns, rows.values[:distinct], numbers.astype(np.uint8)))
+    kernel = make_kernel(name, 1)
+    expected = run(kernel, replace(case, sent=tuple(table.rows() for table in tables)))
+    np.testing.assert_array_equal(run(kernel, replace(case, sent=tuple(tables))), expected)
+
+
 @pytest.mark.usefixtures("native")
-def test_a_product_lets_other_threads_run() -> None:
-    """One thread is inside a product for as long as another needs to count on; it can only do so without the lock."""
-    from fsdcore.kernels import _native
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_product_lets_other_threads_run(threads: int) -> None:
+    """Nobody is made to give up the interpreter's lock here, so another thread gets on only if the product lets go."""
+    rng = np.random.default_rng(4)
+    weights = sp.csr_array(rng.random((500, 500), np.float32))
+    kernel = make_kernel("compiled", threads)
+    layer = kernel.prepare(part_of([weights], np.zeros(500, np.float32), RELU))
+    x = kernel.first(layer, samples_of(sp.csr_array(rng.random((2_000, 500), np.float32))), 2_000)
+    counted, done = 0, threading.Event()
 
-    done, counted = threading.Event(), 0
+    def count() -> None:
+        nonlocal counted
+        while not done.is_set():
+            counted += 1
+            time.sleep(0)
 
-    def burn() -> None:
-        _native.burn(200_000_000)
+    def passes_during_a_product() -> bool:
+        before = counted
+        kernel.local(layer, x, 2_000)
+        return counted > before
+
+    interval = sys.getswitchinterval()
+    counter = threading.Thread(target=count)
+    try:
+        sys.setswitchinterval(1_000)
+        counter.start()
+        assert any(passes_during_a_product() for _ in range(1_000))
+    finally:
+        sys.setswitchinterval(interval)
         done.set()
+        counter.join()
 
-    worker = threading.Thread(target=burn)
-    worker.start()
-    while not done.is_set():
-        counted += 1
-    worker.join()
-    assert counted > 1
+
+_AFTER_A_FORK = """
+import os, sys
+import numpy as np
+from fsdcore.kernels import _native
+starts, indices = np.arange(0, 2049, 8), np.arange(2048, dtype=np.int32) % 256
+made = _native.block(starts, indices, np.ones(2048, np.float32), np.arange(256, dtype=np.int32), 256)
+x, none = np.random.default_rng(0).random(256 * 64, np.float32), np.empty(0, np.int32)
+lanes = np.arange(64, dtype=np.int32)
+
+def product(threads):
+    z, marks = np.empty(256 * 64, np.float32), np.zeros(64, np.uint8)
+    finish, scratch = (np.zeros(256, np.float32), 0, 0.0, marks), np.empty(256 * 64, np.float32)
+    _native.multiply(made, (x, 64, 64, lanes, none), (z, 64, 64, False), finish, (threads, 16, scratch))
+    return z.tobytes()
+
+expected = product(1)
+assert all(product(4) == expected for _ in range(200))
+child = os.fork()
+if child == 0:
+    os._exit(0 if all(product(4) == expected for _ in range(200)) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.usefixtures("native")
+def test_threads_are_there_again_after_a_fork() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", _AFTER_A_FORK], check=True, timeout=120)

@@ -57,15 +57,16 @@ def call(**changes: Any) -> None:
 
     given: dict[str, Any] = {
         "x": floats(3 * 20), "x_tile": 20, "x_lanes": 20, "lane_of": np.arange(32, dtype=np.int32) % 20,
+        "number_of": ints(),
         "z": floats(2 * 32), "tile": 16, "lanes": 32, "bias": floats(2), "activation": 1,
-        "live": np.zeros(32, np.uint8), "next": longs(0), "chunks": 2, "scratch": floats(3 * 16),
+        "live": np.zeros(32, np.uint8), "threads": 2, "chunks": 2, "scratch": floats(3 * 32),
     } | changes  # fmt: skip
     _native.multiply(
         _native.block(STARTS, INDICES, DATA, ORDER, 3),
-        (given["x"], given["x_tile"], given["x_lanes"], given["lane_of"]),
+        (given["x"], given["x_tile"], given["x_lanes"], given["lane_of"], given["number_of"]),
         (given["z"], given["tile"], given["lanes"], False),
         (given["bias"], given["activation"], 0.0, given["live"]),
-        (given["next"], given["chunks"], given["scratch"]),
+        (given["threads"], given["chunks"], given["scratch"]),
     )
 
 
@@ -75,6 +76,17 @@ CALLS: dict[str, dict[str, Any]] = {
     "a lane beyond": {"lane_of": np.full(32, 20, np.int32)},
     "a lane below": {"lane_of": np.full(32, -2, np.int32)},
     "lanes too few": {"lane_of": ints(1)},
+    "numbers too few": {"number_of": ints(0, 1)},
+    "a number beyond": {"number_of": ints(0, 3, 1)},
+    "a number below zero": {"number_of": ints(0, -1, 1)},
+    "numbers over several tiles": {"number_of": ints(0, 1, 2), "x_tile": 16},
+    "numbers of its own lanes": {
+        "x": floats(3 * 32),
+        "x_tile": 16,
+        "x_lanes": 32,
+        "lane_of": ints(),
+        "number_of": ints(0, 1, 2),
+    },
     "its own lanes, of another shape": {"lane_of": ints()},
     "z too small": {"z": floats(63)},
     "tile of no width": {"tile": 0},
@@ -85,9 +97,11 @@ CALLS: dict[str, dict[str, Any]] = {
     "bias too small": {"bias": floats(1)},
     "marks too few": {"live": np.zeros(31, np.uint8)},
     "unknown activation": {"activation": 9},
-    "no counter": {"next": longs()},
+    "no thread": {"threads": 0},
+    "too many threads": {"threads": 65},
     "no chunks": {"chunks": 0},
-    "scratch too small": {"scratch": floats(3 * 16 - 1)},
+    "scratch too small for all tiles": {"scratch": floats(3 * 32 - 1)},
+    "scratch too small for each thread": {"chunks": 1, "threads": 3, "scratch": floats(3 * 48 - 1)},
 }
 
 
@@ -123,7 +137,7 @@ def test_samples_that_lie_are_refused(name: str) -> None:
             (*SAMPLES[name], lane_of),
             (floats(2 * 16), 16, 16, False),
             (floats(2), 0, 0.0, np.zeros(16, np.uint8)),
-            (longs(0), 1, floats(3 * 16)),
+            (1, 1, floats(3 * 16)),
         )
 
 

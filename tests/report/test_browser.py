@@ -24,6 +24,11 @@ RECORDS = {
 }
 
 
+def settle(opened: Opened) -> None:
+    """Wait until what was asked for is drawn."""
+    opened.page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+
+
 def page_of(record: Record) -> str:
     """With its bill."""
     return report(record, bill(usage_of(record, 2 << 30, 1.0), load_prices("aws/us-east-1")))
@@ -42,7 +47,7 @@ def test_it_opens_without_a_complaint_and_asks_for_nothing(name: str, open_page:
     for part in ("#timeline-canvas", "#traffic-map svg", ".stacks"):
         if opened.page.query_selector(part):
             opened.page.hover(part)
-    opened.page.wait_for_function("new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))")
+    settle(opened)
     assert opened.complaints == []
     assert len(opened.requests) == 1
     assert opened.requests[0].startswith("file:")
@@ -134,8 +139,7 @@ def test_no_rule_of_accessibility_is_broken(name: str, theme: Any, open_page: Op
 
 
 def painted(opened: Opened) -> tuple[str, int]:
-    """The page's background, and how light the timeline is drawn where nothing is, 0 to 765."""
-    opened.page.wait_for_function("new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))")
+    """The page's background, and the lightest colour of the timeline's labels, 0 to 765."""
     program = """() => {
         const canvas = document.getElementById("timeline-canvas");
         const pixels = canvas.getContext("2d").getImageData(0, 0, 30 * devicePixelRatio, canvas.height).data;
@@ -160,6 +164,7 @@ def test_the_theme_is_that_of_the_system_unless_one_is_chosen(open_page: OpenPag
     opened.page.select_option("#theme", "system")
     assert painted(opened) == dark
     opened.page.emulate_media(color_scheme="light")
+    settle(opened)
     assert painted(opened) == light
 
 
@@ -181,6 +186,24 @@ def test_in_print_there_is_nothing_to_press(open_page: OpenPage) -> None:
     for part in (".answer", "#timeline-canvas", "#traffic-map", "#bill table"):
         assert opened.page.is_visible(part)
     assert painted(opened)[0] == "rgb(255, 255, 255)"
+
+
+def test_what_is_drawn_by_the_program_is_light_on_paper_too(open_page: OpenPage) -> None:
+    opened = open_page(page_of(RECORDS["traced"]), color_scheme="dark")
+    dark = painted(opened)
+    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    paper = painted(opened)
+    opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert painted(opened) == dark
+    assert paper == painted(open_page(page_of(RECORDS["traced"]), color_scheme="light"))
+
+
+def test_a_finger_reads_the_charts(open_page: OpenPage) -> None:
+    opened = open_page(page_of(RECORDS["traced"]), width=390, height=844, has_touch=True, is_mobile=True)
+    for chart, says in (("#timeline-canvas", "rank "), ("#traffic-map", "rank "), (".stacks", "layer ")):
+        opened.page.tap(chart)
+        section = opened.page.locator("section").filter(has=opened.page.locator(chart))
+        assert section.locator(".says").inner_text().startswith(says)
 
 
 # Without a mouse ---------------------------------------------------------------------------------------------
@@ -232,7 +255,7 @@ def test_the_timeline_zooms_by_keys_and_by_buttons(open_page: OpenPage) -> None:
 
     def drawn(press: str, by_key: bool) -> str:
         opened.page.keyboard.press(press) if by_key else opened.page.click(f"text={press}")
-        opened.page.wait_for_function("new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true))))")
+        settle(opened)
         found: str = opened.page.evaluate("document.getElementById('timeline-canvas').toDataURL()")
         return found
 

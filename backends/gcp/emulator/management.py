@@ -132,11 +132,17 @@ class Management:
             return self._create_account(project, content)
         if email not in self.accounts:
             raise ApiError("NOT_FOUND", f"Unknown service account: {email}")
-        if method == "DELETE":
-            self._policies.pop(self.accounts[email]["name"], None)
-            del self.accounts[email]
-            return {}
-        return self.accounts[email]
+        return self._delete_account(email) if method == "DELETE" else self.accounts[email]
+
+    def _delete_account(self, email: str) -> dict[str, Any]:
+        """In policies it stays, as one that was deleted: a new account of its name has none of its roles."""
+        account = self.accounts.pop(email)
+        member, gone = f"serviceAccount:{email}", f"deleted:serviceAccount:{email}?uid={account['uniqueId']}"
+        with self._lock:
+            self._policies.pop(account["name"], None)
+            for item in (item for policy in self._policies.values() for item in policy.get("bindings", [])):
+                item["members"] = [gone if other == member else other for other in item["members"]]
+        return {}
 
     def _create_account(self, project: str, content: dict[str, Any]) -> dict[str, Any]:
         name = str(content.get("accountId", ""))

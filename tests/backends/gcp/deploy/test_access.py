@@ -72,7 +72,9 @@ def test_the_function_runs_as_the_account_and_destroy_removes_it(
     assert management.bindings(f"{PLACE}/services/fsd-demo") == {}
 
 
-def test_status_tells_of_an_account_or_a_role_that_is_gone(make_backend: BackendMaker, rest: Rest) -> None:
+def test_status_tells_of_an_account_or_a_role_that_is_gone(
+    make_backend: BackendMaker, rest: Rest, management: Management
+) -> None:
     provisioner = make_backend().provisioner()
     provisioner.deploy(1)
     service = f"https://run.googleapis.com/v2/{PLACE}/services/fsd-demo:setIamPolicy"
@@ -81,7 +83,10 @@ def test_status_tells_of_an_account_or_a_role_that_is_gone(make_backend: Backend
     assert provisioner.deploy(1).ready
     access.remove_account(rest, DEPLOYMENT)
     assert f"the service account {ACCOUNT} is missing" in provisioner.status().problem
+    assert not any(WORKERS in members for members in management.bindings(topic(0)).values())
+    # A new account of the same name has none of the roles of the old one.
     assert provisioner.deploy(1).ready
+    assert WORKERS in management.bindings(topic(0))["roles/pubsub.publisher"]
 
 
 def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:

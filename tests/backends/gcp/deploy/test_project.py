@@ -42,13 +42,14 @@ def a_run(inputs: tuple[str, str], workers: int = 2) -> tuple[str, ...]:
     return ("run", *inputs, "--backend", "gcp", "--workers", str(workers))
 
 
-def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inputs: tuple[str, str]) -> None:
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "FSD_GCP_PROJECT", "GOOGLE_CLOUD_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"CLOUDSDK_CONFIG": str(tmp_path), "NO_GCE_CHECK": "true", "FSD_GCP_REGION": REGION}.items():
         monkeypatch.setenv(name, value)
     for command in ("status", "deploy"):
         assert "there are no Google Cloud credentials; run: gcloud auth" in refused(command, "gcp")
+    assert "there are no Google Cloud credentials; run: gcloud auth" in refused(*a_run(inputs))
     told = fsd("doctor", "gcp")
     assert (told.exit_code, "FAIL" in told.stdout, "gcloud auth" in told.stdout) == (1, True, True)
 

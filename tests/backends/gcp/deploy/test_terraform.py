@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -267,16 +268,22 @@ def test_the_module_is_formatted(tmp_path: Path) -> None:
 
 @needs_terraform
 def test_terraform_itself_finds_the_same(tmp_path: Path) -> None:
-    """Of what needs no provider: the locals but for those that resources come into."""
+    """Of what needs no provider: the locals, with the name of the service account put in."""
+    ann, robot = "user:ann@example.com", "serviceAccount:ci@q.iam.gserviceaccount.com"
     shutil.copy(FOLDER / "variables.tf", tmp_path)
-    own, _, _ = (FOLDER / "locals.tf").read_text().partition("  service_account =")
-    (tmp_path / "locals.tf").write_text(f"{own}}}\n")
+    own = (FOLDER / "locals.tf").read_text()
+    known = own.replace("${google_service_account.workers.email}", DEPLOYMENT.service_account)
+    (tmp_path / "locals.tf").write_text(known)
     given = {name: value for name, value in GIVEN.items() if name in VARIABLES}
-    (tmp_path / "given.auto.tfvars.json").write_text(json.dumps({**given, "callers": []}))
-    asked = "jsonencode([local.deployment, local.endpoints, local.stem, local.labels])"
-    done = program(tmp_path, "console", text=asked)
+    (tmp_path / "given.auto.tfvars.json").write_text(json.dumps({**given, "callers": [ann, robot]}))
+    names = ("deployment", "endpoints", "stem", "labels", "members", "invokers", "publishers")
+    done = program(tmp_path, "console", text=f"jsonencode([{', '.join(f'local.{name}' for name in names)}])")
     assert done.returncode == 0, done.stderr
-    deployment, endpoints, stem, labels = json.loads(json.loads(done.stdout))
-    assert Deployment.from_json(json.dumps(deployment)) == DEPLOYMENT
-    assert sorted(endpoints) == sorted(f"{lane}-{rank}" for lane, rank in DEPLOYMENT.endpoints())
-    assert (stem, labels) == (DEPLOYMENT.stem, DEPLOYMENT.labels)
+    found = dict(zip(names, json.loads(json.loads(done.stdout)), strict=True))
+    assert Deployment.from_json(json.dumps(found["deployment"])) == DEPLOYMENT
+    endpoints = {f"{lane}-{rank}" for lane, rank in DEPLOYMENT.endpoints()}
+    assert set(found["endpoints"]) == endpoints
+    assert (found["stem"], found["labels"]) == (DEPLOYMENT.stem, DEPLOYMENT.labels)
+    assert set(found["members"].values()) == {MEMBER, ann, robot}
+    assert set(found["invokers"].values()) == {MEMBER, robot}
+    assert {tuple(pair) for pair in found["publishers"].values()} == set(product(endpoints, (MEMBER, ann, robot)))
