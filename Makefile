@@ -7,7 +7,7 @@ AWS_VENV := .venv-aws
 AWS_READY := $(AWS_VENV)/.ready
 AWS_NEEDS := backends/aws/emulator/requirements.txt
 
-.PHONY: emulators demo test test-all lint bench clean
+.PHONY: emulators demo test test-all test-kernels lint bench clean
 
 $(READY): pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,13 @@ test: $(READY) $(AWS_READY)
 
 test-all: $(READY) $(AWS_READY)
 	$(BIN)/python -m pytest -n 2
+
+# What depends on the kernel, with each of them.
+test-kernels: $(READY)
+	for kernel in compiled scipy; do \
+		$(BIN)/python -m pytest -n 2 --kernel $$kernel -m "not slow" tests/kernels tests/test_session.py tests/test_worker.py \
+			tests/test_inflight.py tests/test_faults.py tests/test_graph_challenge.py tests/test_collectives.py || exit 1; \
+	done
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -21,7 +21,6 @@ from backends.local import LocalBackend
 from benchmarks.tables import Table
 from benchmarks.workload import Workload, split, workload
 from fsdcore.codec import Columns, RowEncoder, Rows, open_rows
-from fsdcore.columns import Listed
 from fsdcore.compression import compress
 from fsdcore.plan_store import read_rank, write_plan
 from fsdcore.wire import HEADER_BYTES
@@ -119,7 +118,7 @@ class _Tally:
         self.seconds = dict.fromkeys(self.bytes, 0.0)
         self.rows = self.nonzeros = self.messages = 0
         self.decode_seconds = 0.0
-        self._last: dict[tuple[int, int], Listed | None] = {}
+        self._last: dict[tuple[int, int], Columns | None] = {}
         self._columns: dict[tuple[int, int], Columns] = {}
 
     def add(self, layer: _Layer) -> None:
@@ -141,7 +140,7 @@ class _Tally:
             message = open_rows(encoded.body, positions.size, self._samples, self._columns.get((layer.rank, target)))
             message.table()
             self.decode_seconds += time.thread_time() - start
-            self._last[layer.rank, target] = encoded.listed
+            self._last[layer.rank, target] = encoded.columns
             self._columns[layer.rank, target] = message.columns
             self._others(layer.rows.columns, layer.rows.values[positions])
 

@@ -1,23 +1,25 @@
-"""``python -m benchmarks.serial``: one worker against the ways to do the same in one process.
+"""``python -m benchmarks serial``: one worker against the ways to do the same in one process.
 
-The path is a serial worker's own (`BatchLoop`, no messenger), from a CSR input to the categories. Making the plan is
-not part of it, as transposing the weights is not part of plain scipy's. Ratios are of processor seconds, taken in turn
-in one process; the two-thread figure is of wall time, and says nothing unless two cores are free.
+Other libraries have a column if they are installed (``pip install --group bench``). The path is a serial worker's own
+(`BatchLoop`, no messenger), from a CSR input to the categories. Making the plan is not part of it, as transposing the
+weights is not part of plain scipy's. Ratios are of processor seconds, taken in turn in one process; the two-thread
+figure is of wall time, and says nothing unless two cores are free.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from benchmarks.tables import Table, interleaved, median, save, show
+from benchmarks.others import installed
+from benchmarks.plain import plain_loop
+from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
 from fsdcore.codec import Rows
 from fsdcore.kernels import PreparedLayer, SparseSamples, make_kernel
@@ -85,26 +87,19 @@ def _categories(rows: Rows) -> npt.NDArray[np.int32]:
     return rows.columns[live]
 
 
-def _plain(network: Network, weights: list[sp.csr_array], inputs: sp.csr_array) -> sp.csr_array:
-    y = inputs
-    for layer, matrix in zip(network.layers, weights, strict=True):
-        y = y @ matrix
-        y.data += layer.bias[y.indices]
-        layer.activation.apply(y.data)
-        y.eliminate_zeros()
-    return y
+def _live_edges(network: Network, inputs: sp.csr_array) -> int:
+    """Edges times samples that are alive when they get there: the work that is left once dead samples are dropped."""
+    y, edges = inputs, 0
+    for layer in network.layers:
+        edges += layer.weights.nnz * int(np.count_nonzero(np.diff(y.indptr)))
+        y = layer.step(y)
+    return edges
 
 
 def _cpu_seconds(work: Callable[[], Any]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
-
-
-def _wall_seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _agrees(found: Rows, expected: sp.csr_array) -> bool:
@@ -115,80 +110,103 @@ def _agrees(found: Rows, expected: sp.csr_array) -> bool:
     return same and np.allclose(outputs, expected.toarray(), rtol=1e-4, atol=1e-4)
 
 
-def _compare(neurons: int, samples: int, repeats: int) -> tuple[Any, ...]:
+class _Bounds(NamedTuple):
+    """What one core can do at most by the instruction set in use, billions a second: multiply-adds, floats read."""
+
+    instructions: str
+    multiply_adds: float
+    floats: float
+
+    @classmethod
+    def measured(cls) -> _Bounds:
+        from fsdcore.kernels import _native
+
+        rounds, floats, sweeps = 20_000_000, 64 * 1024, 4_000
+        data = np.zeros(floats, np.float32)
+        rate = _native.burn(1) * rounds / _cpu_seconds(lambda: _native.burn(rounds)) / 1e9
+        read = floats * sweeps / _cpu_seconds(lambda: _native.sweep(data, sweeps)) / 1e9
+        return cls(_native.instructions(), rate, read)
+
+    def table(self) -> Table:
+        rows = (("multiply-adds", self.multiply_adds), ("floats read from 256 KiB", self.floats))
+        return Table(f"Bounds of one core ({self.instructions}), billions a second", ("what", "rate"), rows)
+
+
+class _Found(NamedTuple):
+    """Medians of one size: processor seconds by way, how much faster two threads are, and how much work it is."""
+
+    name: str
+    cpu: dict[str, float]
+    two_threads: float
+    edges: int
+    live_edges: int
+    agrees: bool
+
+
+def _compare(neurons: int, samples: int, repeats: int) -> _Found:
     network, inputs = _job(neurons, samples)
-    weights = [sp.csr_array(layer.weights.T) for layer in network.layers]
-    one, two = _Serial(network, "compiled", 1), _Serial(network, "compiled", 2)
-    dropped = _Serial(network, "scipy", 1)
-    agrees = _agrees(one.run(inputs), _plain(network, weights, inputs))
-    cpu = interleaved(
-        {
-            "plain": lambda: _cpu_seconds(lambda: _plain(network, weights, inputs)),
-            "dropped": lambda: _cpu_seconds(lambda: _categories(dropped.run(inputs))),
-            "one": lambda: _cpu_seconds(lambda: _categories(one.run(inputs))),
-        },
-        repeats,
+    one, two, dropped = (_Serial(network, *how) for how in (("compiled", 1), ("compiled", 2), ("scipy", 1)))
+    found, expected = one.run(inputs), plain_loop(network, inputs)
+    others = installed(network)
+    # Each runs once before it is timed, as one compiles when first called.
+    agrees = _agrees(found, expected) and all(
+        np.array_equal(run(inputs), _categories(found)) for run in others.values()
     )
+    works: dict[str, Callable[[], Any]] = {
+        "scipy CSR@CSR": lambda: plain_loop(network, inputs),
+        "scipy, dead dropped": lambda: _categories(dropped.run(inputs)),
+        **{name: partial(run, inputs) for name, run in others.items()},
+        "compiled": lambda: _categories(one.run(inputs)),
+    }
+    cpu = interleaved({name: partial(_cpu_seconds, work) for name, work in works.items()}, repeats)
+    threads = {"one": one, "two": two}
     wall = interleaved(
-        {
-            "one": lambda: _wall_seconds(lambda: _categories(one.run(inputs))),
-            "two": lambda: _wall_seconds(lambda: _categories(two.run(inputs))),
-        },
-        2 * repeats + 1,
+        {name: partial(wall_seconds, partial(_outputs, serial, inputs)) for name, serial in threads.items()},
+        4 * repeats + 1,
     )
-    plain, mine = median(cpu["plain"]), median(cpu["one"])
-    edges = network.nonzeros * samples
-    return (
+    return _Found(
         f"{neurons:,} x {samples:,}",
-        plain,
-        median(cpu["dropped"]),
-        mine,
-        plain / mine,
+        {name: median(times) for name, times in cpu.items()},
         median(wall["one"]) / median(wall["two"]),
-        edges / mine / 1e9,
-        "yes" if agrees else "NO",
+        network.nonzeros * samples,
+        _live_edges(network, inputs),
+        agrees,
     )
 
 
-def _bounds() -> Table:
-    """What this processor can do at most, one core, by the instruction set in use."""
-    from fsdcore.kernels import _native
+def _outputs(serial: _Serial, inputs: sp.csr_array) -> npt.NDArray[np.int32]:
+    return _categories(serial.run(inputs))
 
-    rounds, floats, sweeps = 20_000_000, 64 * 1024, 4_000
-    done = _native.burn(1)
-    rate = done * rounds / _cpu_seconds(lambda: _native.burn(rounds)) / 1e9
-    data = np.zeros(floats, np.float32)
-    read = floats * sweeps / _cpu_seconds(lambda: _native.sweep(data, sweeps)) / 1e9
-    rows = (("multiply-adds", rate), ("floats read from 256 KiB", read))
-    return Table(f"bounds of one core ({_native.instructions()}), billions a second", ("what", "rate"), rows)
+
+def _seconds(found: list[_Found]) -> Table:
+    ways = list(found[0].cpu)
+    columns = ("neurons x samples", *ways, "times CSR@CSR", "two threads (wall)", "agree")
+    rows = [
+        (
+            each.name,
+            *each.cpu.values(),
+            each.cpu["scipy CSR@CSR"] / each.cpu["compiled"],
+            each.two_threads,
+            "yes" if each.agrees else "NO",
+        )
+        for each in found
+    ]
+    return Table(f"One worker, {_LAYERS} layers, processor seconds", columns, tuple(rows), __doc__ or "")
+
+
+def _rates(found: list[_Found], bounds: _Bounds) -> Table:
+    """Billions of edges a second, of all there are and of those that live samples meet."""
+    rows = []
+    for each in found:
+        nominal, live = (edges / each.cpu["compiled"] / 1e9 for edges in (each.edges, each.live_edges))
+        rows.append((each.name, nominal, each.live_edges / each.edges, live, live / bounds.multiply_adds))
+    columns = ("neurons x samples", "nominal Gedge/s", "live share", "live Gedge/s", "of the multiply-add bound")
+    note = "An edge is one multiply-add for each sample. Nominal rates count samples that are long dead."
+    return Table("The compiled kernel, one thread", columns, tuple(rows), note)
 
 
 def measure(quick: bool = False) -> list[Table]:
     """All sizes; with `quick` small ones."""
-    sizes = _QUICK if quick else _SIZES
-    rows = tuple(_compare(neurons, samples, 1 if quick or neurons > 16384 else 3) for neurons, samples in sizes.items())
-    columns = (
-        "neurons x samples",
-        "scipy CSR@CSR s",
-        "scipy, dead dropped s",
-        "compiled s",
-        "times CSR@CSR",
-        "two threads (wall)",
-        "nominal Gedge/s",
-        "agrees",
-    )
-    return [Table("one worker, 120 layers, processor seconds", columns, rows, __doc__ or ""), _bounds()]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes only")
-    parser.add_argument("--json", type=Path, default=Path("bench-results"), help="the folder for serial.json")
-    given = parser.parse_args()
-    tables = measure(given.quick)
-    print(*(show(table) for table in tables), sep="\n")
-    save("serial", tables, given.json)
-
-
-if __name__ == "__main__":
-    main()
+    sizes, bounds = (_QUICK if quick else _SIZES), _Bounds.measured()
+    found = [_compare(neurons, samples, 1 if quick else 3) for neurons, samples in sizes.items()]
+    return [_seconds(found), _rates(found, bounds), bounds.table()]

@@ -45,6 +45,7 @@ class Size(NamedTuple):
     channel: str
     batch_size: int = 10_000
     exchange: float = 0.1
+    layers: int = 120
 
 
 def aws() -> Target:
@@ -52,8 +53,8 @@ def aws() -> Target:
 
 
 def sized(size: Size, in_flight: int = 4, density: float = 0.05) -> Work:
-    """A run of 120 layers and 10,000 samples."""
-    shape = Shape(size.neurons, 120, size.workers, 10_000, [density], exchange=size.exchange)
+    """A run of 10,000 samples."""
+    shape = Shape(size.neurons, size.layers, size.workers, 10_000, [density], exchange=size.exchange)
     setting = Setting(size.channel, size.workers, 3008 << 20, 8, size.batch_size, in_flight=in_flight)
     return shape_work(shape, aws(), setting)
 

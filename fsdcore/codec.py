@@ -5,8 +5,8 @@ rest. Equal rows travel once, and a value that a message holds many times is a b
 
 * a head: version, flags, then rows, distinct rows, columns, nonzeros of the distinct rows, and the length of the list
   of columns, as uint16, or uint32 if one of them needs it; all numbers are little endian
-* the columns (samples) in which any row is not zero, as `fsdcore.columns` writes them; nothing if they are those of
-  the message before
+* the columns (samples) in which any row is not zero, as `fsdcore.columns` writes them: which of all samples or, where
+  that is shorter, which of those of the message before; if they are the same, that is no bytes
 * compressed, if that is shorter:
     * if rows repeat and are not all equal: for each row the number of its distinct row, uint8, uint16 or uint32 as
       their count needs
@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
-from fsdcore.columns import SAME, Columns, Listed, decode_columns, encode_columns
+from fsdcore.columns import ALL, Columns, Listed, decode_columns, encode_columns
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import WireError
 from fsdcore.rowtable import Choice, RowTable
@@ -47,8 +47,8 @@ _WORTH_COMPRESSING = 48
 _SMALL, _WIDE = struct.Struct("<BBHHHHH"), struct.Struct("<BBIIIII")
 _LARGEST_SMALL = 0xFFFF
 # Flags: two bits for the form of the columns, then one each.
-_COLUMN_FORM, _IS_WIDE, _COMPRESSED, _PALETTE = 0x03, 0x04, 0x08, 0x10
-_KNOWN_FLAGS = _COLUMN_FORM | _IS_WIDE | _COMPRESSED | _PALETTE
+_COLUMN_FORM, _IS_WIDE, _COMPRESSED, _PALETTE, _WITHIN = 0x03, 0x04, 0x08, 0x10, 0x20
+_KNOWN_FLAGS = _COLUMN_FORM | _IS_WIDE | _COMPRESSED | _PALETTE | _WITHIN
 _MOST_COLOURS = 256
 # A palette is tried if a look at so many values finds no more than half a palette of different ones.
 _PROBE = 256
@@ -82,7 +82,7 @@ class Encoded(NamedTuple):
     body: Body
     rows: int
     nonzeros: int
-    listed: Listed | None
+    columns: Columns | None
 
 
 def _planes(words: Words) -> bytes:
@@ -136,7 +136,7 @@ class RowEncoder:
         self._all_columns = encode_columns(self._columns, samples)
         self._done: dict[tuple[bytes, bytes], _Content] = {}
 
-    def encode(self, positions: npt.NDArray[np.integer] | None = None, before: Listed | None = None) -> Encoded:
+    def encode(self, positions: npt.NDArray[np.integer] | None = None, before: Columns | None = None) -> Encoded:
         """The rows at `positions`, or all; nothing but a header's worth if all are zero.
 
         `before` are the columns of the message before, if the receiver is sure to know them.
@@ -150,17 +150,18 @@ class RowEncoder:
             # Targets that get the same distinct rows get the same bytes but for the head.
             self._done[key] = self._content(choice)
         content = self._done[key]
-        return Encoded(_body(choice.rows, content, before), live_rows, nonzeros, content.listed)
+        return Encoded(_body(choice.rows, content, before), live_rows, nonzeros, content.columns)
 
     def _content(self, choice: Choice) -> _Content:
         values, present = self._table.pick(choice.distinct)
         cells = int(np.count_nonzero(present))
-        form, listed = self._all_columns
+        columns, listed = self._columns, self._all_columns
         if cells < values.size:
             live = present.any(axis=0)
             if not live.all():
                 values, present = values[:, live], present[:, live]
-                form, listed = encode_columns(self._columns[live], self._samples)
+                columns = self._columns[live]
+                listed = encode_columns(columns, self._samples)
         full = cells == values.size
         flag, written = _write_values(np.ravel(values) if full else values[present])
         numbers = choice.numbers
@@ -170,7 +171,7 @@ class RowEncoder:
             packed = compress(plain, _LEVEL)
             if len(packed) < len(plain):
                 flag, plain = flag | _COMPRESSED, packed
-        return _Content(flag, (*values.shape, cells), (form, listed), plain)
+        return _Content(flag, (*values.shape, cells), columns, listed, plain)
 
 
 class _Content(NamedTuple):
@@ -178,12 +179,32 @@ class _Content(NamedTuple):
 
     flags: int
     counts: tuple[int, ...]
+    columns: Columns
     listed: Listed
     plain: bytes
 
+    def listed_after(self, before: Columns | None) -> tuple[int, bytes]:
+        """The flags and the bytes of the columns, where the receiver knows those of the message `before`."""
+        form, listed = self.listed
+        if before is not None:
+            within = _within(self.columns, before)
+            if within is not None and len(within[1]) < len(listed):
+                return _WITHIN | within[0], within[1]
+        return form, listed
 
-def _body(rows: int, content: _Content, before: Listed | None) -> Body:
-    form, listed = (SAME, b"") if content.listed == before else content.listed
+
+def _within(columns: Columns, before: Columns) -> Listed | None:
+    """Which of `before` the `columns` are; None if some are not among them."""
+    if columns is before:
+        return ALL, b""
+    places = np.searchsorted(before, columns)
+    if columns.size > before.size or places[-1] == before.size or not np.array_equal(before[places], columns):
+        return None
+    return encode_columns(places.astype(np.int32), before.size)
+
+
+def _body(rows: int, content: _Content, before: Columns | None) -> Body:
+    form, listed = content.listed_after(before)
     counts, flags, head = (rows, *content.counts, len(listed)), content.flags | form, _SMALL
     if max(counts) > _LARGEST_SMALL:
         head, flags = _WIDE, flags | _IS_WIDE
@@ -304,11 +325,13 @@ def _from_planes(data: memoryview, count: int) -> FloatArray:
 
 def _columns(head: _Head, listed: memoryview, samples: int, before: Columns | None) -> Columns:
     form = head.flags & _COLUMN_FORM
-    if form != SAME:
+    if not head.flags & _WITHIN:
         return decode_columns(form, listed, head.width, samples)
-    if before is None or before.size != head.width or listed:
-        raise WireError("a message whose samples are those of another, which does not fit")
-    return before
+    if before is None or head.width > before.size:
+        raise WireError("a message whose samples are among those of another, which does not fit")
+    places = decode_columns(form, listed, head.width, before.size)
+    # The same array again where nothing has changed: others find out sooner.
+    return before if head.width == before.size else before[places]
 
 
 def open_rows(body: Body, rows: int, samples: int, before: Columns | None = None) -> Message:

@@ -17,14 +17,13 @@ import numpy.typing as npt
 
 from fsdcore.errors import WireError
 
-__all__ = ["ALL", "BITMAP", "RICE", "SAME", "Columns", "Listed", "decode_columns", "encode_columns"]
+__all__ = ["ALL", "BITMAP", "RICE", "Columns", "Listed", "decode_columns", "encode_columns"]
 
 Columns = npt.NDArray[np.int32]
 # A form and its bytes.
 Listed = tuple[int, bytes]
 
-# SAME is a list that is not written: it is that of the message before. Only the codec knows which that is.
-ALL, BITMAP, RICE, SAME = 0, 1, 2, 3
+ALL, BITMAP, RICE = 0, 1, 2
 _MOST_LOW_BITS = 31
 
 

@@ -15,7 +15,6 @@ from typing import NamedTuple, TypeVar
 
 from fsdcore.channel import Slot
 from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, Table, open_rows
-from fsdcore.columns import Listed
 from fsdcore.errors import FsdError
 from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples
 from fsdcore.messenger import Awaited, Messenger
@@ -55,7 +54,7 @@ class BatchLoop:
         self._batch, self._samples = batch, samples
         self._x: Activations | None = None
         # The columns of the last message that had any row, to each target and from each source.
-        self._listed: dict[int, Listed] = {}
+        self._listed: dict[int, Columns] = {}
         self._columns: dict[int, Columns] = {}
 
     def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples) -> None:
@@ -112,8 +111,8 @@ class BatchLoop:
         for send in sends:
             with self._recorder.timed("encode"):
                 message = next(encoded)
-            if message.listed is not None:
-                self._listed[send.rank] = message.listed
+            if message.columns is not None:
+                self._listed[send.rank] = message.columns
             self._recorder.add("rows_sent", message.rows)
             self._recorder.add("nonzeros_sent", message.nonzeros)
             yield send.rank, message.body

@@ -11,13 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.record import Record
+from fsdcore.record import Record, WorkerRecord
 from fsdcore.spans import ACTIVITIES, WAIT, Span
 
 __all__ = ["Flow", "Slice", "Timeline", "timeline_of"]
 
 _SEND = ACTIVITIES.index("send")
 _NO_LAYER = (-1, 0)
+# The end of the year 9999, and of a run that would last till then: all times stay whole numbers for every reader.
+_LAST_SECOND = 253_402_300_800
+_LONGEST_US = 1 << 52
 
 
 class Slice(NamedTuple):
@@ -82,12 +85,20 @@ def _check(record: Record) -> None:
     if [worker.rank for worker in record.per_worker] != list(range(record.workers)):
         raise FormatError(f"the record must have ranks 0 to {record.workers - 1}, each once and in order")
     for worker in record.per_worker:
-        end = 0
-        for number, span in enumerate(worker.spans):
-            problem = _problem(span, end, record)
-            if problem:
-                raise FormatError(f"rank {worker.rank}, span {number}: {problem}")
-            end = span.start_us + span.duration_us
+        if not 0 <= worker.started < _LAST_SECOND:
+            raise FormatError(f"rank {worker.rank}: {worker.started} seconds since 1970 is no time for its start")
+        if len(worker.counters.get("bytes_sent", ())) <= record.layers:
+            raise FormatError(f"rank {worker.rank}: bytes_sent must be counted for each of {record.layers} layers")
+        _check_spans(record, worker)
+
+
+def _check_spans(record: Record, worker: WorkerRecord) -> None:
+    end = 0
+    for number, span in enumerate(worker.spans):
+        problem = _problem(span, end, record)
+        if problem:
+            raise FormatError(f"rank {worker.rank}, span {number}: {problem}")
+        end = span.start_us + span.duration_us
 
 
 def _problem(span: Span, end: int, record: Record) -> str | None:
@@ -100,7 +111,7 @@ def _problem(span: Span, end: int, record: Record) -> str | None:
         return f"there is no rank {span.peer}"
     if span.duration_us < 1 or span.start_us < end:
         return "it takes no time, or begins before the one before it has ended"
-    return None
+    return "it ends later than can be" if span.start_us + span.duration_us > _LONGEST_US else None
 
 
 def _slices(record: Record) -> Iterator[Slice]:

@@ -11,6 +11,7 @@ import pytest
 
 from backends.local import LocalBackend, LocalSettings
 from fsdcore.config import RunSettings
+from fsdcore.kernels import KERNELS
 from fsdcore.session import Session
 from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault
@@ -30,13 +31,19 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kernel", default="auto", help="what multiplies where a test does not say: " + ", ".join(KERNELS)
+    )
+
+
 @pytest.fixture
-def make_session() -> Iterator[SessionMaker]:
+def make_session(request: pytest.FixtureRequest) -> Iterator[SessionMaker]:
     """Makes local sessions, with faults if asked, and closes them after the test."""
     sessions: list[Session] = []
 
     def make(*faults: Fault, settings: LocalSettings | None = None, **run: Any) -> Session:
-        run = {"method": "block", "deadline_seconds": 20.0, **run}
+        run = {"method": "block", "deadline_seconds": 20.0, "kernel": request.config.getoption("kernel"), **run}
         local = LocalBackend(settings)
         backend = FaultyBackend(local, *faults) if faults else local
         sessions.append(Session(backend, RunSettings(**run)))

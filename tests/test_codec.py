@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.codec import RowEncoder, Rows, decode_rows, encode_rows, open_rows
-from fsdcore.columns import ALL, BITMAP, RICE, decode_columns, encode_columns
+from fsdcore.columns import ALL, BITMAP, RICE, Columns, decode_columns, encode_columns
 from fsdcore.compression import compress
 from fsdcore.errors import WireError
 from fsdcore.wire import PLAIN, ROWS, ZSTD, Body
@@ -88,32 +88,49 @@ def test_equal_rows_are_decoded_once(case: tuple[Rows, int], seed: int) -> None:
     assert spread(table.rows(), samples).tobytes() == spread(again, samples).tobytes()
 
 
-@given(some_rows(), st.lists(st.sampled_from(["again", "others", "none"]), max_size=6))
+@given(some_rows(), st.lists(st.sampled_from(["again", "others", "fewer", "none"]), max_size=6))
 def test_a_list_of_columns_is_written_when_it_changes(case: tuple[Rows, int], steps: list[str]) -> None:
     rows, samples = case
-    sent, seen = None, None
+    sent: Columns | None = None
+    seen: Columns | None = None
     for step in steps:
         values = rows.values.copy()
         if step == "others":
             values[:, ::2] = 0
+        elif step == "fewer":
+            values[:, 1:] = 0
         elif step == "none":
             values[:] = 0
         encoded = RowEncoder(Rows(rows.columns, values), samples).encode(None, sent)
         message = open_rows(encoded.body, values.shape[0], samples, seen)
         decoded = message.table().rows()
         assert spread(decoded, samples).tobytes() == spread(Rows(rows.columns, values), samples).tobytes()
-        sent = encoded.listed or sent
+        sent = sent if encoded.columns is None else encoded.columns
         seen = message.columns if message.columns.size else seen
 
 
 def test_columns_that_are_not_known_are_refused() -> None:
     rows = Rows(np.array([3, 7, 50], np.int32), np.ones((2, 3), np.float32))
     first = encode_rows(rows, 100)
-    again = RowEncoder(rows, 100).encode(None, first.listed).body
+    again = RowEncoder(rows, 100).encode(None, first.columns).body
     assert len(again.data) < len(first.body.data)
     for before in (None, np.arange(2, dtype=np.int32)):
-        with pytest.raises(WireError, match="those of another"):
+        with pytest.raises(WireError, match="of another"):
             open_rows(again, 2, 100, before)
+
+
+def test_columns_among_those_before_are_written_as_such() -> None:
+    rng = np.random.default_rng(5)
+    before = np.sort(rng.choice(10_000, 600, replace=False)).astype(np.int32)
+    fewer, others = np.delete(before, [7, 100, 333]), np.union1d(before[:-1], [9_999, 1]).astype(np.int32)
+    sizes = {}
+    for name, columns in (("same", before), ("fewer", fewer), ("others", others)):
+        rows = Rows(columns, np.full((3, columns.size), 2, np.float32))
+        body = RowEncoder(rows, 10_000).encode(None, before).body
+        message = open_rows(body, 3, 10_000, before)
+        np.testing.assert_array_equal(message.columns, columns)
+        sizes[name] = len(body.data)
+    assert sizes["same"] < sizes["fewer"] < sizes["same"] + 80 < sizes["others"]
 
 
 @given(st.integers(0, 3_000), st.floats(0, 1), st.integers(0, 99))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.spans import ACTIVITIES, WAIT, Span, SpanLog
@@ -31,6 +31,7 @@ def log_of(*given: tuple[int, tuple[int, int], int, int, int]) -> list[Span]:
     return log.spans()
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=40))
 def test_spans_never_overlap_and_keep_all_time(given: list[tuple[int, tuple[int, int], int, int, int]]) -> None:
     spans = log_of(*given)
@@ -80,6 +81,7 @@ def test_many_waits_are_put_together_but_the_longest() -> None:
     assert len(spans) <= 9
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 5))
 def test_what_runs_inside_another_piece_does_not_overlap_it(outer: int, inner: int) -> None:
     log = SpanLog()

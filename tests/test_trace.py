@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,12 +18,14 @@ from hypothesis import strategies as st
 
 from fsdcore.errors import FormatError, InputError
 from fsdcore.radixnet import radixnet
-from fsdcore.record import ACTIVITIES, COUNTERS, Record, Span, WorkerRecord
+from fsdcore.record import ACTIVITIES, COUNTERS, Record, Span, WorkerRecord, read_record
 from fsdcore.spans import WAIT
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.timeline import timeline_of
 from fsdcore.trace import MOST_BYTES, Trace, make_trace
 from tests.conftest import SessionMaker
+
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 _WHOLE = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
 _ROW = {"pid": {"const": 1}, "tid": _WHOLE, "ts": _WHOLE, "name": {"type": "string", "minLength": 1}}
@@ -131,6 +136,7 @@ def records(draw: st.DrawFn) -> Record:
     return record_of(*workers)
 
 
+@untimed
 @given(records().filter(lambda record: record.traced))
 def test_any_record_gives_a_sound_trace(record: Record) -> None:
     trace = make_trace(record)
@@ -139,6 +145,7 @@ def test_any_record_gives_a_sound_trace(record: Record) -> None:
     assert sum(event["dur"] for event in events if event["ph"] == "X") == spent
 
 
+@untimed
 @given(records().filter(lambda record: record.traced), st.integers(0, 4000))
 def test_a_trace_is_as_small_as_asked(record: Record, more: int) -> None:
     most = 2000 + more
@@ -182,7 +189,7 @@ def test_a_message_is_drawn_from_its_sender_to_the_wait_it_ended() -> None:
     assert slices[2, 100] == {"for rank": 0}
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(untimed, max_examples=20)
 @given(skews=st.lists(st.integers(-(10**7), 10**7), min_size=5, max_size=5))
 def test_clocks_that_differ_turn_no_message_back(traced: Record, skews: list[int]) -> None:
     straight = timeline_of(traced)
@@ -229,6 +236,54 @@ def test_a_record_without_a_trace_says_how_to_get_one(make_session: SessionMaker
 def test_spans_that_cannot_be_are_refused(span: Span, problem: str) -> None:
     with pytest.raises(FormatError, match=f"rank 0, span 0: .*{problem}"):
         make_trace(record_of((1.0, [span])))
+
+
+_JUNK: list[Any] = [None, -1, 0, 10**30, 1e300, 1.5, "x", [], {}, True]
+
+
+def _places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Ways to everything in a document."""
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*way, key)
+        if isinstance(part, (dict, list)):
+            yield from _places(part, (*way, key))
+
+
+@settings(untimed, max_examples=300)
+@given(data=st.data())
+def test_a_damaged_record_gives_a_sound_trace_or_is_refused(
+    traced: Record, tmp_path: Path, data: st.DataObject
+) -> None:
+    document = json.loads(traced.to_json())
+    *way, last = data.draw(st.sampled_from([*_places(document)]))
+    holder = functools.reduce(lambda part, key: part[key], way, document)
+    if data.draw(st.booleans()):
+        del holder[last]
+    else:
+        holder[last] = data.draw(st.sampled_from(_JUNK))
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    try:
+        trace = make_trace(read_record(tmp_path / "run.json"))
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        check(trace)
+
+
+@pytest.mark.parametrize(
+    ("worker", "problem"),
+    [
+        ({"started": 1e12}, "no time for its start"),
+        ({"started": -1.0}, "no time for its start"),
+        ({"counters": {}}, "bytes_sent must be counted for each of 3 layers"),
+        ({"spans": [Span(0, 0, 1, 1 << 60, 9)]}, "span 0: it ends later than can be"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(worker: dict[str, Any], problem: str) -> None:
+    record = record_of((1.0, [Span(0, 0, 1, 0, 9)]))
+    bent = msgspec.structs.replace(record.per_worker[0], **worker)
+    with pytest.raises(FormatError, match=f"rank 0.*{problem}"):
+        make_trace(msgspec.structs.replace(record, per_worker=[bent]))
 
 
 def test_ranks_that_are_missing_are_refused(traced: Record) -> None:

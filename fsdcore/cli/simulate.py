@@ -85,16 +85,19 @@ def simulate(
     prices: PricesOption = None,
     option: Options = None,
     record: Annotated[Path | None, typer.Option(help="Where to write the record of the first run (JSON).")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="In the record, when each worker did what.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the summary (JSON).")] = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
 ) -> None:
     """Run in virtual time, and say how long runs take, what they cost, and what the time depends on.
 
     Nothing is started or computed. The network is a file, or only a size (--neurons and --layers) for what cannot be
-    made here. The same seed gives the same run; `fsd bill` and `fsd report` read its record.
+    made here. The same seed gives the same run; `fsd bill`, `fsd report` and `fsd trace` read its record.
     """
     for file in (record, output):
         check_output(file)
+    if trace and record is None:
+        raise InputError("--trace needs --record FILE: the trace is a part of the record")
     from fsdcore.forecast.prepare import Sources
     from fsdcore.simulator import load_conditions
 
@@ -116,7 +119,7 @@ def simulate(
     _show(found)
     write_text(output, found.to_json() + "\n")
     if record is not None:
-        write_text(record, simulation.record(first_seed).to_json() + "\n")
+        write_text(record, simulation.record(first_seed, trace).to_json() + "\n")
 
 
 def _check(what: _What) -> None:

@@ -38,7 +38,8 @@ def _waited(record: Record) -> str:
     waits = awaited(record)
     whole = math.fsum(waits)
     if whole == 0.0:
-        return "No worker waited for another."
+        waited = any(any(worker.seconds["wait"]) for worker in record.per_worker)
+        return "The record does not say who was waited for." if waited else "No worker waited for another."
     rank = max(range(len(waits)), key=lambda one: waits[one])
     share = f"{seconds(waits[rank])} of {seconds(whole)}, {percent(waits[rank] / whole)}"
     if waits[rank] < _STANDS_OUT * whole / record.workers:

@@ -36,15 +36,18 @@ def traffic(record: Record) -> Markup:
     return element(
         "section",
         element("h2", "Traffic from rank to rank", id="traffic-title"),
-        *(_drawn(record) if record.workers > 1 and record.counters["bytes_sent"] else [_none(record)]),
+        *(_drawn(record) if any(any(worker.bytes_to) for worker in record.per_worker) else [_none(record)]),
         id="traffic",
         aria_labelledby="traffic-title",
     )
 
 
 def _none(record: Record) -> Markup:
-    alone = "One worker: there is nobody to send to." if record.workers == 1 else "No worker sent anything."
-    return element("p", alone)
+    if record.workers == 1:
+        return element("p", "One worker: there is nobody to send to.")
+    if not record.counters["bytes_sent"]:
+        return element("p", "No worker sent anything.")
+    return element("p", "The record does not say who sent to whom.")
 
 
 def _drawn(record: Record) -> list[Markup]:

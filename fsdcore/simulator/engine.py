@@ -61,16 +61,19 @@ class _Worker:
     done: bool = False
 
 
-def simulate_once(work: Work, conditions: Conditions, seed: int) -> tuple[Ledger, int]:
-    """One run; the same for the same seed. Also gives how many calls were refused and repeated."""
-    engine = _Engine(work, Chance(conditions, work.workers, seed))
+def simulate_once(work: Work, conditions: Conditions, seed: int, traced: bool = False) -> tuple[Ledger, int]:
+    """One run; the same for the same seed. Also gives how many calls were refused and repeated.
+
+    With `traced`, the ledger also knows when each worker did what.
+    """
+    engine = _Engine(work, Chance(conditions, work.workers, seed), traced)
     engine.run()
     return engine.ledger, engine.chance.refused
 
 
 class _Engine:
-    def __init__(self, work: Work, chance: Chance) -> None:
-        self.work, self.chance, self.ledger = work, chance, Ledger(work)
+    def __init__(self, work: Work, chance: Chance, traced: bool) -> None:
+        self.work, self.chance, self.ledger = work, chance, Ledger(work, traced)
         self._workers = [_Worker() for _ in range(work.workers)]
         self._events: list[tuple[float, int]] = []
         self._boxes: dict[tuple[int, int], _Box] = {}
@@ -166,8 +169,7 @@ class _Engine:
         for child in children(rank, self.work.workers, self.work.branching):
             now = self._launch(child, now)
         spent = self._read(rank, now, 2, float(self.work.plan_bytes[rank]))
-        self.ledger.seconds["load"][0][rank] += spent
-        return now + spent
+        return self.ledger.spend("load", rank, (-1, 0), now, spent)
 
     def _read(self, rank: int, now: float, requests: int, size: float) -> float:
         """Seconds of so many requests to the store."""
@@ -178,11 +180,9 @@ class _Engine:
     def _start_batch(self, rank: int, now: float) -> None:
         worker = self._workers[rank]
         batch, worker.fresh = worker.fresh, worker.fresh + 1
-        loads, spent = self._of(batch), self._read(rank, now, 1, 0.0)
-        self.ledger.seconds["load"][1][rank] += spent
-        first = loads.first[rank] * self._computing[rank] / self._compute.multiply_rate
-        self.ledger.seconds["multiply"][1][rank] += first
-        self._advance(rank, batch, 2, now + spent + first)
+        now = self.ledger.spend("load", rank, (batch, 1), now, self._read(rank, now, 1, 0.0))
+        first = self._of(batch).first[rank] * self._computing[rank] / self._compute.multiply_rate
+        self._advance(rank, batch, 2, self.ledger.spend("multiply", rank, (batch, 1), now, first))
 
     def _of(self, batch: int) -> _Loads:
         return self._loads[id(self.work.batches[batch])]
@@ -195,9 +195,7 @@ class _Engine:
             sent = traffic[layer - 1]
             if sent is not None:
                 now = self._send(rank, batch, layer, now, sent)
-            spent = loads.local[layer - 1][rank] * pace
-            self.ledger.seconds["multiply"][layer][rank] += spent
-            now += spent
+            now = self.ledger.spend("multiply", rank, (batch, layer), now, loads.local[layer - 1][rank] * pace)
             if sent is not None and sent.arrivals[rank] < sent.arrivals[rank + 1]:
                 self._box(batch, layer, sent)
                 worker.waiting[batch] = layer
@@ -208,13 +206,11 @@ class _Engine:
 
     def _end_batch(self, rank: int, batch: int, now: float) -> float:
         size, worker = self._of(batch).outputs[rank], self._workers[rank]
-        begun = now
+        end = now
         if self.work.holds[rank]:
-            now += self.chance.gates["put"].delay(now)
-            now += self._store.put_seconds * self.chance.factors["put"].one() + size * self._store_pace[rank]
-        now = max(now, worker.flushed)
-        self.ledger.seconds["send"][self.work.layers][rank] += now - begun
-        return now
+            end += self.chance.gates["put"].delay(now)
+            end += self._store.put_seconds * self.chance.factors["put"].one() + size * self._store_pace[rank]
+        return self.ledger.spend("send", rank, (batch, self.work.layers), now, max(end, worker.flushed) - now)
 
     # Sending ------------------------------------------------------------------------------------------------
 
@@ -229,8 +225,8 @@ class _Engine:
         costs = self.chance.factors["send"].take(last - first) * usual + sent.size[first:last] * self._pace[rank]
         ready = now + encode * sent.leaves[first:last]
         end, taken = self._published(rank, ready, costs, now + encode)
-        self.ledger.seconds["encode"][layer][rank] += encode
-        self.ledger.seconds["send"][layer][rank] += max(0.0, end - now - encode)
+        begun = self.ledger.spend("encode", rank, (batch, layer), now, encode)
+        self.ledger.spend("send", rank, (batch, layer), begun, max(0.0, end - begun))
         self._deliver(batch, layer, sent, slice(start, stop), taken[sent.publish[start:stop]])
         return end
 
@@ -300,10 +296,11 @@ class _Engine:
         beyond = sent.beyond[start:stop] if sent.beyond is not None else None
         taken = self._receive(worker, (batch, layer), box.arrival[start:stop], shares, beyond)
         self._count(rank, layer, taken, count, 0 if beyond is None else int(beyond.sum()))
-        seconds = self.ledger.seconds
-        seconds["decode"][layer][rank] += opened
-        seconds["multiply"][layer][rank] += used
-        seconds["wait"][layer][rank] += max(0.0, taken.end - worker.free - opened - used)
+        spend, place = self.ledger.spend, (batch, layer)
+        latest = sent.source[start + int(box.arrival[start:stop].argmax())]
+        waited = max(0.0, taken.end - worker.free - opened - used)
+        now = spend("wait", rank, place, worker.free, waited, int(latest))
+        spend("multiply", rank, place, spend("decode", rank, place, now, opened), used)
         box.users -= 1
         if box.users == 0:
             del self._boxes[batch, layer]
@@ -371,7 +368,7 @@ class _Engine:
     def _gather(self, worker: _Worker) -> None:
         taken = self._receive(worker, (-1, 0), self._gathered, (_RECORD_BYTES * self._pace[0], 0.0, 0.0))
         self._count(0, 0, taken, self._gathered.size, 0)
-        self.ledger.seconds["wait"][0][0] += taken.end - worker.free
+        self.ledger.spend("wait", 0, (-1, 0), worker.free, taken.end - worker.free, 1 + int(self._gathered.argmax()))
         self.ledger.ended[0] = worker.free = taken.end
 
 

@@ -85,13 +85,24 @@ class Simulation:
         check_conditions(conditions)
         self._work, self._billing, self._conditions = work, billing, conditions
 
-    def record(self, seed: int = 0) -> Record:
-        """The record of one run, as the run itself would have written it."""
-        ledger, _ = simulate_once(self._work, self._conditions, seed)
-        return self._record(ledger, seed)
+    def record(self, seed: int = 0, traced: bool = False) -> Record:
+        """The record of one run, as the run itself would have written it; `traced` with the spans of its workers.
 
-    def _record(self, ledger: Ledger, seed: int) -> Record:
-        return ledger.record(f"{seed:016x}", f"simulated {self._work.model.name}")
+        Of more than 2,048 workers it does not say who sent to whom and who waited for whom.
+        """
+        ledger, _ = simulate_once(self._work, self._conditions, seed, traced)
+        return ledger.record(f"{seed:016x}", f"simulated {self._work.model.name}", self._settings())
+
+    def _settings(self) -> dict[str, str | int]:
+        work = self._work
+        return {
+            "channel": work.channel,
+            "workers": work.workers,
+            "branching": work.branching,
+            "in_flight": work.in_flight,
+            "batch_size": work.batches[0].samples,
+            "conditions": self._conditions.name,
+        }
 
     def summary(
         self, seeds: Sequence[int], told: Callable[[int], None] | None = None, explained: bool = True

@@ -17,6 +17,7 @@ from fsdcore.forecast.profile import Messages, Profile
 from fsdcore.forecast.run_forecast import Forecaster, Setting, loads_of, store_reads
 from fsdcore.forecast.timing import Loads
 from fsdcore.session import batches_under_way
+from fsdcore.wire import HEADER_BYTES
 
 __all__ = ["BatchWork", "LayerTraffic", "Work", "batch_work", "work_of"]
 
@@ -30,14 +31,17 @@ class LayerTraffic:
     """The frames of one layer, in the order in which each rank sends them; those of rank r are
     ``first[r]`` to ``first[r + 1]``.
 
-    By frame: `target`; `place`, where it stands when all are in order of target and source; `publish`, the number of
-    its publish among those of its rank. By publish, those of rank r from ``first_publish[r]``: `size` in bytes and
-    `leaves`, the share of the rank's frames that is encoded by then. ``arrivals[r]`` is where the frames for rank r
-    begin. `beyond`: by place, whether a part of an object needs a request of its own; None if none does.
+    By frame: `target`; `body`, bytes without the header; `place`, where it stands when all are in order of target and
+    source; `publish`, the number of its publish among those of its rank. By publish, those of rank r from
+    ``first_publish[r]``: `size` in bytes and `leaves`, the share of the rank's frames that is encoded by then. By
+    place: `source`; ``arrivals[r]`` is where the frames for rank r begin; `beyond`, whether a part of an object needs
+    a request of its own, None if none does.
     """
 
     first: list[int]
     target: Places
+    body: Places
+    source: Places
     place: Places
     publish: Places
     first_publish: list[int]
@@ -214,6 +218,8 @@ def _traffic(
             LayerTraffic(
                 first=(bounds - start).tolist(),
                 target=target.astype(np.int32),
+                body=(frames.size[start:stop] - HEADER_BYTES).astype(np.int32),
+                source=source[order].astype(np.int32),
                 place=place,
                 publish=(publishes.of_frame[start:stop] - own[source]).astype(np.int32),
                 first_publish=(own - own[0]).tolist(),

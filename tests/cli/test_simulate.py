@@ -53,6 +53,15 @@ def test_a_run_of_a_thousand_workers_has_seconds_a_bill_and_a_reason(
     assert read_record(folder / "run.json").workers == 1000
 
 
+def test_a_simulated_run_has_its_trace_and_its_page(folder: Path) -> None:
+    files = ("net.safetensors", "x.npz", "--workers", "4", "--batch-size", "20", "--model", "aws", "--runs", "1")
+    assert _simulate(*files, "--record", "run.json", "--trace") == 0
+    assert main(("trace", "run.json", "-o", "trace.json")) == 0
+    assert json.loads((folder / "trace.json").read_text())["traceEvents"]
+    assert main(("report", "run.json", "-o", "run.html")) == 0
+    assert "simulated aws" in (folder / "run.html").read_text()
+
+
 def test_the_same_seed_is_the_same_run(folder: Path) -> None:
     for name in ("a.json", "b.json"):
         assert _simulate(*_SIZE, "--workers", "4", "--no-explain", "--first-seed", "9", "--record", name) == 0
@@ -76,6 +85,7 @@ def test_the_same_seed_is_the_same_run(folder: Path) -> None:
         ((*_SIZE, "--channel", "auto"), "name a channel to simulate: queue or object"),
         ((*_SIZE, "--channel", "pigeon"), "backend 'local' has no channel 'pigeon'"),
         ((*_SIZE, "--partition", "p.npz"), "--partition is of a NETWORK file, not of a size"),
+        ((*_SIZE, "--trace"), "--trace needs --record FILE"),
         ((*_SIZE, "--record", "none/run.json"), "cannot be written: there is no folder none"),
     ],
 )

@@ -26,7 +26,7 @@ from tests.end_to_end.sites import Site
 __all__ = ["AwsSite", "deployed"]
 
 _OLD_RUN = "0" * 16
-_SETTINGS = AwsSettings(name="site", topics=3, timeout_seconds=300, memory_mb=1_024, visibility_timeout=3)
+_SETTINGS = AwsSettings(name="site", topics=3, timeout_seconds=900, memory_mb=1_024, visibility_timeout=3)
 _COUNTERS = {
     "PublishBatch": "publishes",
     "SendMessageBatch": "publishes",

@@ -28,6 +28,8 @@ MOST_SEEN: dict[str, dict[str, float]] = {
     "sqs": {"billed_bytes": 10_000_000, "empty_share": 0.2},
     "object": {"layer_puts": 1_000, "gets": 10_000, "lists": 100},
 }
+# All workers share the cores of one machine, which may have other work.
+PATIENT = {"deadline_seconds": 600.0, "run_seconds": 850.0}
 Categories: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 RecordProperty: TypeAlias = Callable[[str, object], None]
 
@@ -72,7 +74,7 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
 ) -> None:
     if channel not in site.channels:
         pytest.skip(f"{site.name} has no channel {channel}")
-    with site.session(workers=8, channel=channel, branching=branching, method="hypergraph") as session:
+    with site.session(workers=8, channel=channel, branching=branching, method="hypergraph", **PATIENT) as session:
         result = session.load(network).run(inputs)
         together = channel != "queue" or session.backend.channel_capabilities(channel).multi_target
     assert np.array_equal(result.categories(), categories)
@@ -95,7 +97,7 @@ def test_text_gives_the_official_answer_too(
     categories: Categories,
     record_property: RecordProperty,
 ) -> None:
-    with text_site.session(workers=8, channel="queue", method="hypergraph") as session:
+    with text_site.session(workers=8, channel="queue", method="hypergraph", **PATIENT) as session:
         result = session.load(network).run(inputs)
     figures = text_site.figures(result.record.run_id)
     record_property("figures", figures)
@@ -125,10 +127,17 @@ def test_one_worker_gives_the_official_answer(
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "layers", "samples"), [(20, 120, 1_000), (62, 6, 1_000)])
 def test_many_workers_agree_with_the_oracle(
-    site: Site, network: Network, inputs: sp.csr_array, workers: int, layers: int, samples: int
+    site: Site,
+    network: Network,
+    inputs: sp.csr_array,
+    workers: int,
+    layers: int,
+    samples: int,
+    record_property: RecordProperty,
 ) -> None:
     some = Network(network.layers[:layers])
-    with site.session(workers=workers, channel="queue", method="hypergraph", deadline_seconds=200.0) as session:
+    with site.session(workers=workers, channel="queue", method="hypergraph", **PATIENT) as session:
         result = session.load(some).run(inputs[:samples])
+    record_property("figures", site.figures(result.record.run_id))
     assert result.record.counters["invocations"] == workers
     assert np.array_equal(result.categories(), np.unique(sp.csr_array(some.infer(inputs[:samples])).nonzero()[0]))

@@ -142,6 +142,9 @@ def test_the_rank_that_is_waited_for_most_is_named_if_it_stands_out() -> None:
     assert findings(record)[1].startswith("Rank 4 is waited for most (4.50\u00a0s of 6.50\u00a0s, 69\u00a0%)")
     for rank in range(5):
         record = changed(record, rank, waits_for=[0.0] * 5)
+    assert findings(record)[1] == "The record does not say who was waited for."
+    for rank, worker in enumerate(record.per_worker):
+        record = changed(record, rank, seconds={**worker.seconds, "wait": [0.0] * 4})
     assert findings(record)[1] == "No worker waited for another."
 
 

@@ -16,7 +16,7 @@ from fsdcore.errors import InputError
 from fsdcore.prices import load_prices
 from fsdcore.report import report
 from fsdcore.report.traffic import blocks
-from tests.report.records import made_record
+from tests.report.records import changed, made_record
 
 
 def data_of(page: str) -> Any:
@@ -87,6 +87,16 @@ def test_many_ranks_share_squares_and_only_the_largest_pairs_are_listed() -> Non
     assert (data["side"], len(data["traffic"])) == (2, 75)
     assert "The 200 pairs that sent most" in page
     assert page.count("<table") == report(made_record(5, 2)).count("<table")
+
+
+def test_what_a_record_does_not_say_is_told() -> None:
+    record = made_record(3)
+    for rank in range(3):
+        record = changed(record, rank, bytes_to=[0, 0, 0])
+    assert "The record does not say who sent to whom." in report(record)
+    silent = msgspec.structs.replace(record, counters={**record.counters, "bytes_sent": 0})
+    assert "No worker sent anything." in report(silent)
+    assert "there is nobody to send to" in report(made_record(1))
 
 
 def test_blocks_keep_the_sum() -> None:

@@ -20,9 +20,9 @@ from fsdcore.config import RunSettings
 from fsdcore.errors import KeyMissingError
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.record import COUNTERS, Record
+from fsdcore.record import ACTIVITIES, COUNTERS, Record
 from fsdcore.session import Session
-from fsdcore.simulator import STEADY, Billing, Simulation
+from fsdcore.simulator import STEADY, Billing, Simulation, load_conditions
 from fsdcore.simulator.engine import simulate_once
 from fsdcore.testing import random_inputs, random_network
 from tests.simulator.conftest import work_of_run
@@ -95,11 +95,11 @@ def test_counters_are_those_of_the_run_in_threads(
     for counter in (*_SENT, "puts", "invocations", *case.determined):
         assert simulated.counters[counter] == real.counters[counter], counter
     assert _by_rank(simulated, *_SENT) == _by_rank(real, *_SENT)
+    assert [worker.bytes_to for worker in simulated.per_worker] == [worker.bytes_to for worker in real.per_worker]
     ledger, _ = simulate_once(work, STEADY, 0)
     assert simulated.counters["gets"] - ledger.vain == real.counters["gets"] - in_vain
     for totals in ("puts", "invocations", *case.determined):
-        if totals != "lists":
-            assert _sums(simulated, totals) == _sums(real, totals), totals
+        assert _sums(simulated, totals) == _sums(real, totals), totals
     frames = real.counters["frames"] + case.settings.workers - 1
     assert simulated.counters["receives"] <= frames
     assert set(simulated.counters) == set(COUNTERS)
@@ -127,5 +127,26 @@ def test_a_record_adds_up(network: Network, billing: Billing) -> None:
         assert sum(layer["seconds"][name] for layer in record.per_layer) == pytest.approx(seconds, abs=1e-4)
     spent = sum(worker.ended - worker.started for worker in record.per_worker)
     assert sum(record.seconds.values()) <= spent * 1.001
+    for worker in record.per_worker:
+        assert sum(worker.waits_for) == pytest.approx(sum(worker.seconds["wait"]), abs=1e-5)
+        assert worker.waits_for[worker.rank] == 0
     assert record.samples == 90
     assert record.batches == 3
+
+
+def test_a_trace_has_the_seconds_of_its_record(network: Network, billing: Billing) -> None:
+    settings = _settings(workers=5, batch_size=40, in_flight=2)
+    with closing(LocalBackend()) as backend:
+        work = work_of_run(backend, settings, network, random_inputs(90, 60))
+    simulation = Simulation(work, billing, load_conditions("usual"))
+    record, plain = simulation.record(3, traced=True), simulation.record(3)
+    assert record.traced
+    assert not plain.traced
+    assert record.seconds == plain.seconds
+    for worker in record.per_worker:
+        ends = [span.start_us + span.duration_us for span in worker.spans]
+        assert all(span.start_us >= end for end, span in zip(ends, worker.spans[1:], strict=False))
+        assert ends[-1] <= 1e6 * (worker.ended - worker.started) + 1
+        for number, activity in enumerate(ACTIVITIES):
+            spent = sum(span.duration_us for span in worker.spans if span.activity == number)
+            assert spent == pytest.approx(1e6 * sum(worker.seconds[activity]), abs=2000), activity

@@ -106,24 +106,25 @@ import resource, sys
 from benchmarks.simulate import Size, sized
 from fsdcore.simulator import load_conditions
 from fsdcore.simulator.engine import simulate_once
-work = sized(Size(65536, int(sys.argv[1]), "queue", exchange=float(sys.argv[2])))
+work = sized(Size(65536, int(sys.argv[1]), "queue", exchange=float(sys.argv[3]), layers=int(sys.argv[2])))
 ledger, _ = simulate_once(work, load_conditions("usual"), 0)
 totals = ledger.totals()
-record = ledger.record("0" * 16, "simulated")
+record = ledger.record("0" * 16, "simulated", {})
 print(len(record.per_worker), record.layers, totals["messages"], totals["receives"], totals["frames"])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "exchange"), [(1000, 0.1), (1000, 1.0), (10_000, 0.02)])
-def test_thousands_of_workers_fit_two_gigabytes(workers: int, exchange: float) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("workers", "layers", "exchange"), [(1000, 120, 0.1), (10_000, 12, 0.1)])
+def test_thousands_of_workers_fit_two_gigabytes(workers: int, layers: int, exchange: float) -> None:
     """A process of its own, whose peak is its own. How long it takes: ``python -m benchmarks.simulate --scale``."""
-    program = [sys.executable, "-c", _LARGE, str(workers), str(exchange)]
+    program = [sys.executable, "-c", _LARGE, str(workers), str(layers), str(exchange)]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     first, peak = done.stdout.splitlines()
-    ranks, layers, messages, receives, frames = map(int, first.split())
-    assert (ranks, layers) == (workers, 120)
+    ranks, deep, messages, receives, frames = map(int, first.split())
+    assert (ranks, deep) == (workers, layers)
     assert messages > 2_000_000
     assert frames / 10 <= receives <= frames + workers
     assert int(peak) * 1024 < 2e9
