@@ -132,7 +132,8 @@ class RowEncoder:
         self._samples = samples
         table = RowTable.of(x.values)
         live = table.live()
-        self._columns, self._table = x.columns[live], table.over(live)
+        # The same array where all are live: that it is the one of the message before is then seen at once.
+        self._columns, self._table = x.columns if live.all() else x.columns[live], table.over(live)
         self._all_columns = encode_columns(self._columns, samples)
         self._done: dict[tuple[bytes, bytes], _Content] = {}
 
@@ -195,7 +196,7 @@ class _Content(NamedTuple):
 
 def _within(columns: Columns, before: Columns) -> Listed | None:
     """Which of `before` the `columns` are; None if some are not among them."""
-    if columns is before:
+    if columns is before or (columns.size == before.size and bool((columns == before).all())):
         return ALL, b""
     places = np.searchsorted(before, columns)
     if columns.size > before.size or places[-1] == before.size or not np.array_equal(before[places], columns):
@@ -319,6 +320,8 @@ def _zeros(count: int) -> npt.NDArray[np.uint8]:
 def _from_planes(data: memoryview, count: int) -> FloatArray:
     if len(data) != 4 * count:
         raise WireError(f"a message with {len(data)} bytes for {count} values")
+    if count == 1:
+        return np.frombuffer(data, "<f4")
     planes = np.frombuffer(data, np.uint8).reshape(4, count)
     return np.ascontiguousarray(planes.T).reshape(-1).view("<f4").astype(np.float32, copy=False)
 
