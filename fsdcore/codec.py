@@ -308,6 +308,7 @@ class Message:
         start, cells = head.map_bytes, head.distinct * head.width
         if not head.bitmap_bytes:
             return self._values(head, self._plain[start:]).reshape(head.distinct, head.width)
+        where: Columns | npt.NDArray[np.bool_]
         if head.flags & _FEW:
             where, start = self._positions(head, cells)
         else:

@@ -188,7 +188,7 @@ def test_rows_are_the_same_bytes_every_time() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:4])
-@pytest.mark.parametrize("density", [0.4, 1.0])
+@pytest.mark.parametrize("density", [0.04, 0.4, 1.0])
 def test_ten_thousand_mutated_messages_stay_within_bounds(kind: str, density: float) -> None:
     rows, samples, rng = 9, 100, random.Random(f"{kind} {density}")
     values = some_values(kind, rows, 70, density, 1)
