@@ -13,7 +13,7 @@ import pytest
 import fsdcore.kernels
 
 SOURCE = Path(fsdcore.kernels.__file__).parent / "_native.c"
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread"]
+FLAGS = ["-std=gnu11", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread"]
 
 
 def compiled(compiler: str, folder: Path, *more: str) -> Path:
@@ -24,7 +24,7 @@ def compiled(compiler: str, folder: Path, *more: str) -> Path:
     made = folder / "native.o"
     headers = f"-I{sysconfig.get_path('include')}"
     # The interpreter's own headers may be written for another processor; the kernel's are what is compiled here.
-    subprocess.run([compiler, *FLAGS, *more, headers, "-c", str(SOURCE), "-o", str(made)], check=True, timeout=120)
+    subprocess.run([compiler, *FLAGS, *more, headers, "-c", str(SOURCE), "-o", str(made)], check=True)
     return made
 
 
