@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -37,3 +38,12 @@ def test_it_compiles_for_arm64_without_a_warning(tmp_path: Path) -> None:
 
 def test_it_compiles_here_without_a_warning(tmp_path: Path) -> None:
     assert compiled("gcc", tmp_path).stat().st_size > 0
+
+
+def test_it_asks_for_no_newer_linux_than_the_oldest_of_a_function() -> None:
+    """Glibc 2.26, of Lambda's Python 3.11: or it stays out of the package, and results differ in their last bits."""
+    built = sorted(SOURCE.parent.glob("_native*.so"))
+    if not built:
+        pytest.skip("needs the compiled kernel")
+    needed = [int(minor) for minor in re.findall(rb"GLIBC_2\.(\d+)", built[0].read_bytes())]
+    assert max(needed, default=0) <= 26
