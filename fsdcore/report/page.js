@@ -221,7 +221,7 @@
       const { spans } = ranks[rank];
       const layer = spans.layer[span];
       const waits = data.activities[spans.activity[span]] === "wait";
-      const words = [`rank ${ranks[rank].name}`, layer ? `layer ${layer}` : "start or end"];
+      const words = [`rank ${ranks[rank].name}`, layer ? `${data.merged ? "from layer" : "layer"} ${layer}` : "start or end"];
       if (spans.batch[span] >= 0 && layer) words.push(`batch ${spans.batch[span]}`);
       words.push(`${data.activities[spans.activity[span]]} ${seconds(spans.length[span])}`);
       if (data.traced) words.push(`at ${(spans.start[span] / 1e6).toFixed(6)} s`);
@@ -307,7 +307,7 @@
     canvas.addEventListener("click", point);
 
     if (data.merged) {
-      find("timeline-note").append(` To keep the page small, so is all that took less than ${seconds(data.merged)}.`);
+      find("timeline-note").append(` To keep the page small, what took less than ${seconds(data.merged)} is drawn together.`);
     }
     new ResizeObserver(redraw).observe(canvas);
     repaints.push(() => {

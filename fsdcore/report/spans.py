@@ -69,15 +69,26 @@ def _laid(worker: WorkerRecord, first: float) -> Spans:
 
 
 def _merged(spans: Spans, shortest: int) -> Spans:
-    """What is shorter than `shortest` µs, as one span for each activity in each stretch of that length."""
+    """What is shorter than `shortest` µs, as one span for each activity in each stretch of about that length.
+
+    A stretch lies between two spans that are not short; in it the activities follow one another.
+    """
     short = spans[:, _DURATION] < shortest
-    few, many = spans[~short], spans[short]
-    group = many[:, _START] // shortest * len(ACTIVITIES) + many[:, _ACTIVITY]
-    _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
+    many, before = spans[short], np.cumsum(~short)[short]
+    changes = np.diff(before, prepend=-1) + np.diff(many[:, _START] // shortest, prepend=-1)
+    stretch = np.cumsum(changes != 0)
+    group, first, inverse = np.unique(
+        stretch * len(ACTIVITIES) + many[:, _ACTIVITY], return_index=True, return_inverse=True
+    )
     merged = many[first]
     merged[:, _DURATION] = np.bincount(inverse, many[:, _DURATION], len(first)).astype(np.int64)
     merged[:, _PEER] = -1
-    both = np.concatenate([few, merged])
+    ends = np.cumsum(merged[:, _DURATION])
+    _, opening, place = np.unique(group // len(ACTIVITIES), return_index=True, return_inverse=True)
+    begin = np.minimum.reduceat(merged[:, _START], opening) if len(opening) else opening
+    lead = (ends - merged[:, _DURATION])[opening]
+    merged[:, _START] = (begin - lead)[place] + ends - merged[:, _DURATION]
+    both = np.concatenate([spans[~short], merged])
     return both[np.argsort(both[:, _START], kind="stable")]
 
 
