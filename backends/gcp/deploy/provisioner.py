@@ -49,7 +49,8 @@ class GcpProvisioner(Provisioner):
 
     def describe(self, workers: int) -> str:
         region = self._settings.region or "REGION"
-        known = Deployment.of(self._settings, project=self._settings.project or "PROJECT", workers=workers)
+        settings = self._settings
+        known = Deployment.of(settings, project=settings.project or "PROJECT", workers=workers)
         deployment = msgspec.structs.replace(known, region=region)
         described = {
             "function": _plain(function_of(deployment, "DIGEST")),

@@ -46,7 +46,7 @@ def test_without_a_region_or_a_project_the_setting_is_named(region: str, variabl
 def test_a_missing_deployment_is_told(functions: FunctionsServer) -> None:
     settings = GcpSettings(name="none", project="some-project", region="r", functions_endpoint=functions.url)
     missing = pytest.raises(
-        DeploymentMissingError, match=r"no deployment 'none' in r of project project; run: fsd deploy"
+        DeploymentMissingError, match=r"no deployment 'none' in r of project some-project; run: fsd"
     )
     with closing(GcpBackend(settings)) as backend, missing:
         _ = backend.store
