@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from google.auth.credentials import AnonymousCredentials, Credentials
 
 from backends.gcp.errors import translated
+from backends.gcp.settings import checked_project
 from fsdcore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ class Clients:
 
     @property
     def project(self) -> str:
-        """`ConfigError` if neither settings nor credentials name one."""
+        """`ConfigError` if neither settings nor credentials name one, or none can be named so."""
         project = self._project or self._found[1]
         if not project:
             raise ConfigError("no project: set FSD_GCP_PROJECT or project in the table [gcp] of the configuration")
-        return project
+        return checked_project(project)
 
     @cached_property
     def storage(self) -> storage.Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,10 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
     """The framework's error for `error`, which came of doing `what`; `kind` where no other fits."""
     text = one_line(error)
     if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
-        return CredentialsError(f"{what}: there are no Google Cloud credentials; {_LOGIN}")
+        return CredentialsError(f"{what}: there are no Google Cloud credentials{_lost_file()}; {_LOGIN}")
+    if isinstance(error, exceptions.RetryError) and error.cause is not None:
+        # Which says no more than how long it was tried.
+        return kind(f"{what}: {one_line(error)}: {one_line(error.cause)}")
     if isinstance(error, google.auth.exceptions.TransportError | requests.RequestException):
         return kind(f"{what}: the service cannot be reached: {text}")
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
@@ -82,6 +86,12 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
     if _quota(error):
         return ConfigError(f"{what}: a quota of the project is too small: {text}")
     return kind(f"{what}: {text}")
+
+
+def _lost_file() -> str:
+    """Tells of the file that is named as the one with the credentials, which must be what is wrong."""
+    name = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    return f" in {name}, which GOOGLE_APPLICATION_CREDENTIALS names" if name else ""
 
 
 def _forbidden(full: str, text: str, what: str) -> FsdError:

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 from fsdcore.errors import ConfigError
 
-__all__ = ["GcpSettings"]
+__all__ = ["GcpSettings", "checked_project"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 # A service account's id has 6 to 30 characters, "fsd-" among them.
 _LONGEST_NAME = 24
 _CALLER = re.compile(r"(user|serviceAccount|group|domain):[^\s:,]+")
-_CPU = re.compile(r"\d{1,2}(\.\d{1,3})?")
+# What Cloud Run takes: hundredths of one processor, or these numbers of whole ones.
+_CPU = re.compile(r"0\.(0[89]|[1-9]\d?)|[12468]")
+_PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
+_REGION = re.compile(r"[a-z][a-z0-9-]*")
+_SERVER = re.compile(r"https?://[^\s/]+")
+_TARGET = re.compile(r"[^\s/]+:\d{1,5}")
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # What the services allow: the lowest and the highest value.
 _RANGES = {
@@ -29,6 +34,15 @@ _RANGES = {
 
 def _own_python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def checked_project(project: str) -> str:
+    """`project`; `ConfigError` if no project can have that id."""
+    if not _PROJECT.fullmatch(project):
+        raise ConfigError(
+            f"project must be the id of one, 6 to 30 lower-case letters, digits and hyphens, not {project!r}"
+        )
+    return project
 
 
 @dataclass(frozen=True)
@@ -78,11 +92,24 @@ class GcpSettings:
                 raise ConfigError(f"{key} must be {low} to {high}, not {getattr(self, key)}")
         if self.python not in _PYTHONS:
             raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
-        if self.cpu and (not _CPU.fullmatch(self.cpu) or float(self.cpu) == 0):
-            raise ConfigError(f"cpu must be a number of processors such as 0.5 or 2, not {self.cpu!r}")
+        if self.cpu and not _CPU.fullmatch(self.cpu):
+            raise ConfigError(f"cpu must be 1, 2, 4, 6 or 8 processors, or 0.08 to 0.99 of one, not {self.cpu!r}")
+        self._check_places()
         for member in self.members:
             if not _CALLER.fullmatch(member):
                 raise ConfigError(f"callers: {member!r} is none; one is such as user:ann@example.com")
+
+    def _check_places(self) -> None:
+        if self.project:
+            checked_project(self.project)
+        if self.region and not _REGION.fullmatch(self.region):
+            raise ConfigError(f"region must be the name of one, such as europe-west4, not {self.region!r}")
+        for key in ("storage_endpoint", "functions_endpoint"):
+            given = getattr(self, key)
+            if given and not _SERVER.fullmatch(given):
+                raise ConfigError(f"{key} must be such as http://127.0.0.1:4443, not {given!r}")
+        if self.pubsub_endpoint and not _TARGET.fullmatch(self.pubsub_endpoint):
+            raise ConfigError(f"pubsub_endpoint must be such as 127.0.0.1:8085, not {self.pubsub_endpoint!r}")
 
     @property
     def members(self) -> list[str]:

@@ -5,6 +5,7 @@ Every role is given on one resource of the deployment, none on the project, so a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from backends.gcp.deploy.rest import Rest
 
-__all__ = ["GRANTS", "Grant", "find_account", "give", "has_role", "identity", "make_account", "remove_account"]
+__all__ = ["GRANTS", "Grant", "find_account", "give", "identity", "lacking", "make_account", "remove_account"]
 
 _IN_FLIGHT = 16
 # An account that was just made is not known everywhere at once; Google speaks of a minute and more.
@@ -234,8 +235,19 @@ def _holders(policy: dict[str, Any], role: str) -> set[str]:
     return {member for item in found for member in item.get("members", [])}
 
 
-def has_role(rest: Rest, deployment: Deployment, on: str) -> bool:
-    """Whether the service account has its roles on a kind of resource that there is one of."""
-    (policy,) = (found.read() for found in _policies(rest, deployment, on))
-    roles = [grant.role for grant in GRANTS if grant.on == on and grant.workers]
-    return all(f"serviceAccount:{deployment.service_account}" in _holders(policy, role) for role in roles)
+def lacking(rest: Rest, deployment: Deployment) -> list[str]:
+    """The roles that the service account should have and has not, each with what it is missing on."""
+    member = f"serviceAccount:{deployment.service_account}"
+    wanted = [(grant, policy) for grant in GRANTS if grant.workers for policy in _policies(rest, deployment, grant.on)]
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+        has = pool.map(lambda item: _has(item[1], item[0].role, member), wanted)
+        missing = Counter(grant for (grant, _), found in zip(wanted, has, strict=True) if not found)
+    return [f"{grant.role} on {count} {grant.on}{'s' if count > 1 else ''}" for grant, count in missing.items()]
+
+
+def _has(policy: _Policy, role: str, member: str) -> bool:
+    try:
+        return member in _holders(policy.read(), role)
+    except exceptions.Forbidden:
+        # Whoever may not look at a policy may still look at the rest of a deployment.
+        return True

@@ -6,8 +6,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from backends.gcp.clients import Clients
-from backends.gcp.deploy.access import GRANTS, find_account, give, has_role, identity, make_account, remove_account
+from backends.gcp.deploy.access import GRANTS, find_account, give, identity, lacking, make_account, remove_account
 from backends.gcp.deploy.bucket import make_bucket, remove_bucket
 from backends.gcp.deploy.function import find_function, function_of, make_function, remove_function
 from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
@@ -47,8 +49,9 @@ class GcpProvisioner(Provisioner):
 
     def describe(self, workers: int) -> str:
         region = self._settings.region or "REGION"
-        settings = dataclasses.replace(self._settings, region=region)
-        deployment = Deployment.of(settings, project=settings.project or "PROJECT", workers=workers)
+        settings = self._settings
+        known = Deployment.of(settings, project=settings.project or "PROJECT", workers=workers)
+        deployment = msgspec.structs.replace(known, region=region)
         described = {
             "function": _plain(function_of(deployment, "DIGEST")),
             "bucket": {"name": deployment.bucket, "location": region, "runs deleted after days": settings.run_days},
@@ -117,8 +120,10 @@ class GcpProvisioner(Provisioner):
             bucket = self._clients.storage.lookup_bucket(here.bucket)
             topics, subscriptions = find_queues(self._clients, here.project, here.name)
             account = find_account(rest, here)
-            invoker = function is not None and has_role(rest, here, "service")
-        deployment = _told(function)
+            deployment = _told(function)
+            problem = _problem(function, deployment, bucket is not None, topics, subscriptions)
+            if deployment is not None and not problem:
+                problem = _unable(deployment, account, lacking(rest, deployment))
         lines = []
         if function is not None:
             lines.append(f"function {here.stem}: {function.state.name.lower()}, {_about(deployment)}")
@@ -129,8 +134,6 @@ class GcpProvisioner(Provisioner):
         if account:
             lines.append(f"service account {here.service_account}")
         command = f"run: fsd deploy gcp --name {here.name}"
-        problem = _problem(function, deployment, bucket is not None, topics, subscriptions)
-        problem = problem or _unable(here, account, invoker)
         if not lines:
             problem = f"none in {here.region} of project {here.project}"
         workers = deployment.workers if deployment is not None else 0
@@ -197,8 +200,8 @@ def _problem(
     return f"{len(missing)} topics and subscriptions are missing" if missing else ""
 
 
-def _unable(deployment: Deployment, account: bool, invoker: bool) -> str:
+def _unable(deployment: Deployment, account: bool, roles: list[str]) -> str:
     """Why workers cannot do what they must; empty if they can, as far as it shows."""
     if not account:
         return f"the service account {deployment.service_account} is missing"
-    return "" if invoker else "the service account lacks the role roles/run.invoker on the function"
+    return f"the service account lacks {', '.join(roles)}" if roles else ""

@@ -44,8 +44,10 @@ def test_without_a_region_or_a_project_the_setting_is_named(region: str, variabl
 
 
 def test_a_missing_deployment_is_told(functions: FunctionsServer) -> None:
-    settings = GcpSettings(name="none", project="p", region="r", functions_endpoint=functions.url)
-    missing = pytest.raises(DeploymentMissingError, match=r"no deployment 'none' in r of project p; run: fsd deploy")
+    settings = GcpSettings(name="none", project="some-project", region="r", functions_endpoint=functions.url)
+    missing = pytest.raises(
+        DeploymentMissingError, match=r"no deployment 'none' in r of project some-project; run: fsd"
+    )
     with closing(GcpBackend(settings)) as backend, missing:
         _ = backend.store
 
@@ -92,6 +94,11 @@ def test_it_has_an_emulator(tmp_path: Path) -> None:
         ),
         (exceptions.TooManyRequests("Quota exceeded for quota metric"), ConfigError, "quota of the project"),
         (requests.ConnectionError("refused"), DeploymentError, "asking: the service cannot be reached: refused"),
+        (
+            exceptions.RetryError("Timeout of 120.0s exceeded", cause=requests.ConnectionError("refused")),
+            DeploymentError,
+            "asking: Timeout of 120.0s exceeded: refused",
+        ),
         (exceptions.InternalServerError("oops"), DeploymentError, "asking: oops"),
     ],
 )

@@ -13,7 +13,7 @@ from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError
 
 SETTINGS = GcpSettings(name="demo", region="r", storage_endpoint="http://127.0.0.1:1")
-DEPLOYMENT = Deployment.of(SETTINGS, project="p", workers=2)
+DEPLOYMENT = Deployment.of(SETTINGS, project="some-project", workers=2)
 
 
 class Request:

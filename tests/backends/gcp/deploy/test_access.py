@@ -72,21 +72,58 @@ def test_the_function_runs_as_the_account_and_destroy_removes_it(
     assert management.bindings(f"{PLACE}/services/fsd-demo") == {}
 
 
-def test_status_tells_of_an_account_or_a_role_that_is_gone(
+def test_status_tells_of_an_account_that_is_gone(
     make_backend: BackendMaker, rest: Rest, management: Management
 ) -> None:
     provisioner = make_backend().provisioner()
     provisioner.deploy(1)
-    service = f"https://run.googleapis.com/v2/{PLACE}/services/fsd-demo:setIamPolicy"
-    rest.post(service, {"policy": {"bindings": []}})
-    assert "lacks the role roles/run.invoker" in provisioner.status().problem
-    assert provisioner.deploy(1).ready
     access.remove_account(rest, DEPLOYMENT)
     assert f"the service account {ACCOUNT} is missing" in provisioner.status().problem
     assert not any(WORKERS in members for members in management.bindings(topic(0)).values())
     # A new account of the same name has none of the roles of the old one.
     assert provisioner.deploy(1).ready
     assert WORKERS in management.bindings(topic(0))["roles/pubsub.publisher"]
+
+
+@pytest.mark.parametrize(
+    ("path", "api", "missing"),
+    [
+        (f"v2/{PLACE}/services/fsd-demo:setIamPolicy", "run", "roles/run.invoker on 1 service;"),
+        (f"v1/{topic(1)}:setIamPolicy", "pubsub", "roles/pubsub.publisher on 1 topic;"),
+        (
+            f"v1/{topic(0)}:setIamPolicy".replace("/topics/", "/subscriptions/"),
+            "pubsub",
+            "roles/pubsub.subscriber on 1 subscription;",
+        ),
+        (f"storage/v1/b/fsd-demo-{PROJECT}/iam", "storage", "roles/storage.objectUser on 1 bucket;"),
+    ],
+)
+def test_status_tells_of_a_role_that_was_taken_away(
+    make_backend: BackendMaker, rest: Rest, management: Management, path: str, api: str, missing: str
+) -> None:
+    provisioner = make_backend().provisioner()
+    provisioner.deploy(2)
+    url = f"https://{api}.googleapis.com/{path}"
+    if api == "storage":
+        rest.put(url, {"bindings": []})
+    else:
+        rest.post(url, {"policy": {"bindings": []}})
+    assert f"the service account lacks {missing}" in provisioner.status().problem
+    # Whoever may not look at these policies is told of the rest.
+    management.disabled.add(f"{api}.googleapis.com")
+    assert provisioner.status().ready
+    management.disabled.clear()
+    assert provisioner.deploy(2).ready
+
+
+def test_status_counts_the_resources_that_a_role_is_missing_on(make_backend: BackendMaker, rest: Rest) -> None:
+    provisioner = make_backend(lanes=2).provisioner()
+    provisioner.deploy(2)
+    for rank in range(2):
+        rest.post(f"https://pubsub.googleapis.com/v1/{topic(rank)}:setIamPolicy", {"policy": {"bindings": []}})
+    rest.put(f"https://storage.googleapis.com/storage/v1/b/fsd-demo-{PROJECT}/iam", {"bindings": []})
+    lacks = "lacks roles/storage.objectUser on 1 bucket, roles/pubsub.publisher on 2 topics; run: fsd deploy"
+    assert lacks in provisioner.status().problem
 
 
 def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:

@@ -129,12 +129,36 @@ def test_more_workers_than_the_deployment_has(make_backend: BackendMaker, inputs
     [
         ("name=a", "name must be 2 to 24"),
         ("callers=ann@example.com", "callers: 'ann@example.com' is none; one is such as user:ann@example.com"),
-        ("cpu=many", "cpu must be a number of processors"),
+        ("cpu=many", "cpu must be 1, 2, 4, 6 or 8 processors"),
+        ("cpu=3", "or 0.08 to 0.99 of one, not '3'"),
+        ("cpu=0.05", "or 0.08 to 0.99 of one, not '0.05'"),
+        ("project=bad project!", "project must be the id of one, 6 to 30 lower-case letters"),
+        ("region=europe west4", "region must be the name of one, such as europe-west4, not 'europe west4'"),
+        ("storage_endpoint=127.0.0.1:4443", "storage_endpoint must be such as http://127.0.0.1:4443"),
+        ("functions_endpoint=http://127.0.0.1:4443/v2", "functions_endpoint must be such as http://"),
+        ("pubsub_endpoint=http://127.0.0.1:8085", "pubsub_endpoint must be such as 127.0.0.1:8085"),
         ("memory_mb=1", "memory_mb must be 256 to 32768"),
     ],
 )
 def test_settings_that_cannot_be(assignment: str, text: str) -> None:
     assert text in refused("deploy", "gcp", "--dry-run", "--set", assignment)
+
+
+def test_a_project_of_the_environment_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    key.write_text('{"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}')
+    monkeypatch.delenv("FSD_GCP_PROJECT", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "Bad Project")
+    monkeypatch.setenv("FSD_GCP_REGION", REGION)
+    assert "project must be the id of one" in refused("deploy", "gcp")
+
+
+def test_the_file_of_credentials_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    monkeypatch.setenv("FSD_GCP_REGION", REGION)
+    named = f"there are no Google Cloud credentials in {tmp_path / 'none.json'}, which GOOGLE_APPLICATION_CREDENTIALS"
+    assert named in refused("status", "gcp")
 
 
 def test_doctor_finds_everything_as_it_must_be(make_backend: BackendMaker) -> None:
