@@ -9,12 +9,14 @@ import typer
 
 from fsdcore.cli.insight import (
     Densities,
+    MemoryHadOption,
     MemoryOption,
     ModelOption,
     Options,
     PricesOption,
     SamplesOption,
     activity,
+    memory_had,
     options,
     show_bill,
     show_forecast,
@@ -127,7 +129,7 @@ def _too_much(found: Forecast) -> str:
 def bill(
     record: Annotated[Path, typer.Argument(help="A record that `fsd run --record` wrote.")],
     prices: Annotated[str, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")],
-    memory: MemoryOption = 2048,
+    memory: MemoryHadOption = None,
     option: Options = None,
     before: Annotated[Path | None, typer.Option("--forecast", help="What `fsd forecast -o` wrote.")] = None,
 ) -> None:
@@ -139,8 +141,9 @@ def bill(
 
     listed = load_prices(prices)
     run = read_record(record)
-    usage = usage_of(run, memory << 20, listed.tariff.compute.vcpus_of(memory << 20))
-    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers} workers of {memory:,} MiB")
+    had = memory_had(run, memory)
+    usage = usage_of(run, had << 20, listed.tariff.compute.vcpus_of(had << 20))
+    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers} workers of {had:,} MiB")
     show_bill(billed(usage, listed, options(option)), read_forecast(before))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Billing",
     "Densities",
+    "MemoryHadOption",
     "MemoryOption",
     "ModelOption",
     "Options",
@@ -44,8 +45,18 @@ PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/R
 ModelOption = Annotated[str | None, typer.Option(help="How fast it is: a model's name, or a file (.toml).")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="An option of the prices: architecture=arm64.")]
 MemoryOption = Annotated[int, typer.Option(help="Memory of a worker, MiB.", min=1)]
+MemoryHadOption = Annotated[
+    int | None,
+    typer.Option("--memory", help="MiB a worker had; left out, what the record says, or 2048.", min=1),
+]
 Densities = Annotated[str | None, typer.Option("--density", help="In place of INPUTS: one share of nonzeros, or L+1.")]
 SamplesOption = Annotated[int | None, typer.Option(help="With --density: how many samples.", min=1)]
+
+
+def memory_had(record: Record, given: int | None) -> int:
+    """MiB that a worker had: what is `given`, or the record's own setting, or the default of forecasts."""
+    known = record.settings.get("memory_mb")
+    return given or (known if isinstance(known, int) and known > 0 else 2048)
 
 
 def options(given: list[str] | None) -> dict[str, str]:

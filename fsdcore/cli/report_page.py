@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fsdcore.cli.forecast import read_forecast
-from fsdcore.cli.insight import MemoryOption, Options, PricesOption, options, write_text
+from fsdcore.cli.insight import MemoryHadOption, Options, PricesOption, memory_had, options, write_text
 from fsdcore.cli.output import check_output, say, size
 from fsdcore.errors import FormatError, InputError
 
@@ -27,7 +27,7 @@ def report(
         Path | None, typer.Option("--output", "-o", help="Where to write it; beside RECORD, as .html, if left out.")
     ] = None,
     prices: PricesOption = None,
-    memory: MemoryOption = 2048,
+    memory: MemoryHadOption = None,
     option: Options = None,
     before: Annotated[Path | None, typer.Option("--forecast", help="What `fsd forecast -o` wrote.")] = None,
 ) -> None:
@@ -45,7 +45,7 @@ def report(
 
     run, expected = read_record(record), read_forecast(before)
     listed = prices or (expected.prices if expected else None)
-    billed = None if listed is None else _bill(run, listed, memory << 20, options(option))
+    billed = None if listed is None else _bill(run, listed, memory_had(run, memory) << 20, options(option))
     try:
         page = page_of(run, billed, expected)
     except InputError as error:

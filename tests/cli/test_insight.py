@@ -46,6 +46,21 @@ def test_a_forecast_and_the_bill_of_its_run(folder: Path, capsys: pytest.Capture
     assert "forecast" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("known", "given", "had"), [(None, (), 2048), (512, (), 512), (512, ("--memory", "1024"), 1024)]
+)
+def test_a_bill_is_for_the_memory_that_a_worker_had(
+    folder: Path, capsys: pytest.CaptureFixture[str], known: int | None, given: tuple[str, ...], had: int
+) -> None:
+    assert _run("run", "net.safetensors", "x.npz", "--record", "run.json") == 0
+    record = json.loads((folder / "run.json").read_text())
+    record["settings"]["memory_mb"] = known
+    (folder / "run.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert _run("bill", "run.json", "--prices", "aws/eu-west-1", *given) == 0
+    assert f"workers of {had:,} MiB" in capsys.readouterr().out
+
+
 def test_run_with_its_bill_on_the_cheapest_channel(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("net.safetensors", "x.npz", "--workers", "3", "--channel", "auto", "--bill", "--record", "run.json")
     assert _run("run", *arguments) == 0
