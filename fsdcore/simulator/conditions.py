@@ -38,7 +38,7 @@ class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Calls of all workers together: `per_second`, and `burst` at once (0: no limit); a share `refused` beside that.
+    """Calls of all workers together: `per_second` (0: no limit), `burst` at once; a share `refused` beside that.
 
     A call that is refused is repeated after `backoff_seconds`, twice as long each time, as an SDK does.
     """
