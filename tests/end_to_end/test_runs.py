@@ -155,6 +155,8 @@ def test_a_worker_that_never_begins_ends_the_run_in_time_and_the_next_is_exact(
 @pytest.mark.timeout(900)
 def test_a_worker_may_be_lost_at_any_time(site: Site, run: Any, channel: str, expected: sp.csr_array) -> None:
     """Where rank 0 is lost before it starts others, nobody is left to tell: then the end of the run's time does."""
+    if not site.losses[1:]:
+        pytest.skip(f"workers of {site.name} are lost at one moment only")
     for when in site.losses[1:]:
         site.lose_a_worker(when)
         with pytest.raises(RunError):
