@@ -26,6 +26,8 @@ __all__ = ["CompiledKernel"]
 
 # Widths of tiles are multiples of this; the widest tile.
 _STEP, _WIDEST = 16, 64
+# Bytes of a line of the cache.
+_LINE = 64
 # What a tile of x may take: it then stays in the second-level cache, or at least is not far from it.
 _TILE_BYTES = 4 * 1024 * 1024
 # Up to this share of live samples, the dead ones are cut out: any at all, as peers send none of them either.
@@ -57,13 +59,20 @@ class _Buffers:
                     return self._spare.pop(number)
             # It will be too small next time as well.
             del self._spare[:1]
-        return np.empty(size, np.float32)
+        return _aligned(size)
 
     def give(self, array: FloatArray) -> None:
         with self._lock:
             bisect.insort(self._spare, array, key=_size)
             if len(self._spare) > _SPARES:
                 del self._spare[:1]
+
+
+def _aligned(size: int) -> FloatArray:
+    """Fresh memory that begins with a line of the cache: else every vector of a row would lie in two of them."""
+    room = np.empty(size + _LINE // 4, np.float32)
+    start = -room.__array_interface__["data"][0] % _LINE // 4
+    return room[start : start + size]
 
 
 def _size(array: FloatArray) -> int:
