@@ -192,7 +192,7 @@ class _Worker:
 
     def _report(self, error: Exception) -> None:
         """Tell client and peers. What fails here as well is left to their deadlines."""
-        if isinstance(error, KeyMissingError) and self._is_late():
+        if (isinstance(error, KeyMissingError) or _stopped_by_the_client(error)) and self._is_late():
             # Nobody is left to tell; the others find out by themselves.
             self._try_to(error, lambda: withdraw_claim(self.store, self._invocation.run, self._invocation.rank))
             return
@@ -208,7 +208,7 @@ class _Worker:
             self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
 
     def _is_late(self) -> bool:
-        """Whether the run had ended before this worker began, as after a start that took long."""
+        """Whether the client has removed the run's objects: its start took long, or its claim came meanwhile."""
         try:
             return is_over(self.store, self._invocation.run)
         except StoreError:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from backends.local import LocalBackend
+from fsdcore.channel import Address
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Compute, Invocation
-from fsdcore.errors import ComputeError, KeyMissingError, PlanError, WireError
-from fsdcore.exchange import claim, read_done, read_failure, write_inputs
+from fsdcore.errors import AbortedError, ComputeError, KeyMissingError, PlanError, WireError
+from fsdcore.exchange import claim, read_done, read_failure, read_inputs, write_inputs
+from fsdcore.mailbox import AbortNotice
+from fsdcore.messenger import abort_frames
 from fsdcore.partition import make_partition
 from fsdcore.plan_store import write_plan
+from fsdcore.store import Store
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.wire import new_run_id
+from fsdcore.wire import CLIENT, new_run_id
 from fsdcore.worker import peak_memory_bytes, run_worker
 
 NETWORK = random_network((20, 24, 24, 20))
@@ -74,6 +80,29 @@ def test_a_worker_that_begins_after_the_end_of_its_run_leaves_nothing(backend: L
     order = invocation(backend, workers)
     backend.store.delete(backend.store.list(f"runs/{order.run}/"))
     with pytest.raises(KeyMissingError):
+        run_worker(backend, order)
+    backend.close()
+    assert backend.store.list("runs/") == []
+
+
+def test_a_worker_that_is_stopped_while_its_run_is_removed_leaves_nothing(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, 2, "block"))
+    order = invocation(backend, 2)
+    channel = backend.open_channel("queue", Address(order.run, 0, 2))
+    notice = AbortNotice(error="KeyboardInterrupt", message="the run was stopped")
+    channel.send(abort_frames(order.run, CLIENT, 2, notice, channel.capabilities.max_frame_bytes))
+
+    def read_and_remove(store: Store, run: str, *more: Any) -> Any:
+        inputs = read_inputs(store, run, *more)
+        backend.store.delete(backend.store.list(f"runs/{run}/"))
+        claim(backend.store, run, order.rank)
+        return inputs
+
+    monkeypatch.setattr("fsdcore.worker.read_inputs", read_and_remove)
+    monkeypatch.setattr("fsdcore.worker.start_children", lambda *_: None)
+    with pytest.raises(AbortedError):
         run_worker(backend, order)
     backend.close()
     assert backend.store.list("runs/") == []

@@ -41,9 +41,11 @@ class BackendTests:
             assert result.record.counters["invocations"] == workers
 
     def test_runs_leave_no_objects_behind(self, backend: Backend) -> None:
+        # A run before that was broken off may have left some, where nobody tells when its workers end.
+        before = set(backend.store.list("runs/"))
         for channel in backend.channels:
             self.session(backend, channel, 2).load(_NETWORK).run(_INPUTS)
-        assert backend.store.list("runs/") == []
+        assert set(backend.store.list("runs/")) <= before
 
     def test_an_unknown_channel_is_refused(self, backend: Backend) -> None:
         with pytest.raises(ConfigError, match="no channel 'pigeon'"):
