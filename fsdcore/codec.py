@@ -10,7 +10,9 @@ rest. Equal rows travel once, and a value that a message holds many times is a b
 * compressed, if that is shorter:
     * if rows repeat and are not all equal: for each row the number of its distinct row, uint8, uint16 or uint32 as
       their count needs
-    * unless every value is nonzero: a bitmap, distinct row by distinct row, 8 to the byte
+    * unless every value is nonzero, where the nonzero ones are, distinct row by distinct row: a bitmap, 8 to the byte,
+      or, where they are few and that is shorter, the length (uint32) of their positions as `fsdcore.columns` writes
+      them in Rice codes, and those
     * the nonzero values, float32: up to 256 different ones as a palette (their count less one, the values) and, if it
       has more than one, a byte for each; else all of them, either way with byte planes apart
 
@@ -31,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.activations import FloatArray
-from fsdcore.columns import ALL, Columns, Listed, decode_columns, encode_columns
+from fsdcore.columns import ALL, RICE, Columns, Listed, decode_columns, encode_columns, read_columns
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import WireError
 from fsdcore.rowtable import Choice, RowTable
@@ -47,8 +49,12 @@ _WORTH_COMPRESSING = 48
 _SMALL, _WIDE = struct.Struct("<BBHHHHH"), struct.Struct("<BBIIIII")
 _LARGEST_SMALL = 0xFFFF
 # Flags: two bits for the form of the columns, then one each.
-_COLUMN_FORM, _IS_WIDE, _COMPRESSED, _PALETTE, _WITHIN = 0x03, 0x04, 0x08, 0x10, 0x20
-_KNOWN_FLAGS = _COLUMN_FORM | _IS_WIDE | _COMPRESSED | _PALETTE | _WITHIN
+_COLUMN_FORM, _IS_WIDE, _COMPRESSED, _PALETTE, _WITHIN, _FEW = 0x03, 0x04, 0x08, 0x10, 0x20, 0x40
+_KNOWN_FLAGS = _COLUMN_FORM | _IS_WIDE | _COMPRESSED | _PALETTE | _WITHIN | _FEW
+# Where a nonzero is in every eighth place or less, positions in Rice codes may be shorter than a compressed bitmap.
+_FEW_OF = 8
+_MOST_POSITIONS = 1 << 31
+_LENGTH = struct.Struct("<I")
 _MOST_COLOURS = 256
 # A palette is tried if a look at so many values finds no more than half a palette of different ones.
 _PROBE = 256
@@ -132,7 +138,8 @@ class RowEncoder:
         self._samples = samples
         table = RowTable.of(x.values)
         live = table.live()
-        self._columns, self._table = x.columns[live], table.over(live)
+        # The same array where all are live: that it is the one of the message before is then seen at once.
+        self._columns, self._table = x.columns if live.all() else x.columns[live], table.over(live)
         self._all_columns = encode_columns(self._columns, samples)
         self._done: dict[tuple[bytes, bytes], _Content] = {}
 
@@ -166,12 +173,23 @@ class RowEncoder:
         flag, written = _write_values(np.ravel(values) if full else values[present])
         numbers = choice.numbers
         mapped = b"" if numbers is None else numbers.astype(_map_dtype(len(values))).tobytes()
-        plain = mapped + (b"" if full else np.packbits(present).tobytes()) + written
-        if len(plain) >= _WORTH_COMPRESSING:
-            packed = compress(plain, _LEVEL)
-            if len(packed) < len(plain):
-                flag, plain = flag | _COMPRESSED, packed
+        bitmap = b"" if full else np.packbits(present).tobytes()
+        flag, plain = _shortest(flag, mapped + bitmap + written)
+        if _FEW_OF * cells <= values.size < _MOST_POSITIONS:
+            form, positions = encode_columns(np.flatnonzero(present).astype(np.int32), values.size)
+            few = _shortest(flag & _PALETTE | _FEW, mapped + _LENGTH.pack(len(positions)) + positions + written)
+            if form == RICE and len(few[1]) < len(plain):
+                flag, plain = few
         return _Content(flag, (*values.shape, cells), columns, listed, plain)
+
+
+def _shortest(flags: int, plain: bytes) -> tuple[int, bytes]:
+    """`plain` compressed, if that is shorter, and the flags that say so."""
+    if len(plain) >= _WORTH_COMPRESSING:
+        packed = compress(plain, _LEVEL)
+        if len(packed) < len(plain):
+            return flags | _COMPRESSED, packed
+    return flags, plain
 
 
 class _Content(NamedTuple):
@@ -195,7 +213,7 @@ class _Content(NamedTuple):
 
 def _within(columns: Columns, before: Columns) -> Listed | None:
     """Which of `before` the `columns` are; None if some are not among them."""
-    if columns is before:
+    if columns is before or (columns.size == before.size and bool((columns == before).all())):
         return ALL, b""
     places = np.searchsorted(before, columns)
     if columns.size > before.size or places[-1] == before.size or not np.array_equal(before[places], columns):
@@ -229,8 +247,13 @@ class _Head(NamedTuple):
 
     @property
     def most_plain(self) -> int:
-        """The most bytes that map, bitmap and values can take."""
-        return self.map_bytes + self.bitmap_bytes + 4 * self.nonzeros + 1 + 4
+        """The most bytes that map, bitmap or positions, and values can take."""
+        return self.map_bytes + _LENGTH.size + self.bitmap_bytes + 4 * self.nonzeros + 1 + 4
+
+    @property
+    def least_plain(self) -> int:
+        """They take more bytes than this."""
+        return self.map_bytes + (_LENGTH.size if self.flags & _FEW else self.bitmap_bytes)
 
 
 def _read_head(data: memoryview, rows: int, samples: int) -> tuple[_Head, int, int]:
@@ -244,7 +267,8 @@ def _read_head(data: memoryview, rows: int, samples: int) -> tuple[_Head, int, i
     if found != rows or width > samples or not 0 < distinct <= rows:
         raise WireError(f"a message of {found} x {width} values where {rows} x {samples} fit at most")
     cells = distinct * width
-    if not 0 < nonzeros <= cells or listed > len(data) - layout.size:
+    few = flags & _FEW and not nonzeros < cells < _MOST_POSITIONS
+    if few or not 0 < nonzeros <= cells or listed > len(data) - layout.size:
         raise WireError("a message whose counts contradict each other")
     map_bytes = rows * _MAP_BYTES[_map_dtype(distinct)] if 1 < distinct < rows else 0
     bitmap_bytes = (cells + 7) // 8 if nonzeros < cells else 0
@@ -281,16 +305,30 @@ class Message:
 
     def _table(self, head: _Head) -> FloatArray:
         """The distinct rows, `(distinct, width)`."""
-        values = self._values(head, self._plain[head.map_bytes + head.bitmap_bytes :])
+        start, cells = head.map_bytes, head.distinct * head.width
         if not head.bitmap_bytes:
-            return values.reshape(head.distinct, head.width)
-        bitmap = np.frombuffer(self._plain[head.map_bytes : head.map_bytes + head.bitmap_bytes], np.uint8)
-        bits, cells = np.unpackbits(bitmap), head.distinct * head.width
-        if np.count_nonzero(bits) != values.size or bits[cells:].any():
-            raise WireError("a message whose bitmap and values disagree")
+            return self._values(head, self._plain[start:]).reshape(head.distinct, head.width)
+        where: Columns | npt.NDArray[np.bool_]
+        if head.flags & _FEW:
+            where, start = self._positions(head, cells)
+        else:
+            where, start = self._bitmap(head, cells), start + head.bitmap_bytes
         table = np.zeros(cells, np.float32)
-        table[bits[:cells].view(bool)] = values
+        table[where] = self._values(head, self._plain[start:])
         return table.reshape(head.distinct, head.width)
+
+    def _bitmap(self, head: _Head, cells: int) -> npt.NDArray[np.bool_]:
+        """Where the nonzero values are, `(cells,)`."""
+        bits = np.unpackbits(np.frombuffer(self._plain[head.map_bytes :], np.uint8, head.bitmap_bytes))
+        if np.count_nonzero(bits) != head.nonzeros or bits[cells:].any():
+            raise WireError("a message whose bitmap and values disagree")
+        return bits[:cells].view(bool)
+
+    def _positions(self, head: _Head, cells: int) -> tuple[Columns, int]:
+        """Where the nonzero values are, `(nonzeros,)`, and where in the message the values begin."""
+        start = head.map_bytes + _LENGTH.size
+        end = start + _LENGTH.unpack_from(self._plain, head.map_bytes)[0]
+        return read_columns(RICE, self._plain[start:end], head.nonzeros, cells), end
 
     def _values(self, head: _Head, data: memoryview) -> FloatArray:
         """The nonzero values, `(nonzeros,)`."""
@@ -319,6 +357,8 @@ def _zeros(count: int) -> npt.NDArray[np.uint8]:
 def _from_planes(data: memoryview, count: int) -> FloatArray:
     if len(data) != 4 * count:
         raise WireError(f"a message with {len(data)} bytes for {count} values")
+    if count == 1:
+        return np.frombuffer(data, "<f4")
     planes = np.frombuffer(data, np.uint8).reshape(4, count)
     return np.ascontiguousarray(planes.T).reshape(-1).view("<f4").astype(np.float32, copy=False)
 
@@ -350,7 +390,7 @@ def open_rows(body: Body, rows: int, samples: int, before: Columns | None = None
     plain = data[end:]
     if head.flags & _COMPRESSED:
         plain = memoryview(decompress(plain, head.most_plain))
-    if not head.map_bytes + head.bitmap_bytes < len(plain) <= head.most_plain:
+    if not head.least_plain < len(plain) <= head.most_plain:
         raise WireError(f"a message of {len(plain)} bytes does not hold what it says")
     return Message(columns, rows, plain, head)
 

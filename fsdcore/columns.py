@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fsdcore.errors import WireError
 
-__all__ = ["ALL", "BITMAP", "RICE", "Columns", "Listed", "decode_columns", "encode_columns"]
+__all__ = ["ALL", "BITMAP", "RICE", "Columns", "Listed", "decode_columns", "encode_columns", "read_columns"]
 
 Columns = npt.NDArray[np.int32]
 # A form and its bytes.
@@ -70,12 +70,13 @@ def decode_columns(form: int, data: memoryview, count: int, samples: int) -> Col
 
 @lru_cache(maxsize=32)
 def _decoded(form: int, data: bytes, count: int, samples: int) -> Columns:
-    columns = _decode(form, memoryview(data), count, samples)
+    columns = read_columns(form, memoryview(data), count, samples)
     columns.setflags(write=False)
     return columns
 
 
-def _decode(form: int, data: memoryview, count: int, samples: int) -> Columns:
+def read_columns(form: int, data: memoryview, count: int, samples: int) -> Columns:
+    """As `decode_columns`, but nothing is remembered."""
     if form == ALL and count == samples and not data:
         return np.arange(samples, dtype=np.int32)
     if form == BITMAP and len(data) == (samples + 7) // 8:

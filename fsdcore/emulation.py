@@ -7,10 +7,30 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Emulator"]
+__all__ = ["Emulator", "Server"]
 
 
-class Emulator(ABC):
+class Server(ABC):
+    """Something that serves on this machine; as a context manager it starts and stops."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Begin to serve; returns when it answers. `ServerError` if it does not; then nothing of it runs."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it and all that it started. May be called twice."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Emulator(Server):
     """Servers that stand in for a provider's; as a context manager it starts and stops them.
 
     They listen on this machine alone, keep what they are given while they run, and leave no process behind.
@@ -36,11 +56,3 @@ class Emulator(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End all servers and their children. May be called twice."""
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

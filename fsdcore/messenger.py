@@ -21,6 +21,8 @@ __all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
 
 # One receive of a background thread lasts this long at most, so that it notices `close`.
 _BACKGROUND_SECONDS = 0.5
+# A receive lasts this long at most while a send is under way: if that fails, nothing may ever come.
+_SENDING_SECONDS = 5.0
 
 
 class Patience(NamedTuple):
@@ -154,15 +156,26 @@ class Messenger:
         first = min(waits, key=lambda awaited: awaited.deadline.at)
         wanted = [(awaited.slot, awaited.source) for awaited in waits]
         with self._recorder.waiting(first.source, _place(first.slot)) as waiting:
-            while not self._mailbox.any_ready(wanted):
+            while True:
+                # Before the look into the mailbox, which a send that has failed by then has stopped.
+                until = self._watchful(first.deadline)
+                if self._mailbox.any_ready(wanted):
+                    break
                 if first.deadline.passed():
                     raise self._late(first.slot, first.source)
                 if self._receiver is not None:
                     self._mailbox.wait_any(wanted, first.deadline)
                 else:
-                    self._pump(first.deadline)
+                    self._pump(until)
             came = next(awaited for awaited in waits if self.arrived(awaited))
             waiting.ended_by(came.source, _place(came.slot))
+
+    def _watchful(self, deadline: Deadline) -> Deadline:
+        """How long to receive before a look at the sends that are under way, which may fail; `deadline` if none are."""
+        if all(future.done() for future in self._in_flight):
+            return deadline
+        clock = self._patience.clock
+        return Deadline(min(deadline.at, clock.now() + _SENDING_SECONDS), clock)
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds

@@ -27,6 +27,7 @@ from fsdcore.events import SILENT, Observer, following
 from fsdcore.network import Network, as_inputs
 from fsdcore.partition import QualityReport, make_partition, quality
 from fsdcore.partition.base import Partition
+from fsdcore.partition.kept import find_kept
 from fsdcore.plan import check_workers
 from fsdcore.plan_store import (
     Manifest,
@@ -226,7 +227,8 @@ class Session:
         plan = plan_id(network.fingerprint, settings.workers, method, seed)
         manifest = find_plan(self.backend.store, plan)
         if manifest is None:
-            made = partition or make_partition(network, settings.workers, method, seed, self._observer)
+            made = partition or self._kept(network, plan)
+            made = made or make_partition(network, settings.workers, method, seed, self._observer)
             manifest = write_plan(self.backend.store, plan, network, made, self._observer)
         return Model(self, network, plan, manifest)
 
@@ -237,6 +239,11 @@ class Session:
         settings = self.settings
         about = {"network": network.name, "backend": settings.backend, "workers": settings.workers, **more}
         return following(self._observer, task, about)
+
+    def _kept(self, network: Network, plan: str) -> Partition | None:
+        """A partition that a forecast has made and kept."""
+        settings = self.settings
+        return find_kept(self.backend.store, plan, network, settings.workers, settings.method, settings.seed)
 
     def close(self) -> None:
         """Close the backend. May be called twice."""

@@ -20,8 +20,17 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
-from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
-from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
+from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, KeyMissingError, StoreError
+from fsdcore.exchange import (
+    claim,
+    failure_of,
+    is_over,
+    read_inputs,
+    withdraw_claim,
+    write_done,
+    write_failure,
+    write_outputs,
+)
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
 from fsdcore.launch import start_children
@@ -183,6 +192,10 @@ class _Worker:
 
     def _report(self, error: Exception) -> None:
         """Tell client and peers. What fails here as well is left to their deadlines."""
+        if isinstance(error, KeyMissingError) and self._is_late():
+            # Nobody is left to tell; the others find out by themselves.
+            self._try_to(error, lambda: withdraw_claim(self.store, self._invocation.run, self._invocation.rank))
+            return
         invocation, known = self._invocation, isinstance(error, FsdError)
         if isinstance(error, FsdError):
             layer = self._recorder.layer or None
@@ -193,6 +206,13 @@ class _Worker:
         self._try_to(error, lambda: self._abort(error, failure.layer))
         if not _stopped_by_the_client(error):
             self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
+
+    def _is_late(self) -> bool:
+        """Whether the run had ended before this worker began, as after a start that took long."""
+        try:
+            return is_over(self.store, self._invocation.run)
+        except StoreError:
+            return False
 
     def _try_to(self, error: Exception, tell: Callable[[], None]) -> None:
         try:

@@ -119,6 +119,26 @@ def test_columns_that_are_not_known_are_refused() -> None:
             open_rows(again, 2, 100, before)
 
 
+@given(st.integers(1, 20), st.integers(1, 400), st.floats(0, 0.15), st.booleans(), st.integers(0, 99))
+def test_few_values_come_back(count: int, width: int, density: float, equal: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.where(rng.random((count, width)) < density, 5 if equal else rng.normal(size=(count, width)), 0)
+    rows = Rows(np.arange(width, dtype=np.int32), values.astype(np.float32))
+    decoded = decode_rows(encode_rows(rows, width).body, count, width)
+    assert spread(decoded, width).tobytes() == spread(rows, width).tobytes()
+
+
+@pytest.mark.parametrize(("density", "of_bitmap"), [(0.001, 0.1), (0.01, 0.15), (0.1, 0.6), (0.5, 1.1), (1.0, 0.1)])
+def test_where_values_are_takes_what_their_density_needs(density: float, of_bitmap: float) -> None:
+    rng = np.random.default_rng(6)
+    values = np.where(rng.random((64, 4_000)) < density, np.float32(7), np.float32(0))
+    # One value in every column, so that no column is left out.
+    values[0] = 7
+    body = encode_rows(Rows(np.arange(4_000, dtype=np.int32), values), 4_000).body
+    assert len(body.data) < of_bitmap * values.size / 8
+    np.testing.assert_array_equal(decode_rows(body, 64, 4_000).values, values)
+
+
 def test_columns_among_those_before_are_written_as_such() -> None:
     rng = np.random.default_rng(5)
     before = np.sort(rng.choice(10_000, 600, replace=False)).astype(np.int32)
@@ -168,7 +188,7 @@ def test_rows_are_the_same_bytes_every_time() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:4])
-@pytest.mark.parametrize("density", [0.4, 1.0])
+@pytest.mark.parametrize("density", [0.04, 0.4, 1.0])
 def test_ten_thousand_mutated_messages_stay_within_bounds(kind: str, density: float) -> None:
     rows, samples, rng = 9, 100, random.Random(f"{kind} {density}")
     values = some_values(kind, rows, 70, density, 1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from backends.local import LocalSettings
 from backends.local.queue import LocalQueueChannel, QueueService
-from fsdcore.channel import Address, Outgoing, Slot
-from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.channel import Address, Outgoing, Received, Slot
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import AbortedError, ChannelError, DeadlineError, RunError, WireError
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Messenger, Patience
@@ -156,3 +157,35 @@ def test_a_publish_that_fails_ends_the_wait_of_its_own_rank(ends: Callable[[], E
     messenger.close()
     for end in pair.ends:
         end.close()
+
+
+class SlowlyRefusingChannel(RefusingChannel):
+    """Refuses only once the rank waits for its peer; a receive lasts to its deadline, as a long poll may."""
+
+    def __init__(self, service: QueueService, address: Address) -> None:
+        super().__init__(service, address)
+        self.waits = threading.Event()
+
+    def send(self, frames: Sequence[Outgoing]) -> None:
+        assert self.waits.wait(60.0)
+        super().send(frames)
+
+    def receive(self, deadline: Deadline) -> list[Received]:
+        self.waits.set()
+        return super().receive(deadline)
+
+
+def test_a_publish_that_fails_during_a_long_receive_ends_it_well_before_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fsdcore.messenger._SENDING_SECONDS", 0.01)
+    service = QueueService(LocalSettings(publishes_in_flight=2).limits(), visibility_timeout=30.0)
+    address = Address(RUN, 0, 2)
+    # Longer than a test may last.
+    patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0)
+    mailbox = Mailbox(RUN, 0, workers=2, batches=1, layers=3)
+    messenger = Messenger(SlowlyRefusingChannel(service, address), address, mailbox, Recorder(0), patience)
+    messenger.send(SLOT, [(1, make_body(b"lost"))])
+    with pytest.raises(ChannelError, match="takes nothing"):
+        messenger.receive(SLOT, 1)
+    messenger.close()

@@ -67,6 +67,18 @@ def test_a_rank_that_is_claimed_is_left_alone(backend: LocalBackend) -> None:
     assert backend.store.list("") == before
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_worker_that_begins_after_the_end_of_its_run_leaves_nothing(backend: LocalBackend, workers: int) -> None:
+    if workers > 1:
+        write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, workers, "block"))
+    order = invocation(backend, workers)
+    backend.store.delete(backend.store.list(f"runs/{order.run}/"))
+    with pytest.raises(KeyMissingError):
+        run_worker(backend, order)
+    backend.close()
+    assert backend.store.list("runs/") == []
+
+
 def test_a_missing_plan_is_told_and_raised(backend: LocalBackend) -> None:
     order = invocation(backend)
     backend.store.delete(["plans/plan/0"])

@@ -38,7 +38,7 @@ __all__ = ["calibrate"]
 _NEURONS, _LAYERS, _SAMPLES = 1024, 6, 2000
 _TRIES, _LARGE, _SECONDS = 5, 4 << 20, 30.0
 # What the allocator keeps on top of what a fresh worker is measured at.
-_KEPT_BYTES = 8e6
+_KEPT_BYTES = 1e7
 # Frames of a layer that one receive brings, beyond the first: from the receives and messages of the authors' runs.
 _GATHERING = 0.085
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
-from fsdcore.errors import InputError, KeyMissingError
+from fsdcore.errors import InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.forecast.activity import Activity, activity_of
 from fsdcore.forecast.model import load_model, model_names
@@ -19,9 +17,9 @@ from fsdcore.forecast.run_forecast import Forecaster, Setting, Target
 from fsdcore.forecast.structure import structure_of
 from fsdcore.network import Network
 from fsdcore.partition import Partition, make_partition
+from fsdcore.partition.kept import find_kept, keep
 from fsdcore.plan_store import find_plan, plan_id, read_partition
 from fsdcore.prices import load_prices, price_names
-from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.store import Store
 
 __all__ = ["Sources", "cheapest_channel", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]
@@ -70,19 +68,12 @@ def partition_for(
     manifest = find_plan(store, plan)
     if manifest is not None:
         return read_partition(store, plan, manifest)
-    try:
-        return _kept(store, plan, network, settings, workers)
-    except KeyMissingError:
-        made = make_partition(network, workers, settings.method, settings.seed, observer)
-        segments = [compress_segment(pack_arrays({"owners": owners})) for owners in made.owners]
-        store.put(f"partitions/{plan}", pack_segments(segments, {}))
-        return made
-
-
-def _kept(store: Store, plan: str, network: Network, settings: RunSettings, workers: int) -> Partition:
-    reader = SegmentReader(store, f"partitions/{plan}")
-    owners = tuple(unpack_arrays(part)["owners"].astype(np.int32) for part in reader.read(range(len(reader))))
-    return Partition(workers, owners, settings.method, settings.seed, network.fingerprint)
+    kept = find_kept(store, plan, network, workers, settings.method, settings.seed)
+    if kept is not None:
+        return kept
+    made = make_partition(network, workers, settings.method, settings.seed, observer)
+    keep(store, plan, made)
+    return made
 
 
 def forecaster_for(network: Network, partition: Partition, activity: Activity, target: Target) -> Forecaster:

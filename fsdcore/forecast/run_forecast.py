@@ -217,12 +217,15 @@ class Forecaster:
         usage = Usage(setting.channel, counters, seconds, setting.memory_bytes, vcpus)
         return bill(usage, target.prices, target.options)
 
+    def under_way(self, setting: Setting) -> int:
+        """How many batches are in flight: as many as are asked for, as far as memory allows."""
+        batches, largest = self.batches(setting), self._profile.structure.largest_rows
+        return batches_under_way(largest, max(1, *batches), len(batches), setting.in_flight)
+
     def memory(self, setting: Setting) -> Floats:
         """Bytes that each rank needs."""
-        batches, largest = self.batches(setting), self._profile.structure.largest_rows
-        size = max(batches)
-        under_way = batches_under_way(largest, size, len(batches), setting.in_flight) if size else 1
-        return memory_bytes(self.profile(size, 0), self._target.model.compute.runtime_bytes, under_way)
+        largest, runtime = self.profile(max(self.batches(setting)), 0), self._target.model.compute.runtime_bytes
+        return memory_bytes(largest, runtime, self.under_way(setting))
 
     def least(self, setting: Setting) -> tuple[float, float]:
         """Seconds and dollars that `setting` cannot be below: as if workers only computed."""
@@ -240,8 +243,7 @@ class Forecaster:
     def timeline(self, setting: Setting) -> Timeline:
         """Seconds of one group."""
         share = self._target.share(setting.memory_bytes)
-        batches, largest = self.batches(setting), self._profile.structure.largest_rows
-        in_flight = batches_under_way(largest, max(1, batches[0]), len(batches), setting.in_flight)
+        batches, in_flight = self.batches(setting), self.under_way(setting)
         timed = self._timed(setting.channel, setting.branching, tuple(batches), share, in_flight)
         return replace(timed, wall_seconds=self._until_read(batches, timed.wall_seconds))
 
@@ -274,7 +276,7 @@ class Forecaster:
         few = 2 * in_flight
 
         def followed(numbers: Sequence[int]) -> Timeline:
-            loads = [self._loads(channel, batches[number], number) for number in numbers]
+            loads = [self._loads(channel, batches[number], number, in_flight) for number in numbers]
             return timeline(loads, model, wire, branching, share, self.plan_bytes, in_flight)
 
         if last <= 2 * few:
@@ -282,12 +284,13 @@ class Forecaster:
         short, long = followed([*range(few), last]), followed([*range(2 * few), last])
         return _extended(short, long, last - 2 * few, few)
 
-    def _loads(self, channel: str, samples: int, number: int) -> Loads:
+    def _loads(self, channel: str, samples: int, number: int, in_flight: int) -> Loads:
         limits = self._target.limits_of(channel)
         profile = self.profile(samples, number)
         if limits is None:
             return loads_of(profile, None, None, None)
-        return loads_of(profile, self._counts(channel, samples, number), limits, self._target.model.channel(channel))
+        counts, wire = self._counts(channel, samples, number), self._target.model.channel(channel)
+        return loads_of(profile, counts, limits, wire, in_flight)
 
     def counters(self, setting: Setting, timed: Timeline) -> dict[str, float]:
         """The counters of all groups together, of what a record counts: not the records that are sent at the end."""
@@ -306,12 +309,12 @@ class Forecaster:
             0.0,
         )
         if setting.channel != "serial":
-            self._add_traffic(totals, setting.channel, batches)
+            self._add_traffic(totals, setting.channel, batches, self.under_way(setting))
         totals |= self._requests(setting, timed, totals)
         totals["invocations"] = workers
         return {name: value * setting.replicas for name, value in totals.items()}
 
-    def _add_traffic(self, totals: dict[str, float], channel: str, batches: list[int]) -> None:
+    def _add_traffic(self, totals: dict[str, float], channel: str, batches: list[int], in_flight: int) -> None:
         limits = self._target.limits[channel]
         wire = self._target.model.channel(channel)
         for number, samples in enumerate(batches):
@@ -320,7 +323,7 @@ class Forecaster:
             for name in ("messages", "frames", "publishes", "bytes_sent"):
                 totals[name] += float(getattr(counts, name).sum())
             totals["blocks_sent"] += float(counts.blocks.sum())
-            totals["receives"] += float(_receives(counts, limits, wire).sum())
+            totals["receives"] += float(_receives(counts, limits, wire, in_flight).sum())
         totals["acknowledges"] = totals["receives"]
 
     def _requests(self, setting: Setting, timed: Timeline, totals: Mapping[str, float]) -> dict[str, float]:
@@ -354,9 +357,14 @@ def store_reads(profile: Profile) -> int:
 
 
 def loads_of(
-    profile: Profile, counts: Counts | None, limits: ChannelCapabilities | None, wire: ChannelModel | None
+    profile: Profile,
+    counts: Counts | None,
+    limits: ChannelCapabilities | None,
+    wire: ChannelModel | None,
+    in_flight: int = 1,
 ) -> Loads:
-    """What a batch makes each rank do; `counts`, `limits` and `wire` are None for the serial variant."""
+    """What a batch makes each rank do, one of `in_flight`; `counts`, `limits` and `wire` are None for the serial
+    variant."""
     none = np.zeros(profile.live.shape)
     if counts is None or limits is None or wire is None:
         return Loads(profile.local, profile.remote, *(none,) * 7, None, profile.outputs)
@@ -373,7 +381,7 @@ def loads_of(
         decoded=decoded,
         messages=(counts.messages + counts.messages_in).astype(np.float64),
         sends=np.ceil(counts.publishes / limits.publishes_in_flight),
-        receives=_receives(counts, limits, wire) + _beyond(profile, limits) * bool(wire.poll_seconds),
+        receives=_receives(counts, limits, wire, in_flight) + _beyond(profile, limits) * bool(wire.poll_seconds),
         bytes_out=counts.bytes_sent.astype(np.float64),
         bytes_in=counts.bytes_in.astype(np.float64),
         edges=tuple((m.source[a:b], m.target[a:b]) for a, b in itertools.pairwise(starts)),
@@ -381,11 +389,12 @@ def loads_of(
     )
 
 
-def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel) -> Floats:
-    """Receives that bring something. Where each must be asked for by name, one for each message."""
+def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel, in_flight: int) -> Floats:
+    """Receives that bring something, with so many batches whose frames come. Where each must be asked for by name,
+    one for each message."""
     if wire.poll_seconds:
         return counts.messages_in.astype(np.float64)
-    together = np.minimum(limits.max_receive_frames, 1 + wire.gathering * counts.frames_in)
+    together = np.minimum(limits.max_receive_frames, 1 + wire.gathering * in_flight * counts.frames_in)
     return np.asarray(np.ceil(counts.frames_in / together), np.float64)
 
 

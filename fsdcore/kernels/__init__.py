@@ -6,8 +6,8 @@ go on without it, ``scipy`` never uses it.
 
 from __future__ import annotations
 
-import importlib.util
 import platform
+from importlib.machinery import PathFinder
 
 from fsdcore.errors import ConfigError
 from fsdcore.kernels.base import Activations, Block, Kernel, PreparedLayer, SparseRows, SparseSamples, visiting_order
@@ -31,7 +31,8 @@ KERNELS = ("auto", "compiled", "scipy")
 
 def compiled_is_there() -> bool:
     """Whether the compiled kernel is installed."""
-    return importlib.util.find_spec("fsdcore.kernels._native") is not None
+    # Not importlib.util.find_spec, which fails while another thread is in the middle of importing it.
+    return PathFinder.find_spec(f"{__name__}._native", __path__) is not None
 
 
 def make_kernel(choice: str = "auto", threads: int = 0) -> Kernel:

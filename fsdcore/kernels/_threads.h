@@ -69,7 +69,7 @@ static Open *find_seat(void) {
     return NULL;
 }
 
-static void *help(void *nothing) {
+static void help(void *nothing) {
     (void)nothing;
     pthread_mutex_lock(&crew.lock);
     for (;;) {
@@ -94,15 +94,13 @@ static void *help(void *nothing) {
         pthread_mutex_lock(&crew.lock);
         if (--open->busy == 0) pthread_cond_broadcast(&crew.left);
     }
-    return NULL;
 }
 
 static void start_helpers(int wanted) {
     while (crew.started < wanted && crew.started < MOST_HELPERS) {
-        pthread_t thread;
-        /* Without helpers the work is done all the same. */
-        if (pthread_create(&thread, NULL, help, NULL)) return;
-        pthread_detach(thread);
+        /* By Python's function, which needs no GIL: pthread_create of a new glibc would keep the module from older ones.
+         * Without helpers the work is done all the same. */
+        if (PyThread_start_new_thread(help, NULL) == (unsigned long)-1) return;
         crew.started++;
     }
 }

@@ -26,7 +26,7 @@ def sentence(record: Record) -> str:
     found = verdict(record)
     if found.word == "nothing":
         return "Neither: no time was measured."
-    whose = "the worker's" if record.workers == 1 else f"the {record.workers} workers'"
+    whose = "the worker's" if record.workers == 1 else f"the {count(record.workers)} workers'"
     return f"{_HEADS[found.word]}: of {whose} {seconds(found.seconds)}, {_shares(record, found)}."
 
 

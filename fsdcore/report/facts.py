@@ -13,6 +13,7 @@ __all__ = [
     "COMMUNICATING",
     "COMPUTING",
     "DRAWN",
+    "MOST_RANKS",
     "OTHER",
     "Cause",
     "Verdict",
@@ -24,6 +25,7 @@ __all__ = [
     "last_rank",
     "lifetime",
     "received",
+    "shown_ranks",
     "verdict",
     "worker_seconds",
 ]
@@ -32,6 +34,8 @@ COMPUTING = ("multiply",)
 COMMUNICATING = ("encode", "send", "wait", "decode")
 # What a worker lived beyond all that it timed.
 OTHER = "other"
+# A page draws and lists so many ranks.
+MOST_RANKS = 1024
 # The order in which activities are drawn and listed.
 DRAWN = ("load", "multiply", "encode", "send", "wait", "decode", OTHER)
 
@@ -106,13 +110,15 @@ def density(record: Record, layer: int) -> float | None:
 
 
 def received(record: Record) -> list[int]:
-    """Bytes that came to each rank."""
-    return [sum(worker.bytes_to[rank] for worker in record.per_worker) for rank in range(record.workers)]
+    """Bytes that came to each rank; 0 where the record does not say."""
+    columns = zip(*(worker.bytes_to for worker in record.per_worker), strict=True)
+    return [sum(column) for column in columns] or [0] * record.workers
 
 
 def awaited(record: Record) -> list[float]:
-    """Seconds that all workers together waited for each rank."""
-    return [math.fsum(worker.waits_for[rank] for worker in record.per_worker) for rank in range(record.workers)]
+    """Seconds that all workers together waited for each rank; 0 where the record does not say."""
+    columns = zip(*(worker.waits_for for worker in record.per_worker), strict=True)
+    return [math.fsum(column) for column in columns] or [0.0] * record.workers
 
 
 def ends(record: Record) -> list[float]:
@@ -125,6 +131,17 @@ def last_rank(record: Record) -> int:
     """The rank that ended last."""
     times = ends(record)
     return max(range(len(times)), key=lambda rank: times[rank])
+
+
+def shown_ranks(record: Record, most: int) -> list[int]:
+    """All ranks; of more than `most`, those that ended last and those that are waited for most."""
+    ranks = list(range(record.workers))
+    if len(ranks) <= most:
+        return ranks
+    times, waits = ends(record), awaited(record)
+    late = sorted(ranks, key=lambda rank: -times[rank])[: most // 2]
+    missed = sorted(ranks, key=lambda rank: -waits[rank])[: most // 2]
+    return sorted({*late, *missed})
 
 
 # What may set a rank apart, in words that go on from "it".

@@ -61,7 +61,7 @@
       spans.length[i] = length;
       spans.peer[i] = peer;
     }
-    return { from: rank.start, to: rank.end, spans };
+    return { name: rank.rank, from: rank.start, to: rank.end, spans };
   };
 
   const timeline = () => {
@@ -176,8 +176,8 @@
       paper.textBaseline = "middle";
       paper.textAlign = "right";
       const every = Math.ceil(12 / rowHeight);
-      ranks.forEach((_, rank) => {
-        if (rank % every === 0) paper.fillText(String(rank), LABELS - 6, rank * rowHeight + (rowHeight - gap) / 2);
+      ranks.forEach(({ name }, rank) => {
+        if (rank % every === 0) paper.fillText(String(name), LABELS - 6, rank * rowHeight + (rowHeight - gap) / 2);
       });
       const bottom = ranks.length * rowHeight;
       const step = niceStep((view.to - view.from) / Math.max(2, width() / 110));
@@ -221,7 +221,7 @@
       const { spans } = ranks[rank];
       const layer = spans.layer[span];
       const waits = data.activities[spans.activity[span]] === "wait";
-      const words = [`rank ${rank}`, layer ? `layer ${layer}` : "start or end"];
+      const words = [`rank ${ranks[rank].name}`, layer ? `${data.merged ? "from layer" : "layer"} ${layer}` : "start or end"];
       if (spans.batch[span] >= 0 && layer) words.push(`batch ${spans.batch[span]}`);
       words.push(`${data.activities[spans.activity[span]]} ${seconds(spans.length[span])}`);
       if (data.traced) words.push(`at ${(spans.start[span] / 1e6).toFixed(6)} s`);
@@ -307,7 +307,7 @@
     canvas.addEventListener("click", point);
 
     if (data.merged) {
-      find("timeline-note").append(` To keep the page small, so is all that took less than ${seconds(data.merged)}.`);
+      find("timeline-note").append(` To keep the page small, what took less than ${seconds(data.merged)} is drawn together.`);
     }
     new ResizeObserver(redraw).observe(canvas);
     repaints.push(() => {

@@ -21,6 +21,9 @@ def check(record: Record) -> None:
         raise InputError(f"the record has {len(record.per_worker)} workers of {record.workers}, {record.layers} layers")
     if len(record.per_layer) != record.layers + 1 or not all(_whole(layer) for layer in record.per_layer):
         raise InputError(f"the record does not have the counters and seconds of its {record.layers} layers")
+    first = record.per_worker[0]
+    if not {len(first.bytes_to), len(first.waits_for)} <= {0, record.workers}:
+        raise InputError(f"the record has traffic or waits of another number of ranks than {record.workers}")
     if not set(record.counters) >= _COUNTERS:
         raise InputError("the record does not have all counters")
     for rank, worker in enumerate(record.per_worker):
@@ -40,7 +43,8 @@ def _of(worker: WorkerRecord, record: Record) -> bool:
         set(worker.counters) >= _COUNTERS
         and set(worker.seconds) >= _ACTIVITIES
         and all(len(row) == record.layers + 1 for table in tables for row in table.values())
-        and len(worker.bytes_to) == len(worker.waits_for) == record.workers
+        and len(worker.bytes_to) == len(record.per_worker[0].bytes_to)
+        and len(worker.waits_for) == len(record.per_worker[0].waits_for)
         and all(0 <= span.activity < len(ACTIVITIES) for span in worker.spans)
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.record import ACTIVITIES, Record, WorkerRecord
-from fsdcore.report.facts import OTHER, worker_seconds
+from fsdcore.report.facts import MOST_RANKS, OTHER, shown_ranks, worker_seconds
 
 __all__ = ["MOST_SPANS", "Spans", "spans_of", "timeline_data"]
 
@@ -22,70 +23,85 @@ _ACTIVITY, _BATCH, _LAYER, _START, _DURATION, _PEER = range(6)
 
 
 class Drawn(NamedTuple):
-    """The spans of each rank, from the first worker's start. `traced`: they lie where they were.
+    """The spans of each rank that is shown, from the first worker's start. `traced`: they lie where they were.
 
     Spans shorter than `merged_us` are drawn together; 0 if none is.
     """
 
-    ranks: list[Spans]
+    ranks: dict[int, Spans]
     traced: bool
     merged_us: int
 
 
 def spans_of(record: Record, most: int = MOST_SPANS) -> Drawn:
     """The spans of a run; if it was not traced, each worker's seconds laid end to end, layer after layer."""
-    ranks = [_traced(worker, record) if record.traced else _laid(worker, record) for worker in record.per_worker]
+    first = min(worker.started for worker in record.per_worker)
+    make = _traced if record.traced else _laid
+    ranks = {rank: make(record.per_worker[rank], first) for rank in shown_ranks(record, MOST_RANKS)}
     shortest = 0
-    while sum(map(len, ranks)) > most:
+    while sum(map(len, ranks.values())) > most:
         shortest = 2 * shortest or _SHORTEST_US
-        ranks = [_merged(spans, shortest) for spans in ranks]
+        ranks = {rank: _merged(spans, shortest) for rank, spans in ranks.items()}
     return Drawn(ranks, record.traced, shortest)
 
 
-def _offset(worker: WorkerRecord, record: Record) -> int:
-    return round(1e6 * (worker.started - min(each.started for each in record.per_worker)))
+def _offset(worker: WorkerRecord, first: float) -> int:
+    return round(1e6 * (worker.started - first))
 
 
-def _traced(worker: WorkerRecord, record: Record) -> Spans:
+def _traced(worker: WorkerRecord, first: float) -> Spans:
     rows = [
         (span.activity, span.batch, span.layer, span.start_us, span.duration_us, span.peer) for span in worker.spans
     ]
     spans = np.array(rows, np.int64).reshape(-1, 6)
-    spans[:, _START] += _offset(worker, record)
+    spans[:, _START] += _offset(worker, first)
     return spans[np.argsort(spans[:, _START], kind="stable")]
 
 
-def _laid(worker: WorkerRecord, record: Record) -> Spans:
+def _laid(worker: WorkerRecord, first: float) -> Spans:
     seconds = np.array([worker.seconds[name] for name in ACTIVITIES]).T
     durations = np.rint(1e6 * seconds).astype(np.int64)
     layer, activity = np.nonzero(durations)
     lengths = durations[layer, activity]
-    starts = np.cumsum(lengths) - lengths + _offset(worker, record)
+    starts = np.cumsum(lengths) - lengths + _offset(worker, first)
     nothing = np.full_like(layer, -1)
     return np.stack([activity, nothing, layer, starts, lengths, nothing], axis=1)
 
 
 def _merged(spans: Spans, shortest: int) -> Spans:
-    """What is shorter than `shortest` µs, as one span for each activity in each stretch of that length."""
+    """What is shorter than `shortest` µs, as one span for each activity in each stretch of about that length.
+
+    A stretch lies between two spans that are not short; in it the activities follow one another.
+    """
     short = spans[:, _DURATION] < shortest
-    few, many = spans[~short], spans[short]
-    group = many[:, _START] // shortest * len(ACTIVITIES) + many[:, _ACTIVITY]
-    _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
+    many, before = spans[short], np.cumsum(~short)[short]
+    changes = np.diff(before, prepend=-1) + np.diff(many[:, _START] // shortest, prepend=-1)
+    stretch = np.cumsum(changes != 0)
+    group, first, inverse = np.unique(
+        stretch * len(ACTIVITIES) + many[:, _ACTIVITY], return_index=True, return_inverse=True
+    )
     merged = many[first]
     merged[:, _DURATION] = np.bincount(inverse, many[:, _DURATION], len(first)).astype(np.int64)
     merged[:, _PEER] = -1
-    both = np.concatenate([few, merged])
+    ends = np.cumsum(merged[:, _DURATION])
+    _, opening, place = np.unique(group // len(ACTIVITIES), return_index=True, return_inverse=True)
+    begin = np.minimum.reduceat(merged[:, _START], opening) if len(opening) else opening
+    lead = (ends - merged[:, _DURATION])[opening]
+    merged[:, _START] = (begin - lead)[place] + ends - merged[:, _DURATION]
+    both = np.concatenate([spans[~short], merged])
     return both[np.argsort(both[:, _START], kind="stable")]
 
 
 def timeline_data(record: Record) -> dict[str, Any]:
     """What the page's program draws: flat integers, starts as steps from the start before."""
     drawn = spans_of(record)
+    first = min(worker.started for worker in record.per_worker)
     ranks = []
-    for worker, spans in zip(record.per_worker, drawn.ranks, strict=True):
+    for rank, spans in drawn.ranks.items():
+        worker = record.per_worker[rank]
         steps = spans.copy()
         steps[:, _START] = np.diff(spans[:, _START], prepend=0)
-        start = _offset(worker, record)
-        lived = sum(worker_seconds(worker).values())
-        ranks.append({"start": start, "end": start + round(1e6 * lived), "spans": steps.ravel().tolist()})
+        start = _offset(worker, first)
+        end = start + round(1e6 * math.fsum(worker_seconds(worker).values()))
+        ranks.append({"rank": rank, "start": start, "end": end, "spans": steps.ravel().tolist()})
     return {"activities": [*ACTIVITIES, OTHER], "ranks": ranks, "traced": drawn.traced, "merged": drawn.merged_us}

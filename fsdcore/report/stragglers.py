@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import median
 
 from fsdcore.record import Record, WorkerRecord
 from fsdcore.report.charts import life_bar
-from fsdcore.report.facts import Cause, awaited, cause, ends, last_rank, worker_seconds
+from fsdcore.report.facts import Cause, awaited, cause, ends, last_rank, shown_ranks, worker_seconds
 from fsdcore.report.markup import Markup, element, scrolled
 from fsdcore.report.units import bytes_, percent, seconds
 
 __all__ = ["findings", "stragglers"]
 
-# Ranks that are shown: with more, those that ended last or are waited for most.
+# Ranks that have a line.
 _MOST_SHOWN = 256
 # What is waited for a rank, against the mean, from which on it is worth a word.
 _STANDS_OUT = 1.5
@@ -73,16 +72,6 @@ def stragglers(record: Record) -> Markup:
     )
 
 
-def _shown(times: Sequence[float], waits: Sequence[float]) -> list[int]:
-    ranks = list(range(len(times)))
-    if len(ranks) <= _MOST_SHOWN:
-        return ranks
-    half = _MOST_SHOWN // 2
-    late = sorted(ranks, key=lambda rank: -times[rank])[:half]
-    missed = sorted(ranks, key=lambda rank: -waits[rank])[:half]
-    return sorted({*late, *missed})
-
-
 _HEADINGS = ("rank", "from start to end", "ended", "computed", "sent", "waited", "waited for it", "bytes", "process")
 _FIELDS = (
     "From start to end: what the rank spent by activity, in the colours above. Sent: encoded and sent. "
@@ -92,7 +81,7 @@ _FIELDS = (
 
 def _lives(record: Record) -> Markup:
     times, waits = ends(record), awaited(record)
-    shown = _shown(times, waits)
+    shown = shown_ranks(record, _MOST_SHOWN)
     caption = "Ranks from start to end" if len(shown) == record.workers else f"{len(shown)} of {record.workers:,} ranks"
     head = [element("th", name, scope="col", class_="t" if name == _HEADINGS[1] else None) for name in _HEADINGS]
     made = element(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fsdcore.record import Record
 from fsdcore.report.charts import legend
-from fsdcore.report.facts import DRAWN, ends, worker_seconds
+from fsdcore.report.facts import DRAWN, MOST_RANKS, ends, shown_ranks, worker_seconds
 from fsdcore.report.markup import Markup, as_table, element, joined, table
 from fsdcore.report.units import count, exact
 
@@ -14,6 +14,7 @@ _KEYS = (
     "Left and right go from span to span, up and down from rank to rank; plus and minus zoom, 0 shows all, "
     "Page Up and Page Down move. Drag to move, Ctrl and the wheel zoom."
 )
+_FEWER = f"Of so many ranks, {MOST_RANKS:,} at most are drawn and listed: those that ended last or are waited for most."
 _HINT = "Point at a span to read it."
 _BUTTONS = (("in", "Zoom in"), ("out", "Zoom out"), ("left", "Earlier"), ("right", "Later"), ("all", "Show all"))
 
@@ -23,6 +24,7 @@ def timeline(record: Record) -> Markup:
     return element(
         "section",
         element("h2", "Timeline by rank", id="timeline-title"),
+        *([] if record.workers <= MOST_RANKS else [element("p", _FEWER, class_="hint")]),
         _traced_note() if record.traced else _laid_note(),
         legend(),
         _controls(),
@@ -69,10 +71,11 @@ def _controls() -> Markup:
 
 def _table(record: Record) -> Markup:
     first = min(worker.started for worker in record.per_worker)
-    rows = []
-    for worker, end in zip(record.per_worker, ends(record), strict=True):
+    rows, ended = [], ends(record)
+    for rank in shown_ranks(record, MOST_RANKS):
+        worker = record.per_worker[rank]
         spent = worker_seconds(worker)
-        times = (exact(worker.started - first), exact(end))
+        times = (exact(worker.started - first), exact(ended[rank]))
         rows.append((str(worker.rank), *times, *(exact(spent[name]) for name in DRAWN), count(len(worker.spans))))
     headings = ("rank", "started", "ended", *DRAWN, "spans")
     return table("Seconds by rank", headings, rows, sortable=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fsdcore.record import Record
 from fsdcore.report.charts import across, down, heat_map
-from fsdcore.report.facts import received
+from fsdcore.report.facts import MOST_RANKS, received, shown_ranks
 from fsdcore.report.markup import Markup, as_table, element, table
 from fsdcore.report.units import bytes_, count, percent
 
@@ -115,8 +115,8 @@ def _scale(levels: Sequence[float], unit: str) -> Markup:
 def _totals(record: Record, matrix: Sequence[Sequence[int]]) -> Markup:
     came = received(record)
     rows = []
-    for worker in record.per_worker:
-        rank = worker.rank
+    for rank in shown_ranks(record, MOST_RANKS):
+        worker = record.per_worker[rank]
         rows.append(
             (
                 str(rank),

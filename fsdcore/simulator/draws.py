@@ -47,11 +47,16 @@ class Factors:
 
 
 class Gate:
-    """Lets calls of all workers through at a limited rate. A call that finds it shut is refused, and comes again."""
+    """Lets calls of all workers through at a limited rate. A call that finds it shut is refused, and comes again.
+
+    `now` is to be the moment of the present event. Calls may be asked about some time before they are made; those that
+    are asked about later must not wait for them, so each is let through as from `now` on.
+    """
 
     def __init__(self, limit: Limit, rng: np.random.Generator) -> None:
         self._limit, self._rng = limit, rng
         self._paid = 0.0
+        self.now = 0.0
         self.refused = 0
         self.open = not (limit.per_second or limit.refused)
 
@@ -75,7 +80,7 @@ class Gate:
             while time + waited < free:
                 waited += limit.backoff_seconds * 2 ** min(tries, 6) * (0.5 + self._rng.random())
                 tries += 1
-            self._paid = max(self._paid, time) + 1 / limit.per_second
+            self._paid = max(self._paid, self.now) + 1 / limit.per_second
         self.refused += tries
         return waited
 

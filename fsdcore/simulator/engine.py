@@ -97,11 +97,13 @@ class _Engine:
         work, ledger = self.work, self.ledger
         begun = writing([batch.input_bytes for batch in work.batches], self._store)
         self._launch(0, begun)
-        events, workers = self._events, self._workers
+        events, workers, limited = self._events, self._workers, [g for g in self.chance.gates.values() if not g.open]
         while events:
             moment, rank = heapq.heappop(events)
             if workers[rank].woken == moment:
                 workers[rank].woken = _NEVER
+                for gate in limited:
+                    gate.now = moment
                 self._wake(rank, moment)
         done = ledger.ended[0] + self._store.put_seconds * self.chance.factors["put"].one()
         looked = looks(begun, done, work.latency_seconds, self._store)

@@ -22,7 +22,7 @@ from fsdcore.forecast import Forecaster, Setting, Target
 from fsdcore.forecast.profile import Messages, Profile
 from fsdcore.forecast.structure import LayerStructure, Structure
 from fsdcore.forecast.timing import Loads
-from fsdcore.simulator.traffic import BatchWork, Work, under_way, work_of
+from fsdcore.simulator.traffic import BatchWork, Work, work_of
 
 __all__ = ["Shape", "shape_forecaster", "shape_work"]
 
@@ -90,14 +90,12 @@ def shape_work(shape: Shape, target: Target, setting: Setting) -> Work:
     order = [0, *(1 + k % (shape.drawn - 1) for k in range(shape.layers - 1))]
     repeated = {id(batch): _repeated(batch, order) for batch in work.batches}
     longer = shape.layers / shape.drawn
-    sizes = [batch.samples for batch in work.batches]
     # What the plan takes grows with its layers; what else a worker needs does not.
-    weights = plan.profile(sizes[0], 0).structure.memory_bytes
+    weights = plan.profile(work.batches[0].samples, 0).structure.memory_bytes
     return dataclasses.replace(
         work,
         layers=shape.layers,
         batches=tuple(repeated[id(batch)] for batch in work.batches),
-        in_flight=under_way(plan.profile(sizes[0], 0), sizes, setting.in_flight),
         plan_bytes=work.plan_bytes * longer,
         memory_bytes=work.memory_bytes + weights * (longer - 1),
     )

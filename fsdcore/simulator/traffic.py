@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,6 @@ from fsdcore.forecast.model import Model
 from fsdcore.forecast.profile import Messages, Profile
 from fsdcore.forecast.run_forecast import Forecaster, Setting, loads_of, store_reads
 from fsdcore.forecast.timing import Loads
-from fsdcore.session import batches_under_way
 from fsdcore.wire import HEADER_BYTES
 
 __all__ = ["BatchWork", "LayerTraffic", "Work", "batch_work", "work_of"]
@@ -113,7 +112,7 @@ def work_of(plan: Forecaster, setting: Setting) -> Work:
         workers=setting.workers,
         layers=len(profile.structure.layers),
         branching=setting.branching,
-        in_flight=under_way(profile, sizes, setting.in_flight),
+        in_flight=plan.under_way(setting),
         limits=limits,
         model=target.model,
         share=target.share(setting.memory_bytes),
@@ -124,11 +123,6 @@ def work_of(plan: Forecaster, setting: Setting) -> Work:
         memory_bytes=plan.memory(setting),
         latency_seconds=target.store.latency_seconds,
     )
-
-
-def under_way(profile: Profile, sizes: Sequence[int], in_flight: int) -> int:
-    """How many batches a run has in flight."""
-    return batches_under_way(profile.structure.largest_rows, max(1, max(sizes)), len(sizes), in_flight)
 
 
 def _reads(plan: Forecaster, sizes: list[int]) -> Ints:
@@ -143,18 +137,18 @@ def _batch(
     plan: Forecaster, setting: Setting, samples: int, number: int, limits: ChannelCapabilities | None
 ) -> BatchWork:
     profile = plan.profile(samples, number)
+    made = batch_work(profile, samples, limits, plan.target.model, setting.channel, plan.under_way(setting))
     if plan.noted is None:
-        return batch_work(profile, samples, limits, plan.target.model, setting.channel)
-    made = batch_work(profile, samples, limits, plan.target.model, setting.channel)
+        return made
     # Of the whole run, noted with the first batch.
     known = {name: plan.noted.counted(name) * (number == 0) for name in ("rows_sent", "nonzeros_sent")}
     return replace(made, sent={**made.sent, **known})
 
 
 def batch_work(
-    profile: Profile, samples: int, limits: ChannelCapabilities | None, model: Model, channel: str
+    profile: Profile, samples: int, limits: ChannelCapabilities | None, model: Model, channel: str, in_flight: int
 ) -> BatchWork:
-    """The work of one batch."""
+    """The work of one batch, of `in_flight`."""
     layers, workers = profile.live.shape
     if limits is None:
         loads = loads_of(profile, None, None, None)
@@ -170,9 +164,8 @@ def batch_work(
         "bytes_sent": counts.bytes_sent,
         "blocks_sent": counts.blocks,
     }
-    return BatchWork(
-        samples, loads_of(profile, counts, limits, model.channel(channel)), traffic, sent, profile.input_bytes
-    )
+    loads = loads_of(profile, counts, limits, model.channel(channel), in_flight)
+    return BatchWork(samples, loads, traffic, sent, profile.input_bytes)
 
 
 def _live_rows(messages: Messages) -> Floats:

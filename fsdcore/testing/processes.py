@@ -13,13 +13,13 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.emulation import Server
 from fsdcore.errors import MissingExtraError, ServerError
 
-__all__ = ["HOST", "Check", "ServerProcess", "find_program", "free_port", "http_ready", "tcp_ready"]
+__all__ = ["DIRECT", "HOST", "Check", "ServerProcess", "find_program", "free_port", "http_ready", "tcp_ready"]
 
 Check: TypeAlias = Callable[[], bool]
 
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.02
 _PROBE_SECONDS = 1.0
 _TAIL_LINES = 15
 # Servers here are asked directly, whatever proxies the environment names.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def free_port() -> int:
@@ -60,7 +60,7 @@ def http_ready(url: str) -> Check:
 
     def check() -> bool:
         try:
-            with _DIRECT.open(url, timeout=_PROBE_SECONDS) as answer:
+            with DIRECT.open(url, timeout=_PROBE_SECONDS) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, http.client.HTTPException, OSError):
             return False
@@ -81,7 +81,7 @@ def tcp_ready(port: int, host: str = HOST) -> Check:
     return check
 
 
-class ServerProcess:
+class ServerProcess(Server):
     """A server in a process group of its own, so that its children end with it.
 
     `name` is for people; `command` the program and its arguments; `environ` its whole environment (None: that of
@@ -148,14 +148,6 @@ class ServerProcess:
         if not self.log.is_file():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _spawned(self) -> subprocess.Popen[bytes]:
         try:

@@ -26,7 +26,7 @@ from tests.end_to_end.sites import Site
 __all__ = ["AwsSite", "deployed"]
 
 _OLD_RUN = "0" * 16
-_SETTINGS = AwsSettings(name="site", topics=3, timeout_seconds=900, memory_mb=1_024, visibility_timeout=3)
+_SETTINGS = AwsSettings(name="site", topics=2, lanes=2, timeout_seconds=900, memory_mb=1_024, visibility_timeout=3)
 _COUNTERS = {
     "PublishBatch": "publishes",
     "SendMessageBatch": "publishes",
@@ -37,8 +37,14 @@ _COUNTERS = {
     "ListObjectsV2": "lists",
     "Invoke": "invocations",
 }
-_SENDS = (("sns", "PublishBatch"), ("sqs", "SendMessageBatch"))
-_CALLS = (*_SENDS, ("sqs", "ReceiveMessage"), ("sqs", "DeleteMessageBatch"), ("s3", "GetObject"), ("s3", "PutObject"))
+_BATCHES = {"queue": ("sns", "PublishBatch"), "sqs": ("sqs", "SendMessageBatch")}
+_CALLS = (
+    *_BATCHES.values(),
+    ("sqs", "ReceiveMessage"),
+    ("sqs", "DeleteMessageBatch"),
+    ("s3", "GetObject"),
+    ("s3", "PutObject"),
+)
 
 
 def _everywhere(kind: Any, calls: tuple[tuple[str, str], ...], **more: Any) -> list[Fault]:
@@ -55,8 +61,26 @@ _FAULTS: dict[str, list[Fault]] = {
         Fault(kind="abort", service="s3", action="PutObject", resource="/claims/", times=3)
     ],
     "entries that fail": _everywhere(
-        "fail-entries", (*_SENDS, ("sqs", "DeleteMessageBatch")), code="InternalError", times=3
+        "fail-entries", (*_BATCHES.values(), ("sqs", "DeleteMessageBatch")), code="InternalError", times=3
     ),
+}
+# The services that a channel has nothing to do with.
+_UNUSED = {"queue": (), "sqs": ("sns",), "object": ("sns", "sqs")}
+# Objects that workers write for each other.
+_ROWS = "/x/"
+_LOSSES: dict[str, list[Fault]] = {
+    "before it computes": _everywhere("kill", (("s3", "GetObject"),), resource="/inputs/", skip=1),
+    "before it begins": _everywhere("kill", (("s3", "PutObject"),), resource="/claims/1"),
+    "before it starts others": _everywhere("kill", (("lambda", "Invoke"),)),
+    "while it sends": [
+        *_everywhere("kill", tuple(_BATCHES.values()), skip=3),
+        *_everywhere("kill", (("s3", "PutObject"),), resource=_ROWS, skip=3),
+    ],
+    "while it receives": [
+        *_everywhere("kill", (("sqs", "ReceiveMessage"),), skip=5),
+        *_everywhere("kill", (("s3", "GetObject"),), resource=_ROWS, skip=5),
+    ],
+    "once its outputs are there": _everywhere("kill", (("s3", "PutObject"),), resource="/outputs/", skip=1),
 }
 
 
@@ -68,11 +92,11 @@ class AwsSite(Site):
 
     def __init__(self, local: LocalAws, workers: int, settings: AwsSettings) -> None:
         self._local, self.most_workers = local, workers
-        self._start = 0
+        self._start = self._harmed = 0
         self._others: dict[str, Callable[[], None]] = {
             "every delivery comes again until it is deleted": partial(self._set_queues, VisibilityTimeout="0"),
             "every message is late": partial(self._set_queues, DelaySeconds="1"),
-            "frames of an older run wait in the queues": self._leave_frames,
+            "frames of an older run wait": self._leave_frames,
         }
         self._settings = settings
 
@@ -80,31 +104,50 @@ class AwsSite(Site):
     def environ(self) -> Mapping[str, str]:
         return self._local.environment
 
-    @property
-    def faults(self) -> tuple[str, ...]:
-        return (*_FAULTS, *self._others)
+    def faults(self, channel: str) -> tuple[str, ...]:
+        made = [name for name, rules in _FAULTS.items() if any(rule.service not in _UNUSED[channel] for rule in rules)]
+        return (*made, *(self._others if channel != "object" else ()))
 
     def open(self) -> Backend:
         return AwsBackend(self._settings)
 
     def session(self, **run: Any) -> Session:
-        self._start = max((record.number for record in self._local.requests(self._start)), default=self._start)
+        self._start = self._latest(self._start)
         return super().session(**run)
 
     def harm(self, fault: str) -> None:
         if fault in _FAULTS:
-            self._local.set_faults(*_FAULTS[fault])
+            self._make(_FAULTS[fault])
         else:
             self._others[fault]()
 
-    def lose_a_worker(self) -> None:
-        self._local.set_faults(
-            Fault(kind="kill", service="s3", action="GetObject", resource="/inputs/", source="worker", skip=1)
-        )
+    def harmed(self) -> bool:
+        return not self._harmed or any(record.fault for record in self._local.requests(self._harmed))
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return tuple(_LOSSES)
+
+    def lose_a_worker(self, when: str) -> None:
+        self._make(_LOSSES[when])
+
+    def block(self, channel: str) -> bool:
+        call, resource = _BATCHES.get(channel, ("s3", "PutObject")), _ROWS if channel == "object" else ""
+        self._make(_everywhere("error", (call,), resource=resource, code="InternalError", status=500, times=0))
+        return True
+
+    def _make(self, rules: list[Fault]) -> None:
+        self._harmed = self._latest(self._harmed)
+        self._local.set_faults(*rules)
+
+    def _latest(self, since: int) -> int:
+        """The number of the last request."""
+        return max((record.number for record in self._local.requests(since)), default=since)
 
     def heal(self) -> None:
         self._local.set_faults()
-        self._set_queues(VisibilityTimeout=str(_SETTINGS.visibility_timeout), DelaySeconds="0")
+        self._harmed = 0
+        self._set_queues(VisibilityTimeout=str(self._settings.visibility_timeout), DelaySeconds="0")
 
     def requests(self, run: str) -> Counter[str]:
         """Of the last session, whose only run this was."""

@@ -100,8 +100,8 @@ class GcpSite(Site):
             functions_endpoint=self._functions.url,
         )
 
-    @property
-    def faults(self) -> tuple[str, ...]:
+    def faults(self, channel: str) -> tuple[str, ...]:
+        del channel
         return tuple(self._harms)
 
     def open(self) -> Backend:
@@ -115,7 +115,8 @@ class GcpSite(Site):
     def harm(self, fault: str) -> None:
         self._harms[fault]()
 
-    def lose_a_worker(self) -> None:
+    def lose_a_worker(self, when: str) -> None:
+        del when
         self._functions.faults = FunctionsFaults(kill=b'"rank":1,', kill_after=0.1)
 
     def withhold_a_worker(self) -> bool:

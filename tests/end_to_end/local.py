@@ -23,10 +23,13 @@ class LocalSite(Site):
     most_workers = 64
     bills = False
     channels = LocalBackend.channels
-    faults = tuple(_FAULTS)
 
     def __init__(self) -> None:
         self._fault: Fault | None = None
+
+    def faults(self, channel: str) -> tuple[str, ...]:
+        del channel
+        return tuple(_FAULTS)
 
     def open(self) -> Backend:
         backend = LocalBackend(LocalSettings(visibility_timeout=0.2, lanes=1))
@@ -35,7 +38,8 @@ class LocalSite(Site):
     def harm(self, fault: str) -> None:
         self._fault = _FAULTS[fault]
 
-    def lose_a_worker(self) -> None:
+    def lose_a_worker(self, when: str) -> None:
+        del when
         self._fault = CrashWorker(rank=1, nth=2)
 
     def heal(self) -> None:

@@ -57,21 +57,34 @@ class Site(ABC):
     def channels(self) -> tuple[str, ...]:
         """The kinds of channel it has."""
 
-    @property
     @abstractmethod
-    def faults(self) -> tuple[str, ...]:
-        """The names of the faults it can be told to make."""
+    def faults(self, channel: str) -> tuple[str, ...]:
+        """The names of the faults it can be told to make that concern runs over `channel`."""
 
     @abstractmethod
     def harm(self, fault: str) -> None:
         """Make the services misbehave, until `heal`, in a way that must not change a result."""
 
+    def harmed(self) -> bool:
+        """Whether a request has met the last fault; True where the site cannot tell."""
+        return True
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """When a worker may be lost, in words."""
+        return ("soon",)
+
     @abstractmethod
-    def lose_a_worker(self) -> None:
+    def lose_a_worker(self, when: str) -> None:
         """Have a worker of the runs that follow end without a word, until `heal`."""
 
     def withhold_a_worker(self) -> bool:
         """Have a worker of the runs that follow never begin, until `heal`; False if the site cannot."""
+        return False
+
+    def block(self, channel: str) -> bool:
+        """Have `channel` take nothing from workers, until `heal`; False if the site cannot be told to."""
+        del channel
         return False
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from backends.local import LocalBackend
 from fsdcore.activations import clipped_relu
 from fsdcore.clock import Deadline
 from fsdcore.config import RunSettings
-from fsdcore.errors import FsdError, RunError
+from fsdcore.errors import ChannelError, FsdError, RunError, StoreError
 from fsdcore.lanes import lease_lane
 from fsdcore.network import Network
 from fsdcore.session import Result, Session
@@ -112,23 +113,25 @@ def test_the_record_counts_the_calls_that_the_services_saw(site: Site, run: Any,
 def test_a_misbehaving_service_does_not_change_the_result(
     site: Site, run: Any, channel: str, expected: sp.csr_array
 ) -> None:
-    site.harm(site.faults[0])
+    site.harm(site.faults(channel)[0])
     assert same(run(channel=channel), expected)
+    assert site.harmed()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_misbehaving_service_changes_the_result(site: Site, run: Any, channel: str, expected: sp.csr_array) -> None:
-    for fault in site.faults[1:]:
+    for fault in site.faults(channel)[1:]:
         site.harm(fault)
         assert same(run(channel=channel), expected), fault
+        assert site.harmed(), fault
         site.heal()
 
 
 def test_a_lost_worker_ends_the_run_in_time_and_the_next_is_exact(
     site: Site, run: Any, channel: str, expected: sp.csr_array
 ) -> None:
-    site.lose_a_worker()
+    site.lose_a_worker(site.losses[0])
     with pytest.raises(RunError) as caught:
         run(channel=channel, deadline_seconds=5.0)
     assert caught.value.rank is not None
@@ -143,6 +146,33 @@ def test_a_worker_that_never_begins_ends_the_run_in_time_and_the_next_is_exact(
         pytest.skip(f"workers of {site.name} all begin")
     with pytest.raises(RunError) as caught:
         run(channel=channel, deadline_seconds=5.0)
+    assert caught.value.rank is not None
+    site.heal()
+    assert same(run(channel=channel), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_worker_may_be_lost_at_any_time(site: Site, run: Any, channel: str, expected: sp.csr_array) -> None:
+    """Where rank 0 is lost before it starts others, nobody is left to tell: then the end of the run's time does."""
+    for when in site.losses[1:]:
+        site.lose_a_worker(when)
+        with pytest.raises(RunError):
+            run(channel=channel, deadline_seconds=5.0, run_seconds=30.0)
+        assert site.harmed(), when
+        site.heal()
+        assert same(run(channel=channel), expected), when
+
+
+@pytest.mark.slow
+def test_a_channel_that_takes_nothing_ends_the_run_with_the_cause(
+    site: Site, run: Any, channel: str, expected: sp.csr_array
+) -> None:
+    if not site.block(channel):
+        pytest.skip(f"{site.name} cannot be told to block a channel")
+    # Beyond the time that a test may take: the cause must be told as soon as it is known.
+    with pytest.raises((ChannelError, StoreError), match="InternalError") as caught:
+        run(channel=channel, deadline_seconds=900.0, run_seconds=900.0)
     assert caught.value.rank is not None
     site.heal()
     assert same(run(channel=channel), expected)
@@ -174,10 +204,31 @@ def _cancelled(session: Session) -> Any:
     return interrupted
 
 
-def test_two_runs_at_once_are_both_exact(site: Site, run: Any, channel: str, expected: sp.csr_array) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda _: run(channel=channel), range(2)))
+def test_two_runs_at_once_are_both_exact(
+    site: Site, network: Network, inputs: sp.csr_array, channel: str, expected: sp.csr_array
+) -> None:
+    """Neither starts its workers before the other has its lane; with one lane, the second waits for the first."""
+    with site.session(workers=WORKERS, channel=channel) as one, site.session(workers=WORKERS, channel=channel) as other:
+        lanes = one.backend.channel_capabilities(channel).lanes
+        both = Barrier(1 if lanes == 1 else 2)
+        for session in (one, other):
+            session.backend.compute.invoke = _after(both, session)  # type: ignore[method-assign]
+        models = [session.load(network) for session in (one, other)]
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda model: model.run(inputs, batch_size=16), models))
     assert all(same(result, expected) for result in results)
+
+
+def _after(both: Barrier, session: Session) -> Any:
+    """Start rank 0 when as many runs as `both` counts are about to."""
+    invoke = session.backend.compute.invoke
+
+    def begin(invocation: Any) -> None:
+        if invocation.rank == 0:
+            both.wait(60.0)
+        invoke(invocation)
+
+    return begin
 
 
 def test_a_second_run_that_may_not_wait_is_refused(site: Site, network: Network, inputs: sp.csr_array) -> None:

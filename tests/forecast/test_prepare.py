@@ -10,10 +10,11 @@ import pytest
 
 from backends.local import LocalBackend
 from fsdcore.config import RunSettings
-from fsdcore.errors import InputError
+from fsdcore.errors import InputError, WireError
 from fsdcore.forecast.prepare import Sources, cheapest_channel, partition_for, target_for
 from fsdcore.partition import make_partition
 from fsdcore.prices import load_prices
+from fsdcore.segments import compress_segment, pack_arrays, pack_segments
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network
 
@@ -65,3 +66,26 @@ def test_the_cheapest_channel_is_taken(monkeypatch: pytest.MonkeyPatch, cheap: s
     monkeypatch.setattr("fsdcore.forecast.prepare.load_prices", lambda name: changed)
     with closing(LocalBackend()) as backend:
         assert cheapest_channel(backend, network, split, inputs, settings) == cheap
+
+
+def test_a_run_uses_the_partition_that_a_forecast_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, settings = random_network((20, 30, 20)), RunSettings(workers=3, method="random")
+    with closing(LocalBackend()) as backend:
+        kept = partition_for(backend.store, network, settings, 3)
+        monkeypatch.setattr("fsdcore.session.make_partition", None)
+        model = Session(backend, settings).load(network)
+        assert all(map(np.array_equal, model.partition.owners, kept.owners))
+        other = RunSettings(workers=3, method="random", seed=1)
+        with pytest.raises(TypeError):
+            Session(backend, other).load(network)
+
+
+def test_a_damaged_partition_is_refused_by_name() -> None:
+    network, settings = random_network((20, 30, 20)), RunSettings(workers=3, method="random")
+    with closing(LocalBackend()) as backend:
+        partition_for(backend.store, network, settings, 3)
+        (key,) = backend.store.list("partitions/")
+        for damaged in (b"", b"FSDS" + bytes(20), pack_segments([compress_segment(pack_arrays({}))], {})):
+            backend.store.put(key, damaged)
+            with pytest.raises(WireError, match="partitions/"):
+                Session(backend, settings).load(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -12,7 +13,7 @@ import pytest
 import fsdcore.kernels
 
 SOURCE = Path(fsdcore.kernels.__file__).parent / "_native.c"
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread"]
+FLAGS = ["-std=gnu11", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-fPIC", "-pthread"]
 
 
 def compiled(compiler: str, folder: Path, *more: str) -> Path:
@@ -23,7 +24,7 @@ def compiled(compiler: str, folder: Path, *more: str) -> Path:
     made = folder / "native.o"
     headers = f"-I{sysconfig.get_path('include')}"
     # The interpreter's own headers may be written for another processor; the kernel's are what is compiled here.
-    subprocess.run([compiler, *FLAGS, *more, headers, "-c", str(SOURCE), "-o", str(made)], check=True, timeout=120)
+    subprocess.run([compiler, *FLAGS, *more, headers, "-c", str(SOURCE), "-o", str(made)], check=True)
     return made
 
 
@@ -37,3 +38,12 @@ def test_it_compiles_for_arm64_without_a_warning(tmp_path: Path) -> None:
 
 def test_it_compiles_here_without_a_warning(tmp_path: Path) -> None:
     assert compiled("gcc", tmp_path).stat().st_size > 0
+
+
+def test_it_asks_for_no_newer_linux_than_the_oldest_of_a_function() -> None:
+    """Glibc 2.26, of Lambda's Python 3.11: or it stays out of the package, and results differ in their last bits."""
+    built = sorted(SOURCE.parent.glob("_native*.so"))
+    if not built:
+        pytest.skip("needs the compiled kernel")
+    needed = [int(minor) for minor in re.findall(rb"GLIBC_2\.(\d+)", built[0].read_bytes())]
+    assert max(needed, default=0) <= 26

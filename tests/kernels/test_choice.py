@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -23,6 +26,14 @@ def test_the_compiled_kernel_is_the_first_choice() -> None:
     assert make_kernel().name == make_kernel("compiled").name == "compiled"
     assert make_kernel("scipy").name == kernels.name("scipy") == "scipy"
     assert kernels.name().startswith("compiled (")
+
+
+@pytest.mark.usefixtures("native")
+def test_it_is_found_while_another_thread_imports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    half_there = types.ModuleType("fsdcore.kernels._native")
+    half_there.__spec__ = None
+    monkeypatch.setitem(sys.modules, "fsdcore.kernels._native", half_there)
+    assert kernels.compiled_is_there()
 
 
 @pytest.mark.usefixtures("without_compiler")

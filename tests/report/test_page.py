@@ -16,7 +16,7 @@ from fsdcore.errors import InputError
 from fsdcore.prices import load_prices
 from fsdcore.report import report
 from fsdcore.report.traffic import blocks
-from tests.report.records import changed, made_record
+from tests.report.records import changed, made_record, made_worker
 
 
 def data_of(page: str) -> Any:
@@ -91,12 +91,29 @@ def test_many_ranks_share_squares_and_only_the_largest_pairs_are_listed() -> Non
 
 def test_what_a_record_does_not_say_is_told() -> None:
     record = made_record(3)
-    for rank in range(3):
-        record = changed(record, rank, bytes_to=[0, 0, 0])
-    assert "The record does not say who sent to whom." in report(record)
+    nothing: list[int]
+    for nothing in ([0, 0, 0], []):
+        for rank in range(3):
+            record = changed(record, rank, bytes_to=nothing, waits_for=nothing)
+        page = report(record)
+        assert "The record does not say who sent to whom." in page
+        assert "The record does not say who was waited for." in page
     silent = msgspec.structs.replace(record, counters={**record.counters, "bytes_sent": 0})
     assert "No worker sent anything." in report(silent)
     assert "there is nobody to send to" in report(made_record(1))
+
+
+def test_of_very_many_ranks_those_that_matter_are_drawn() -> None:
+    one = msgspec.structs.replace(made_worker(0, 1, 2, False, 0), bytes_to=[], waits_for=[])
+    workers = [msgspec.structs.replace(one, rank=rank) for rank in range(3000)]
+    workers[1234] = msgspec.structs.replace(one, rank=1234, ended=one.ended + 5)
+    page = report(msgspec.structs.replace(made_record(1, 2), workers=3000, per_worker=workers))
+    drawn = [rank["rank"] for rank in data_of(page)["ranks"]]
+    assert 500 < len(drawn) <= 1024
+    assert 1234 in drawn
+    assert "Rank 1234 ends last" in page
+    assert "Of so many ranks, 1,024 at most are drawn" in page
+    assert len(page.encode()) < 5_000_000
 
 
 def test_blocks_keep_the_sum() -> None:

@@ -32,9 +32,10 @@ def test_what_runs_write_is_sound(record: Record) -> None:
         (msgspec.structs.replace(made_record(3), per_layer=[{}] * 6), "the counters and seconds of its 5 layers"),
         (msgspec.structs.replace(made_record(3), counters={}), "does not have all counters"),
         (changed(made_record(3), 1, bytes_to=[1]), "worker 1 of the record"),
+        (changed(made_record(3), 0, bytes_to=[1]), "traffic or waits of another number of ranks than 3"),
         (changed(made_record(3), 2, seconds={}), "worker 2 of the record"),
         (changed(made_record(3), 2, rank=0), "worker 2 of the record"),
-        (changed(made_record(3), 0, waits_for=[]), "worker 0 of the record"),
+        (changed(made_record(3), 0, waits_for=[]), "worker 1 of the record"),
     ],
 )
 def test_a_record_that_is_not_whole_is_one_line(record: Record, message: str) -> None:

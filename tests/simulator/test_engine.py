@@ -205,7 +205,9 @@ def test_a_share_of_calls_is_refused(make_work: WorkMaker) -> None:
 def test_launching_is_limited_too(make_work: WorkMaker) -> None:
     work = make_work("queue", 64, branching=8)
     limited = Conditions(name="limited", limits={"invoke": Limit(per_second=10.0, burst=10.0, backoff_seconds=0.1)})
-    assert max(_ledger(work, limited).started) > (64 - 10) / 10.0
+    begun = max(_ledger(work, limited).started)
+    # Not much longer than the rate asks for: who waits does not hold up those that could go.
+    assert (64 - 10) / 10.0 < begun < 4 * (64 - 10) / 10.0
 
 
 def test_the_spread_of_answers_is_that_of_the_runs(make_work: WorkMaker) -> None:

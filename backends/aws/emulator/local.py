@@ -16,7 +16,7 @@ import msgspec
 from backends.aws.emulator.records import EnvironmentRecord, Fault, InvocationRecord, RequestRecord
 from fsdcore.emulation import Emulator
 from fsdcore.errors import MissingExtraError, ServerError
-from fsdcore.testing.processes import HOST, ServerProcess, free_port, http_ready
+from fsdcore.testing.processes import DIRECT, HOST, ServerProcess, free_port, http_ready
 
 __all__ = ["LocalAws"]
 
@@ -24,7 +24,6 @@ _Type = TypeVar("_Type")
 _PACKAGES = ("aiohttp", "awslambdaric", "boto3", "psutil")
 _STOP_SECONDS = 20.0
 _ANSWER_SECONDS = 60.0
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class LocalAws(Emulator):
@@ -134,7 +133,7 @@ class LocalAws(Emulator):
     def _ask(self, word: str, kind: type[_Type], body: bytes | None = None) -> _Type:
         request: Any = urllib.request.Request(f"{self.endpoint}/_fsd/{word}", data=body)
         try:
-            with _DIRECT.open(request, timeout=_ANSWER_SECONDS) as answer:
+            with DIRECT.open(request, timeout=_ANSWER_SECONDS) as answer:
                 return msgspec.json.decode(answer.read(), type=kind)
         except urllib.error.URLError as error:
             raise ServerError(f"local AWS does not answer: {error}") from error

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from backends.gcp.emulator.calls import Call, CallLog
@@ -22,6 +21,7 @@ from backends.gcp.emulator.control import ControlPlane
 from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
 from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.management import Management
+from backends.gcp.emulator.service import Service
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
@@ -58,7 +58,7 @@ class FunctionsFaults:
     kill_times: int = 0
 
 
-class FunctionsServer:
+class FunctionsServer(Service[FunctionsFaults]):
     """The server; as a context manager it starts and stops. Sources and logs of instances are kept in `folder`.
 
     `log` has the kinds ``invoke`` (each request to a function, ended ``OK`` or with its status), ``start`` (each cold
@@ -66,8 +66,8 @@ class FunctionsServer:
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self.log = CallLog()
-        self._server = _Server(port, self.log)
+        super().__init__()
+        self._answers = self._server = _Server(port, self.log)
         self._server.control = ControlPlane(folder, self._server.url, self.log)
 
     @property
@@ -79,15 +79,6 @@ class FunctionsServer:
     def management(self) -> Management:
         """What else the projects have: service accounts, policies, services, quotas."""
         return self._server.control.management
-
-    @property
-    def faults(self) -> FunctionsFaults:
-        """What goes wrong now."""
-        return self._server.faults
-
-    @faults.setter
-    def faults(self, faults: FunctionsFaults) -> None:
-        self._server.set_faults(faults)
 
     @property
     def queue_seconds(self) -> float:
@@ -120,14 +111,6 @@ class FunctionsServer:
         """End all instances and answer no more. May be called twice."""
         self._server.end()
         self._server.control.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class _Server(WebServer):

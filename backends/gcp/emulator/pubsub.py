@@ -12,7 +12,6 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
@@ -21,6 +20,7 @@ from google.pubsub_v1 import types
 
 from backends.gcp.emulator.broker import Broker, ServiceError, Subscription
 from backends.gcp.emulator.calls import Call, CallLog
+from backends.gcp.emulator.service import Service
 from backends.gcp.emulator.streams import Stream
 from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.errors import ServerError
@@ -70,7 +70,7 @@ class PubsubFaults:
     methods: tuple[str, ...] = ("Publish", "Pull", "StreamingPull", "Acknowledge", "ModifyAckDeadline")
 
 
-class PubsubServer:
+class PubsubServer(Service[PubsubFaults]):
     """The server, on a thread of its own; as a context manager it starts and stops.
 
     `seed` gives the order of deliveries, negative for the order of arrival. An empty pull is answered after
@@ -78,9 +78,9 @@ class PubsubServer:
     """
 
     def __init__(self, port: int = 0, seed: int = -1, pull_seconds: float = 20.0, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.log = CallLog()
+        super().__init__()
         self.port = port
-        self._service = _Service(Broker(seed, clock), self.log, pull_seconds)
+        self._answers = self._service = _Service(Broker(seed, clock), self.log, pull_seconds)
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._server: Any = None
@@ -90,15 +90,6 @@ class PubsubServer:
     def target(self) -> str:
         """Where it listens: what ``PUBSUB_EMULATOR_HOST`` is to hold."""
         return f"{HOST}:{self.port}"
-
-    @property
-    def faults(self) -> PubsubFaults:
-        """What goes wrong now."""
-        return self._service.faults
-
-    @faults.setter
-    def faults(self, faults: PubsubFaults) -> None:
-        self._service.set_faults(faults)
 
     def reset(self) -> None:
         """Forget all topics, subscriptions, faults and calls."""
@@ -135,14 +126,6 @@ class PubsubServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         thread.join()
         self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _pb(name: str) -> Any:

@@ -10,12 +10,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.lots import Lots
+from backends.gcp.emulator.service import Service
 from backends.gcp.emulator.system import listening_port
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import SYSTEM_CLOCK
@@ -59,31 +59,22 @@ class StorageFaults:
     within: str = ""
 
 
-class StorageServer:
+class StorageServer(Service[StorageFaults]):
     """The server and its proxy; as a context manager it starts and stops. `folder` has its log.
 
     Objects are in memory: as files, ``a`` and ``a/b`` could not both be there, as they can in the service.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self.log = CallLog()
+        super().__init__()
         self._folder = folder
-        self._proxy = _Proxy(port, self.log)
+        self._answers = self._proxy = _Proxy(port, self.log)
         self._server: ServerProcess | None = None
 
     @property
     def url(self) -> str:
         """Where it listens: what ``STORAGE_EMULATOR_HOST`` is to hold."""
         return self._proxy.url
-
-    @property
-    def faults(self) -> StorageFaults:
-        """What goes wrong now."""
-        return self._proxy.faults
-
-    @faults.setter
-    def faults(self, faults: StorageFaults) -> None:
-        self._proxy.set_faults(faults)
 
     def start(self) -> Self:
         """`MissingExtraError` if the program is not installed; `ServerError` if it does not start."""
@@ -110,14 +101,6 @@ class StorageServer:
         self._proxy.end()
         if self._server is not None:
             self._server.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _program() -> Path:
