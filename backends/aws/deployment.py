@@ -6,10 +6,7 @@ where the client finds it.
 
 from __future__ import annotations
 
-import msgspec
-
-from backends.aws.settings import AwsSettings
-from fsdcore.errors import ConfigError
+from fsdcore.deployment import DeploymentFacts
 
 __all__ = ["OUTPUT", "VARIABLE", "Deployment", "stack_name"]
 
@@ -24,44 +21,18 @@ def stack_name(name: str) -> str:
     return f"fsd-{name}"
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resources for runs of up to `workers`, on `lanes` lanes: each has a queue for every rank.
+class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each lane has a queue for every rank. The fields are of `AwsSettings`, but for `workers` and `account`."""
 
-    The other fields are those of `AwsSettings` that its workers go by.
-    """
+    command = "fsd deploy aws"
 
-    name: str
-    region: str
     account: str
-    workers: int
-    lanes: int
     topics: int
     topic_bytes: int
     payload: str
     visibility_timeout: int
-    publishes_in_flight: int
     background_receive: bool
     express_zone: str
-    memory_mb: int
-    timeout_seconds: int
-
-    @classmethod
-    def of(cls, settings: AwsSettings, *, region: str, account: str, workers: int) -> Deployment:
-        """The deployment that `settings` describe."""
-        taken = set(cls.__struct_fields__) - {"region", "account", "workers"}
-        values = {field: getattr(settings, field) for field in taken}
-        return cls(region=region, account=account, workers=workers, **values)
-
-    def to_json(self) -> str:
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Deployment:
-        """Read what `to_json` wrote; `ConfigError` for what another release made."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.MsgspecError as error:
-            raise ConfigError(f"the deployment was made by another release ({error}); run: fsd deploy aws") from error
 
     # Names
 

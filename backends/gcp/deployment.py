@@ -5,10 +5,7 @@ The function has it as the environment variable ``FSD_GCP_DEPLOYMENT``, where wo
 
 from __future__ import annotations
 
-import msgspec
-
-from backends.gcp.settings import GcpSettings
-from fsdcore.errors import ConfigError
+from fsdcore.deployment import DeploymentFacts
 
 __all__ = ["LABEL", "VARIABLE", "Deployment", "function_name"]
 
@@ -21,45 +18,19 @@ def function_name(name: str, project: str, region: str) -> str:
     return f"projects/{project}/locations/{region}/functions/fsd-{name}"
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resources for runs of up to `workers`, on `lanes` lanes: each has a topic and a subscription for every rank.
+class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each lane has a topic and a subscription for every rank. The fields are those of `GcpSettings`, and `workers`."""
 
-    The other fields are those of `GcpSettings`.
-    """
+    command = "fsd deploy gcp"
 
-    name: str
     project: str
-    region: str
-    workers: int
-    lanes: int
-    memory_mb: int
-    timeout_seconds: int
     cpu: str
     python: str
     ack_deadline: int
-    publishes_in_flight: int
     run_days: int
     storage_endpoint: str = ""
     pubsub_endpoint: str = ""
     functions_endpoint: str = ""
-
-    @classmethod
-    def of(cls, settings: GcpSettings, *, project: str, workers: int) -> Deployment:
-        """The deployment that `settings` describe."""
-        taken = set(cls.__struct_fields__) - {"project", "workers"}
-        values = {field: getattr(settings, field) for field in taken}
-        return cls(project=project, workers=workers, **values)
-
-    def to_json(self) -> str:
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Deployment:
-        """Read what `to_json` wrote; `ConfigError` for what another release made."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.MsgspecError as error:
-            raise ConfigError(f"the deployment was made by another release ({error}); run: fsd deploy gcp") from error
 
     @property
     def emulated(self) -> bool:

@@ -75,10 +75,12 @@ class GcpSite(Site):
         self.most_workers = workers
         self._harms: dict[str, Callable[[], None]] = {
             **{name: partial(setattr, storage, "faults", fault) for name, fault in _STORAGE.items()},
-            **{name: partial(setattr, pubsub, "faults", fault) for name, fault in _PUBSUB.items()},
             **{name: partial(setattr, functions, "faults", fault) for name, fault in _FUNCTIONS.items()},
-            "frames of an older run wait in the queues": self._leave_frames,
             "instances ended between runs": self._end_instances,
+        }
+        self._queue_harms: dict[str, Callable[[], None]] = {
+            **{name: partial(setattr, pubsub, "faults", fault) for name, fault in _PUBSUB.items()},
+            "frames of an older run wait in the queues": self._leave_frames,
         }
 
     @property
@@ -101,8 +103,7 @@ class GcpSite(Site):
         )
 
     def faults(self, channel: str) -> tuple[str, ...]:
-        del channel
-        return tuple(self._harms)
+        return (*self._harms, *(self._queue_harms if channel == "queue" else ()))
 
     def open(self) -> Backend:
         return GcpBackend(self.settings)
@@ -113,7 +114,7 @@ class GcpSite(Site):
         return super().session(**run)
 
     def harm(self, fault: str) -> None:
-        self._harms[fault]()
+        {**self._harms, **self._queue_harms}[fault]()
 
     def lose_a_worker(self, when: str) -> None:
         del when
@@ -135,6 +136,15 @@ class GcpSite(Site):
         # Two for the lane, where the channel has lanes, and one to clean up: the client's own, that no run counts.
         seen["lists"] -= 3 if seen["receives"] else 1
         return seen
+
+    def figures(self, run: str) -> Mapping[str, float]:
+        """Of messages the bytes that were published, and of objects those that carry rows of a layer."""
+        rows = f"/runs/{run}/x/{DATA}-"
+        return {
+            **self.requests(run),
+            "published_bytes": sum(call.size for call in self._pubsub.log.of("Publish")),
+            "layer_puts": sum(rows in call.resource for call in self._storage.log.of("put")),
+        }
 
     def _end_instances(self) -> None:
         self._functions.kill_instances(busy=False)

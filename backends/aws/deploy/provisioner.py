@@ -27,7 +27,7 @@ from backends.aws.deploy.templates import (
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
 from backends.aws.errors import BucketMissingError, error_code, remake
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
-from fsdcore.errors import ConfigError, DeploymentError
+from fsdcore.errors import DeploymentError
 from fsdcore.events import Observer
 from fsdcore.packaging import Package
 
@@ -216,11 +216,7 @@ def _outputs(stack: Stack | None) -> dict[str, str]:
 
 def _described(stack: Stack | None) -> Deployment | None:
     """The deployment that its main stack tells of; None before that is made in full, or if another release made it."""
-    text = _outputs(stack).get(OUTPUT)
-    try:
-        return Deployment.from_json(text) if text else None
-    except ConfigError:
-        return None
+    return Deployment.told(_outputs(stack).get(OUTPUT))
 
 
 def _problem(found: dict[str, Stack], deployment: Deployment | None) -> str:

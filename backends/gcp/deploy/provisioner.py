@@ -169,11 +169,9 @@ def _plain(message: Any) -> Any:
 
 def _told(function: Function | None) -> Deployment | None:
     """The deployment that its function tells of; None if another release made it."""
-    text = function.service_config.environment_variables.get(VARIABLE, "") if function is not None else ""
-    try:
-        return Deployment.from_json(text) if text else None
-    except ConfigError:
-        return None
+    return (
+        Deployment.told(function.service_config.environment_variables.get(VARIABLE)) if function is not None else None
+    )
 
 
 def _about(deployment: Deployment | None) -> str:
