@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from backends.aws.deploy.policies import worker_policy
 from backends.aws.deployment import OUTPUT, VARIABLE, Deployment
+from backends.aws.messages import QUEUE_BYTES
 from backends.aws.settings import AwsSettings
 from fsdcore.errors import ConfigError
 
@@ -198,7 +199,7 @@ def _queues(deployment: Deployment, lane: int) -> Template:
 
 def _lane_queue(deployment: Deployment, lane: int, rank: int) -> Template:
     queue = _queue(deployment, deployment.queue_name(lane, rank), _MESSAGE_SECONDS)
-    return {**queue, "VisibilityTimeout": deployment.visibility_timeout}
+    return {**queue, "VisibilityTimeout": deployment.visibility_timeout, "MaximumMessageSize": QUEUE_BYTES}
 
 
 def _queue(deployment: Deployment, name: str, kept_seconds: int) -> Template:

@@ -29,6 +29,7 @@ from backends.aws.deploy.policies import (
 )
 from backends.aws.deploy.templates import check_size, main_template, part_templates
 from backends.aws.deployment import VARIABLE, Deployment
+from backends.aws.queue import queue_capabilities, sqs_capabilities
 from fsdcore.errors import ConfigError
 
 CODE = "packages/ab.zip"
@@ -136,6 +137,13 @@ def test_large_topics_are_told_so() -> None:
     assert all("MaximumMessageSize" not in one for one in resources(templates(deployment()), "SNS::Topic"))
     large = resources(templates(deployment(topic_bytes=1 << 20)), "SNS::Topic")
     assert {one["MaximumMessageSize"] for one in large} == {str(1 << 20)}
+
+
+def test_queues_take_what_workers_send_them() -> None:
+    of = deployment()
+    most = queue_capabilities(of).max_publish_bytes, sqs_capabilities(of).max_publish_bytes
+    queues = [one for one in resources(templates(of), "SQS::Queue") if one["QueueName"] != of.dead_letter_queue]
+    assert {queue["MaximumMessageSize"] for queue in queues} == {1 << 20} == {max(most)}
 
 
 def test_a_directory_bucket_is_made_where_asked_for() -> None:
