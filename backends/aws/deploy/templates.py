@@ -128,6 +128,7 @@ def _function(deployment: Deployment, settings: AwsSettings, code: str) -> Templ
     made = {
         "Log": _resource("Logs::LogGroup", _log(deployment, settings)),
         "DeadEvents": _resource("SQS::Queue", _queue(deployment, deployment.dead_letter_queue, _DEAD_SECONDS)),
+        "DeadEventsPolicy": _resource("SQS::QueuePolicy", _dead_policy(deployment)),
         "Role": _resource("IAM::Role", _role(deployment)),
         "Function": {**_resource("Lambda::Function", function), "DependsOn": ["Log"]},
         "Invoke": _resource("Lambda::EventInvokeConfig", invoke),
@@ -135,6 +136,11 @@ def _function(deployment: Deployment, settings: AwsSettings, code: str) -> Templ
     if deployment.express_bucket:
         made["Express"] = _resource("S3Express::DirectoryBucket", _express(deployment))
     return made
+
+
+def _dead_policy(deployment: Deployment) -> Template:
+    refuse = _tls_only("sqs:*", [deployment.dead_letter_queue_arn])
+    return {"Queues": [{"Ref": "DeadEvents"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [refuse]}}
 
 
 def _log(deployment: Deployment, settings: AwsSettings) -> Template:

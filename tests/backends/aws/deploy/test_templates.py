@@ -97,7 +97,7 @@ def test_nothing_is_public_or_unencrypted() -> None:
     assert all(queue["SqsManagedSseEnabled"] for queue in resources(found, "SQS::Queue"))
     policies = [*resources(found, "S3::BucketPolicy"), *resources(found, "SQS::QueuePolicy")]
     policies += resources(found, "SNS::TopicPolicy")
-    assert len(policies) == 1 + 1 + 10
+    assert len(policies) == 1 + 2 + 10
     for policy in policies:
         denied = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"]
         assert [one["Condition"] for one in denied] == [{"Bool": {"aws:SecureTransport": "false"}}]
