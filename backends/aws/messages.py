@@ -10,12 +10,14 @@ from typing import Any
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.errors import WireError
 
-__all__ = ["FRAME", "TARGET", "limits", "read_frame", "sns_entry", "sqs_entry"]
+__all__ = ["FRAME", "QUEUE_BYTES", "TARGET", "limits", "read_frame", "sns_entry", "sqs_entry"]
 
 TARGET, FRAME = "target", "frame"
 # Both services refuse a message whose text is empty.
 _FILLER = "-"
 _MOST_ENTRIES = 10
+# What queues are made to take, in a message and in a call.
+QUEUE_BYTES = 1 << 20
 # What the services count of a message beside its frame: names, types and values of its attributes, and its text.
 _TARGET_BYTES = len(TARGET) + len("String") + len("99-65535")
 _FRAME_BYTES = len(FRAME) + len("Binary") + len(_FILLER)

@@ -15,7 +15,7 @@ from typing import Any
 from backends.aws.clients import Clients
 from backends.aws.deployment import Deployment
 from backends.aws.errors import translated
-from backends.aws.messages import FRAME, limits, read_frame, sns_entry, sqs_entry
+from backends.aws.messages import FRAME, QUEUE_BYTES, limits, read_frame, sns_entry, sqs_entry
 from backends.aws.settings import AwsSettings
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Address, Channel, Outgoing, Received
@@ -26,7 +26,6 @@ from fsdcore.packing import check_publish
 __all__ = ["SnsChannel", "SqsChannel", "queue_capabilities", "sqs_capabilities"]
 
 _LONGEST_POLL_SECONDS = 20
-_SQS_BYTES = 1 << 20
 _ATTEMPTS, _PAUSE_SECONDS = 5, 0.05
 _DELETES_IN_FLIGHT = 2
 # This delivery no longer counts, for the message has come again: the later delivery is what is to be deleted.
@@ -40,7 +39,7 @@ def queue_capabilities(of: Deployment | AwsSettings) -> ChannelCapabilities:
 
 def sqs_capabilities(of: Deployment | AwsSettings) -> ChannelCapabilities:
     """The limits of the channel ``sqs``."""
-    return limits(_SQS_BYTES, of.payload, addressed=False, **_shared(of))
+    return limits(QUEUE_BYTES, of.payload, addressed=False, **_shared(of))
 
 
 def _shared(of: Deployment | AwsSettings) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class AwsSettings:
     - `topic_bytes`: the most that one publish carries, attributes included; above 262,144 the topics are set to it
     - `payload`: how a frame travels, as a binary ``attribute`` of its message or as base64 ``text`` in it
     - `lanes`: how many runs on queues may be under way at once, each with queues of its own
-    - `visibility_timeout`: seconds until a frame that was received and not deleted comes again
+    - `visibility_timeout`: seconds until a frame that was received and not deleted comes again; less than a
+      wait of a run may last, `deadline_seconds`
     - `publishes_in_flight`: how many publishes a worker has under way at once
     - `background_receive`: receive in a thread of its own while the worker computes
     - `express_zone`: id of an availability zone, such as ``use1-az4``: objects lie there in S3 Express One Zone
@@ -64,7 +65,8 @@ class AwsSettings:
     topic_bytes: int = 256 * 1024
     payload: Literal["attribute", "text"] = "attribute"
     lanes: int = 1
-    visibility_timeout: int = 60
+    # Half of a run's longest wait by default, so that what was in an answer that was lost comes again in time.
+    visibility_timeout: int = 30
     publishes_in_flight: int = 4
     background_receive: bool = False
     express_zone: str = ""

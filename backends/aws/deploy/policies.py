@@ -36,14 +36,14 @@ def worker_policy(deployment: Deployment) -> Statement:
     """What a worker may do: the calls of `WORKER_CALLS`, its log, and the report of an event that failed."""
     logs = _allow(("logs:CreateLogStream", "logs:PutLogEvents"), [f"{deployment.log_group_arn}:*"])
     dead = _allow(("sqs:SendMessage",), [deployment.dead_letter_queue_arn])
-    return _policy([*_data(deployment, WORKER_CALLS.values()), logs, dead])
+    return _policy([*_data(deployment, WORKER_CALLS.values(), _WORKER_READS, _WORKER_WRITES), logs, dead])
 
 
 def runner_policy(deployment: Deployment) -> Statement:
     """What a user may do who runs on a deployment that is there."""
     calls = {*WORKER_CALLS.values(), *CLIENT_CALLS.values()} - {"cloudformation:DescribeStacks"}
     find = _allow(("cloudformation:DescribeStacks",), [_stacks(deployment, deployment.stack)])
-    return _policy([*_data(deployment, calls), find])
+    return _policy([*_data(deployment, calls, _EVERY_KEY, _EVERY_KEY), find])
 
 
 def deployer_policy(deployment: Deployment) -> Statement:
@@ -89,8 +89,17 @@ _ROLE_ACTIONS = (
 )
 
 
-def _data(deployment: Deployment, actions: Iterable[str]) -> Iterator[Statement]:
-    """The actions on the deployment's function, topics, queues and objects, each on nothing else."""
+# Keys of objects: what workers read and write. The function's own code, ``packages/``, is not among them.
+_WORKER_READS, _WORKER_WRITES, _EVERY_KEY = ("plans/*", "runs/*"), ("runs/*",), ("*",)
+
+
+def _data(
+    deployment: Deployment, actions: Iterable[str], reads: tuple[str, ...], writes: tuple[str, ...]
+) -> Iterator[Statement]:
+    """The actions on the deployment's function, topics, queues and objects, each on nothing else.
+
+    Of a directory bucket there is one permission for all keys.
+    """
     wanted = sorted(set(actions))
     topics = [deployment.topic_arn(shard) for shard in range(deployment.topics)]
     yield _allow(_in(wanted, "lambda:"), [deployment.function_arn])
@@ -100,8 +109,10 @@ def _data(deployment: Deployment, actions: Iterable[str]) -> Iterator[Statement]
         yield _allow(("s3express:CreateSession",), [_express(deployment)])
         return
     bucket = f"arn:{deployment.partition}:s3:::{deployment.bucket}"
+    reading, changing = ("s3:GetObject",), ("s3:DeleteObject", "s3:PutObject")
     yield _allow(("s3:ListBucket",), [bucket])
-    yield _allow(tuple(action for action in _in(wanted, "s3:") if action != "s3:ListBucket"), [f"{bucket}/*"])
+    yield _allow(reading, [f"{bucket}/{keys}" for keys in reads])
+    yield _allow(changing, [f"{bucket}/{keys}" for keys in writes])
 
 
 def queue_patterns(deployment: Deployment) -> Iterator[str]:

@@ -99,6 +99,9 @@ class AwsProvisioner(Provisioner):
         if before is not None and before.workers > workers:
             # Fewer workers: nobody may think them there when their queues go.
             stacks.apply(main, self._observer)
+        if before is not None and before.express_bucket not in ("", deployment.express_bucket):
+            # CloudFormation would leave it behind with what is in it.
+            delete_objects(self._clients, before.express_bucket)
         stacks.apply(queues, self._observer)
         stacks.apply(topics, self._observer)
         stacks.apply(main, self._observer)
@@ -168,24 +171,37 @@ class AwsProvisioner(Provisioner):
 
     def destroy(self) -> Removal:
         stacks, name = self._stacks(), self._settings.name
-        bucket, main = self._here(1).bucket, stack_name(name)
+        main = stack_name(name)
+        buckets = self._buckets(stacks.find(main))
         parts = sorted(stacks.all().keys() - {main})
         there = [*parts, *([main] if stacks.find(main) is not None else ())]
         # Topics and queues may go together: a subscription without its queue is removed like any other.
         left = stacks.removed(parts, self._observer)
-        objects = 0
         for _ in range(_TRIES):
-            objects += delete_objects(self._clients, bucket)
+            for bucket in buckets:
+                buckets[bucket] += delete_objects(self._clients, bucket)
             failed = stacks.removed([main], self._observer) if main in there else {}
             if not failed:
                 break
         left |= failed
         tagged, not_removed = remove_tagged(self._clients, name)
         removed = [f"stack {stack}" for stack in there if stack not in left]
-        if objects:
-            removed.append(f"{objects:,} {'object' if objects == 1 else 'objects'} in bucket {bucket}")
+        removed += [_emptied(bucket, objects) for bucket, objects in buckets.items() if objects]
         lines = [f"stack {stack}: {why}" for stack, why in left.items()]
         return Removal((*removed, *tagged), (*lines, *not_removed))
+
+    def _buckets(self, main: Stack | None) -> dict[str, int]:
+        """The buckets of the deployment, with as many objects as are removed yet: none.
+
+        Of a directory bucket the stack tells: that of the settings may never have been made, or be another by now.
+        """
+        made = _described(main)
+        express = [made.express_bucket] if made and made.express_bucket else []
+        return dict.fromkeys([self._here(1).bucket, *express], 0)
+
+
+def _emptied(bucket: str, objects: int) -> str:
+    return f"{objects:,} {'object' if objects == 1 else 'objects'} in bucket {bucket}"
 
 
 class _Told:

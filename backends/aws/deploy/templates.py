@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from backends.aws.deploy.policies import worker_policy
 from backends.aws.deployment import OUTPUT, VARIABLE, Deployment
+from backends.aws.messages import QUEUE_BYTES
 from backends.aws.settings import AwsSettings
 from fsdcore.errors import ConfigError
 
@@ -127,6 +128,7 @@ def _function(deployment: Deployment, settings: AwsSettings, code: str) -> Templ
     made = {
         "Log": _resource("Logs::LogGroup", _log(deployment, settings)),
         "DeadEvents": _resource("SQS::Queue", _queue(deployment, deployment.dead_letter_queue, _DEAD_SECONDS)),
+        "DeadEventsPolicy": _resource("SQS::QueuePolicy", _dead_policy(deployment)),
         "Role": _resource("IAM::Role", _role(deployment)),
         "Function": {**_resource("Lambda::Function", function), "DependsOn": ["Log"]},
         "Invoke": _resource("Lambda::EventInvokeConfig", invoke),
@@ -134,6 +136,11 @@ def _function(deployment: Deployment, settings: AwsSettings, code: str) -> Templ
     if deployment.express_bucket:
         made["Express"] = _resource("S3Express::DirectoryBucket", _express(deployment))
     return made
+
+
+def _dead_policy(deployment: Deployment) -> Template:
+    refuse = _tls_only("sqs:*", [deployment.dead_letter_queue_arn])
+    return {"Queues": [{"Ref": "DeadEvents"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [refuse]}}
 
 
 def _log(deployment: Deployment, settings: AwsSettings) -> Template:
@@ -198,7 +205,7 @@ def _queues(deployment: Deployment, lane: int) -> Template:
 
 def _lane_queue(deployment: Deployment, lane: int, rank: int) -> Template:
     queue = _queue(deployment, deployment.queue_name(lane, rank), _MESSAGE_SECONDS)
-    return {**queue, "VisibilityTimeout": deployment.visibility_timeout}
+    return {**queue, "VisibilityTimeout": deployment.visibility_timeout, "MaximumMessageSize": QUEUE_BYTES}
 
 
 def _queue(deployment: Deployment, name: str, kept_seconds: int) -> Template:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from backends.aws import AwsSettings
+from fsdcore.config import RunSettings
 from fsdcore.errors import ConfigError
 
 
@@ -17,6 +18,10 @@ def test_the_python_of_the_function_is_that_of_the_client() -> None:
 
 def test_there_is_no_region_by_default() -> None:
     assert AwsSettings().region == ""
+
+
+def test_a_message_whose_delivery_was_lost_comes_again_while_it_is_waited_for() -> None:
+    assert 2 * AwsSettings().visibility_timeout <= RunSettings().deadline_seconds
 
 
 @pytest.mark.parametrize("name", ["a", "demo", "a-1", "x" * 24])

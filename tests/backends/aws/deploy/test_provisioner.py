@@ -10,7 +10,10 @@ import pytest
 from botocore.stub import Stubber
 from typer.testing import CliRunner, Result
 
-from backends.aws import AwsBackend
+from backends.aws import AwsBackend, AwsSettings
+from backends.aws.deploy import provisioner
+from backends.aws.deploy.templates import Template, main_template
+from backends.aws.deployment import Deployment
 from backends.aws.discovery import find_deployment
 from backends.aws.emulator import LocalAws
 from backends.aws.errors import BucketMissingError
@@ -217,6 +220,47 @@ def test_objects_of_runs_go_with_the_bucket(make_backend: BackendMaker) -> None:
     for number in range(1, 1_005):
         s3.copy_object(Bucket=bucket, Key=f"runs/r/{number}", CopySource={"Bucket": bucket, "Key": "runs/r/0"})
     assert f"1,006 objects in bucket fsd-demo-{ACCOUNT}-{REGION}" in backend.provisioner().destroy().removed
+
+
+@pytest.fixture
+def directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets of the usual kind in place of directory buckets, which local AWS has not."""
+
+    def name(of: Deployment) -> str:
+        return f"fsd-{of.name}-{of.express_zone}" if of.express_zone else ""
+
+    def template(of: Deployment, settings: AwsSettings, code: str | None) -> Template:
+        made = main_template(of, settings, code)
+        if "Express" in made["Resources"]:
+            bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": of.express_bucket}}
+            made["Resources"]["Express"] = bucket
+        return made
+
+    monkeypatch.setattr(Deployment, "express_bucket", property(name))
+    monkeypatch.setattr(provisioner, "main_template", template)
+
+
+@pytest.mark.usefixtures("directories")
+def test_a_directory_bucket_goes_with_its_objects(make_backend: BackendMaker) -> None:
+    made = make_backend(topics=1, express_zone="use1-az4")
+    made.provisioner().deploy(2)
+    made.store.put("plans/p/0", b"x")
+    # Whoever removes it need not know of the zone.
+    removal = make_backend().provisioner().destroy()
+    assert removal.left == ()
+    assert "1 object in bucket fsd-demo-use1-az4" in removal.removed
+    assert everything(made)["buckets"] == []
+
+
+@pytest.mark.usefixtures("directories")
+def test_a_directory_bucket_of_another_zone_goes_with_its_objects(make_backend: BackendMaker) -> None:
+    made = make_backend(topics=1, express_zone="use1-az4")
+    made.provisioner().deploy(2)
+    made.store.put("plans/p/0", b"x")
+    other = make_backend(topics=1, express_zone="use1-az6")
+    other.provisioner().deploy(2)
+    assert other.store.list("") == []
+    assert everything(made)["buckets"] == [f"fsd-demo-{ACCOUNT}-{REGION}", "fsd-demo-use1-az6"]
 
 
 def test_a_package_that_somebody_removed_is_uploaded_again(make_backend: BackendMaker, package: Package) -> None:

@@ -29,6 +29,7 @@ from backends.aws.deploy.policies import (
 )
 from backends.aws.deploy.templates import check_size, main_template, part_templates
 from backends.aws.deployment import VARIABLE, Deployment
+from backends.aws.queue import queue_capabilities, sqs_capabilities
 from fsdcore.errors import ConfigError
 
 CODE = "packages/ab.zip"
@@ -96,7 +97,7 @@ def test_nothing_is_public_or_unencrypted() -> None:
     assert all(queue["SqsManagedSseEnabled"] for queue in resources(found, "SQS::Queue"))
     policies = [*resources(found, "S3::BucketPolicy"), *resources(found, "SQS::QueuePolicy")]
     policies += resources(found, "SNS::TopicPolicy")
-    assert len(policies) == 1 + 1 + 10
+    assert len(policies) == 1 + 2 + 10
     for policy in policies:
         denied = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"]
         assert [one["Condition"] for one in denied] == [{"Bool": {"aws:SecureTransport": "false"}}]
@@ -136,6 +137,13 @@ def test_large_topics_are_told_so() -> None:
     assert all("MaximumMessageSize" not in one for one in resources(templates(deployment()), "SNS::Topic"))
     large = resources(templates(deployment(topic_bytes=1 << 20)), "SNS::Topic")
     assert {one["MaximumMessageSize"] for one in large} == {str(1 << 20)}
+
+
+def test_queues_take_what_workers_send_them() -> None:
+    of = deployment()
+    most = queue_capabilities(of).max_publish_bytes, sqs_capabilities(of).max_publish_bytes
+    queues = [one for one in resources(templates(of), "SQS::Queue") if one["QueueName"] != of.dead_letter_queue]
+    assert {queue["MaximumMessageSize"] for queue in queues} == {1 << 20} == {max(most)}
 
 
 def test_a_directory_bucket_is_made_where_asked_for() -> None:
@@ -186,7 +194,8 @@ def test_a_worker_may_do_what_it_does_and_no_more() -> None:
     assert by_action["lambda:InvokeFunction"] == [of.function_arn]
     assert by_action["sns:Publish"] == [of.topic_arn(shard) for shard in range(10)]
     assert by_action["sqs:ReceiveMessage"] == [of.queue_arn(0, 0)[:-1] + "?", of.queue_arn(0, 0)[:-1] + "1?"]
-    assert by_action["s3:GetObject"] == [f"arn:aws:s3:::{of.bucket}/*"]
+    assert by_action["s3:GetObject"] == [f"arn:aws:s3:::{of.bucket}/plans/*", f"arn:aws:s3:::{of.bucket}/runs/*"]
+    assert by_action["s3:PutObject"] == by_action["s3:DeleteObject"] == [f"arn:aws:s3:::{of.bucket}/runs/*"]
     assert by_action["s3:ListBucket"] == [f"arn:aws:s3:::{of.bucket}"]
 
 
