@@ -101,6 +101,8 @@ class Simulation:
             "branching": work.branching,
             "in_flight": work.in_flight,
             "batch_size": work.batches[0].samples,
+            "memory_mb": self._billing.memory_bytes >> 20,
+            "billed_start_seconds": work.model.compute.billed_start_seconds,
             "conditions": self._conditions.name,
         }
 
