@@ -11,6 +11,7 @@ import typer
 
 from fsdcore.cli.output import say, size, table
 from fsdcore.errors import InputError
+from fsdcore.units import dollars
 
 if TYPE_CHECKING:
     from fsdcore.config import Config
@@ -33,7 +34,6 @@ __all__ = [
     "activity",
     "densities",
     "forecast_for",
-    "money",
     "options",
     "show_bill",
     "show_bill_of",
@@ -88,11 +88,6 @@ def densities(given: str) -> list[float]:
         return [float(part) for part in given.split(",")]
     except ValueError as error:
         raise InputError(f"--density must be numbers with commas between, not {given!r}") from error
-
-
-def money(dollars: float) -> str:
-    """Dollars with four digits that count."""
-    return f"${dollars:,.2f}" if dollars >= 100 else f"${dollars:.4g}"
 
 
 class Billing(NamedTuple):
@@ -169,10 +164,10 @@ def show_bill(bill: Bill, before: Forecast | None = None) -> None:
 def _lines(bill: Bill, before: Forecast | None) -> Iterator[tuple[str, ...]]:
     expected = {line.item: line.dollars for line in before.bill.lines} if before else {}
     for line in bill.lines:
-        known = (money(expected[line.item]) if line.item in expected else "-",) if before else ()
-        yield (line.item, f"{line.quantity:,.6g}", money(line.dollars), *known)
-    total = (money(before.dollars),) if before else ()
-    yield ("total", "", money(bill.total), *total)
+        known = (dollars(expected[line.item]) if line.item in expected else "-",) if before else ()
+        yield (line.item, f"{line.quantity:,.6g}", dollars(line.dollars), *known)
+    total = (dollars(before.dollars),) if before else ()
+    yield ("total", "", dollars(bill.total), *total)
 
 
 def write_text(file: Path | None, text: str) -> None:

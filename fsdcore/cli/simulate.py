@@ -16,7 +16,6 @@ from fsdcore.cli.insight import (
     PricesOption,
     SamplesOption,
     activity,
-    money,
     options,
     write_text,
 )
@@ -24,6 +23,7 @@ from fsdcore.cli.output import check_output, say, table
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import InputError
+from fsdcore.units import dollars
 
 if TYPE_CHECKING:
     from fsdcore.config import Config
@@ -210,7 +210,7 @@ def _show(found: Summary) -> None:
     walls, costs = found.wall_seconds, found.dollars
     rows = [
         ("wall time", *(f"{walls[each]:.2f} s" for each in walls)),
-        ("dollars", *(money(costs[each]) for each in costs)),
+        ("dollars", *(dollars(costs[each]) for each in costs)),
     ]
     table(("over all runs", *("half" if each == "p50" else f"{each[1:]} of 100" for each in walls)), rows)
     facts = [
@@ -223,7 +223,7 @@ def _show(found: Summary) -> None:
     table(("run", f"seed {found.runs[0].seed}"), facts)
     dearest = max(found.bill.lines, key=lambda line: line.dollars)
     share = dearest.dollars / found.bill.total if found.bill.total else 0.0
-    say(f"dearest: {dearest.item}, {money(dearest.dollars)} of {money(found.bill.total)} ({share:.0%})")
+    say(f"dearest: {dearest.item}, {dollars(dearest.dollars)} of {dollars(found.bill.total)} ({share:.0%})")
     if found.gains:
         name, seconds = next(iter(found.gains.items()))
         say(f"the time depends most on {name}: without it the run would be {seconds:.2f} s shorter")

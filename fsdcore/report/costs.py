@@ -9,7 +9,7 @@ from fsdcore.forecast import Forecast
 from fsdcore.record import Record
 from fsdcore.report.facts import activity_seconds
 from fsdcore.report.markup import Markup, element, table
-from fsdcore.report.units import count, dollars, quantity, seconds
+from fsdcore.units import count, dollars, quantity, seconds
 
 __all__ = ["costs"]
 

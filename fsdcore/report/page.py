@@ -21,7 +21,7 @@ from fsdcore.report.spans import timeline_data
 from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
 from fsdcore.report.traffic import squares, traffic
-from fsdcore.report.units import count
+from fsdcore.units import count
 
 __all__ = ["report"]
 
