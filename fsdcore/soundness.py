@@ -31,6 +31,9 @@ def check(record: Record) -> None:
             raise InputError(f"worker {rank} of the record does not have the numbers of every rank and layer")
     if not (_within(_seconds(record), _MOST_SECONDS) and _within(_counted(record), _MOST_COUNTED)):
         raise InputError("the record has seconds or counters that no run can have")
+    for worker in record.per_worker:
+        if worker.ended < worker.started:
+            raise InputError(f"worker {worker.rank} of the record ends before it starts")
 
 
 def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:
