@@ -107,6 +107,8 @@ def test_calibrate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("advise", "net.safetensors", "x.npz", "--deadline", "-1"), "deadline must be above 0, not -1.0"),
         (("bill", "none.json", "--prices", "aws/us-east-1"), "none.json"),
         (("bill", "old.json", "--prices", "aws/us-east-1"), "old.json: a record of version 1; this release reads"),
+        (("bill", "cut.json", "--prices", "aws/us-east-1"), "cut.json: the record does not have all counters; make it"),
+        (("bill", "run.json", "--prices", "euro.toml"), "euro.toml: currency must be USD, not 'EUR'"),
         (("bill", "x.npz", "--prices", "aws/us-east-1"), "x.npz: not the record of a run"),
         (("bill", "run.json", "--prices", "short.toml"), "short.toml: there is no price 's3_get'"),
         (("bill", "run.json", "--prices", "aws/us-east-1", "--forecast", "old.json"), "old.json: not a forecast"),
@@ -125,6 +127,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     old = {name: value for name, value in json.loads(record.to_json()).items() if name != "version"}
     (folder / "old.json").write_text(json.dumps(old))
     (folder / "short.toml").write_text(_WITHOUT_GET)
+    (folder / "euro.toml").write_text(_WITHOUT_GET.replace("USD", "EUR"))
+    (folder / "cut.json").write_text(json.dumps(json.loads(record.to_json()) | {"counters": {}}))
     assert record.version == RECORD_VERSION
     assert _run(*arguments) == 2
     captured = capsys.readouterr()
