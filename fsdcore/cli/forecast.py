@@ -10,7 +10,7 @@ import typer
 from fsdcore.cli.insight import (
     Densities,
     MemoryHadOption,
-    MemoryOption,
+    MemoryOfBackendOption,
     ModelOption,
     Options,
     PricesOption,
@@ -48,7 +48,7 @@ def forecast(
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
-    memory: MemoryOption = 2048,
+    memory: MemoryOfBackendOption = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compute every message of the whole input here.")] = False,
     model: ModelOption = None,
     prices: PricesOption = None,
@@ -89,7 +89,7 @@ class _Files:
         partition: Path | None = None,
         density: str | None = None,
         samples: int | None = None,
-        memory: int = 2048,
+        memory: int | None = None,
         exact: bool = False,
     ) -> None:
         self.network, self.inputs, self.partition = network, inputs, partition
@@ -97,7 +97,7 @@ class _Files:
 
 
 def _forecast(files: _Files, settings: Config, sources: Sources) -> Forecast:
-    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed, setting_for, target_for
+    from fsdcore.forecast.prepare import forecaster_for, memory_of, partition_for, rehearsed, setting_for, target_for
     from fsdcore.formats import load_inputs, load_network
     from fsdcore.partition import load_partition
     from fsdcore.session import connect_config
@@ -116,7 +116,7 @@ def _forecast(files: _Files, settings: Config, sources: Sources) -> Forecast:
             plan = rehearsed(session.backend.store, network, split, flows, x, settings.run, target, observer)
         else:
             plan = forecaster_for(network, split, flows, target)
-        return plan.forecast(setting_for(plan, settings.run, files.memory << 20))
+        return plan.forecast(setting_for(plan, settings.run, memory_of(session.backend, files.memory)))
 
 
 def _too_much(found: Forecast) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "Billing",
     "Densities",
     "MemoryHadOption",
+    "MemoryOfBackendOption",
     "MemoryOption",
     "ModelOption",
     "Options",
@@ -45,6 +46,10 @@ PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/R
 ModelOption = Annotated[str | None, typer.Option(help="How fast it is: a model's name, or a file (.toml).")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="An option of the prices: architecture=arm64.")]
 MemoryOption = Annotated[int, typer.Option(help="Memory of a worker, MiB.", min=1)]
+MemoryOfBackendOption = Annotated[
+    int | None,
+    typer.Option("--memory", help="Memory of a worker, MiB; left out, what the backend gives it, or 2048.", min=1),
+]
 MemoryHadOption = Annotated[
     int | None,
     typer.Option("--memory", help="MiB a worker had; left out, what the record says, or 2048.", min=1),
@@ -91,11 +96,11 @@ def densities(given: str) -> list[float]:
 
 
 class Billing(NamedTuple):
-    """What a bill is made with: names or files of prices and model, and what a worker had."""
+    """What a bill is made with: names or files of prices and model, and MiB of a worker, None for what it has."""
 
     prices: str | None
     model: str | None
-    memory_bytes: int
+    memory: int | None
 
 
 def forecast_for(settings: Config, network: Network, split: Partition | None, x: Any, wanted: Billing) -> Forecast:
@@ -106,6 +111,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
         Sources,
         cheapest_channel,
         forecaster_for,
+        memory_of,
         partition_for,
         setting_for,
         target_for,
@@ -119,7 +125,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
         if run.channel == AUTO and run.workers > 1:
             run = dataclasses.replace(run, channel=cheapest_channel(session.backend, network, made, x, run))
         plan = forecaster_for(network, made, activity_of(network, x), target)
-        return plan.forecast(setting_for(plan, run, wanted.memory_bytes))
+        return plan.forecast(setting_for(plan, run, memory_of(session.backend, wanted.memory)))
 
 
 def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
@@ -128,8 +134,9 @@ def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
     from fsdcore.prices import load_prices
 
     prices = load_prices(wanted.prices or before.prices)
-    vcpus = prices.tariff.compute.vcpus_of(wanted.memory_bytes)
-    show_bill(bill(usage_of(record, wanted.memory_bytes, vcpus), prices), before)
+    memory_bytes = memory_had(record, wanted.memory) << 20
+    vcpus = prices.tariff.compute.vcpus_of(memory_bytes)
+    show_bill(bill(usage_of(record, memory_bytes, vcpus), prices), before)
 
 
 def show_forecast(forecast: Forecast) -> None:

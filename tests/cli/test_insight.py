@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends.local.compute import LocalCompute
+from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.cli import main
 from fsdcore.config import RunSettings
+from fsdcore.cost import bill, usage_of
 from fsdcore.formats import save_network, save_outputs
-from fsdcore.record import RECORD_VERSION
+from fsdcore.prices import load_prices
+from fsdcore.record import RECORD_VERSION, read_record
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
 
@@ -59,6 +63,21 @@ def test_a_bill_is_for_the_memory_that_a_worker_had(
     capsys.readouterr()
     assert _run("bill", "run.json", "--prices", "aws/eu-west-1", *given) == 0
     assert f"workers of {had:,} MiB" in capsys.readouterr().out
+
+
+def test_forecast_record_and_bill_are_for_the_memory_that_is_deployed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalCompute, "capabilities", ComputeCapabilities(memory_bytes=640 << 20))
+    assert _run("forecast", "net.safetensors", "x.npz") == 0
+    assert "fits 640 MiB" in capsys.readouterr().out
+    assert _run("run", "net.safetensors", "x.npz", "--bill", "--record", "run.json") == 0
+    shown = capsys.readouterr().out
+    record = read_record(folder / "run.json")
+    assert record.settings["memory_mb"] == 640
+    usage = usage_of(record, 640 << 20)
+    seconds = next(line for line in bill(usage, load_prices("aws/us-east-1")).lines if "GB-seconds" in line.item)
+    assert f"{seconds.quantity:,.6g}" in shown
 
 
 def test_run_with_its_bill_on_the_cheapest_channel(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
