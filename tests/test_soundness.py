@@ -55,6 +55,8 @@ def test_a_record_that_is_not_whole_is_one_line(record: Record, message: str) ->
         changed(made_record(2), 1, waits_for=[0.0, -0.5]),
         changed(made_record(2), 1, bytes_to=[-1, 0]),
         changed(made_record(2), 1, peak_memory_bytes=-5),
+        made_record(2, settings={"memory_mb": 10**30}),
+        made_record(2, settings={"billed_start_seconds": -1.0}),
     ],
 )
 def test_numbers_that_no_run_can_have_are_one_line(record: Record) -> None:

@@ -143,8 +143,12 @@ def bill(
     run = read_record(record)
     had = memory_had(run, memory)
     usage = usage_of(run, had << 20, listed.tariff.compute.vcpus_of(had << 20))
-    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers} workers of {had:,} MiB")
-    show_bill(billed(usage, listed, options(option)), read_forecast(before))
+    made, expected = billed(usage, listed, options(option)), read_forecast(before)
+    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers:,} workers of {had:,} MiB")
+    show_bill(made, expected)
+    other = expected.differences(run, made) if expected else []
+    if other:
+        say(f"note: the forecast is of another run: {'; '.join(other)}")
 
 
 def read_forecast(file: Path | None) -> Forecast | None:

@@ -46,8 +46,14 @@ def test_a_forecast_and_the_bill_of_its_run(folder: Path, capsys: pytest.Capture
     for name in ("messages", "publishes", "bytes_sent"):
         assert forecast["counters"][name] == counters[name]
     capsys.readouterr()
-    assert _run("bill", "run.json", "--prices", "aws/eu-west-1", "--forecast", "forecast.json") == 0
-    assert "forecast" in capsys.readouterr().out
+    assert _run("bill", "run.json", "--prices", "aws/us-east-1", "--forecast", "forecast.json") == 0
+    shown = capsys.readouterr().out
+    assert " forecast " in shown
+    assert "of another run" not in shown
+    assert _run("forecast", "net.safetensors", "x.npz", "--workers", "2", "-o", "forecast.json") == 0
+    assert _run("bill", "run.json", "--prices", "gcp/us-central1", "--forecast", "forecast.json") == 0
+    other = "workers 2, not 3; prices aws/us-east-1, not gcp/us-central1"
+    assert f"note: the forecast is of another run: {other}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
