@@ -16,11 +16,13 @@ from fsdcore.units import dollars
 if TYPE_CHECKING:
     from fsdcore.config import Config
     from fsdcore.cost import Bill
-    from fsdcore.forecast import Forecast
+    from fsdcore.events import Observer
+    from fsdcore.forecast import Forecast, Forecaster, Target
     from fsdcore.forecast.activity import Activity
     from fsdcore.network import Network
     from fsdcore.partition import Partition
     from fsdcore.record import Record
+    from fsdcore.store import Store
 
 __all__ = [
     "Billing",
@@ -30,11 +32,13 @@ __all__ = [
     "MemoryOption",
     "ModelOption",
     "Options",
+    "Planned",
     "PricesOption",
     "SamplesOption",
     "activity",
     "densities",
     "forecast_for",
+    "forecaster_of",
     "options",
     "show_bill",
     "show_bill_of",
@@ -93,6 +97,38 @@ def densities(given: str) -> list[float]:
         return [float(part) for part in given.split(",")]
     except ValueError as error:
         raise InputError(f"--density must be numbers with commas between, not {given!r}") from error
+
+
+class Planned(NamedTuple):
+    """What is forecast or simulated: files, or densities and samples in place of inputs."""
+
+    network: Path
+    inputs: Path | None
+    partition: Path | None
+    density: str | None
+    samples: int | None
+    exact: bool
+
+
+def forecaster_of(planned: Planned, settings: Config, target: Target, store: Store, observer: Observer) -> Forecaster:
+    """Forecasts of the plan; where `exact`, with every message of the inputs computed."""
+    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed
+    from fsdcore.formats import load_inputs, load_network
+    from fsdcore.partition import load_partition
+
+    network = load_network(planned.network, observer)
+    flows = activity(network, planned.inputs, planned.density, planned.samples)
+    if planned.partition is not None:
+        split = load_partition(planned.partition)
+        split.check(network)
+    else:
+        split = partition_for(store, network, settings.run, settings.run.workers, observer)
+    if not planned.exact:
+        return forecaster_for(network, split, flows, target)
+    if planned.inputs is None:
+        raise InputError("--exact needs INPUTS: it computes what they become")
+    x = load_inputs(planned.inputs, network.inputs)
+    return rehearsed(store, network, split, flows, x, settings.run, target, observer)
 
 
 class Billing(NamedTuple):

@@ -13,9 +13,10 @@ from fsdcore.cli.insight import (
     MemoryOption,
     ModelOption,
     Options,
+    Planned,
     PricesOption,
     SamplesOption,
-    activity,
+    forecaster_of,
     options,
     write_text,
 )
@@ -153,7 +154,9 @@ def _work(what: _What, settings: Config, sources: Sources, observer: Observer) -
             return _of_size(what, settings, target), target
         from fsdcore.simulator import work_of
 
-        plan = _plan(what, settings, target, backend.store, observer)
+        assert what.network is not None
+        planned = Planned(what.network, what.inputs, what.partition, what.density, what.samples, what.exact)
+        plan = forecaster_of(planned, settings, target, backend.store, observer)
         return work_of(plan, _setting(plan, settings, what.memory)), target
 
 
@@ -180,25 +183,6 @@ def _of_size(what: _What, settings: Config, target: Target) -> Work:
         seed=settings.run.seed,
     )
     return shape_work(shape, target, _setting(shape_forecaster(shape, target), settings, what.memory))
-
-
-def _plan(what: _What, settings: Config, target: Target, store: Any, observer: Observer) -> Forecaster:
-    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed
-    from fsdcore.formats import load_inputs, load_network
-    from fsdcore.partition import load_partition
-
-    assert what.network is not None
-    network = load_network(what.network, observer)
-    flows = activity(network, what.inputs, what.density, what.samples)
-    if what.partition is not None:
-        split = load_partition(what.partition)
-        split.check(network)
-    else:
-        split = partition_for(store, network, settings.run, settings.run.workers, observer)
-    if what.exact and what.inputs is not None:
-        x = load_inputs(what.inputs, network.inputs)
-        return rehearsed(store, network, split, flows, x, settings.run, target, observer)
-    return forecaster_for(network, split, flows, target)
 
 
 def _show(found: Summary) -> None:
