@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fsdcore import units
 from fsdcore.errors import InputError
 from fsdcore.forecast.run_forecast import Forecast, Forecaster, Setting
 
@@ -175,10 +176,14 @@ def _sentence(advice: Advice) -> str:
     if best is None:
         fastest, cheapest = advice.front[0], advice.front[-1]
         return (
-            f"Nothing meets {_wanted(advice.goal)}: the fastest takes {fastest.wall_seconds:.3g} s for "
-            f"${fastest.dollars:.3g}, the cheapest ${cheapest.dollars:.3g} in {cheapest.wall_seconds:.3g} s."
+            f"Nothing meets {_wanted(advice.goal)}: the fastest takes {_seconds(fastest)} for "
+            f"{units.dollars(fastest.dollars)}, the cheapest {units.dollars(cheapest.dollars)} in {_seconds(cheapest)}."
         )
-    return f"{_named(best)}: {best.wall_seconds:.3g} s for ${best.dollars:.3g}, {_reason(advice, best)}."
+    return f"{_named(best)}: {_seconds(best)} for {units.dollars(best.dollars)}, {_reason(advice, best)}."
+
+
+def _seconds(forecast: Forecast) -> str:
+    return units.plain(units.seconds(forecast.wall_seconds))
 
 
 def _wanted(goal: Goal) -> str:
@@ -209,7 +214,7 @@ def _reason(advice: Advice, best: Forecast) -> str:
 def _against(goal: Goal, best: Forecast, other: Forecast) -> str:
     name = "one worker" if other.channel == SERIAL else f"the {other.channel} channel at its best"
     if not goal.met_by(other):
-        return f"{name} does not meet {_wanted(goal)}: it takes {other.wall_seconds:.3g} s and ${other.dollars:.3g}"
+        return f"{name} does not meet {_wanted(goal)}: it takes {_seconds(other)} and {units.dollars(other.dollars)}"
     dearest = max(other.bill.lines, key=lambda line: line.dollars)
     takes = f"{name} takes {other.wall_seconds / best.wall_seconds:.2g} times as long"
     costs = f"{other.dollars / best.dollars:.2g} times as many dollars, most of them for {dearest.item}"

@@ -10,7 +10,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
-from fsdcore.errors import FormatError
+from fsdcore.errors import FormatError, InputError
 from fsdcore.spans import ACTIVITIES, Span, SpanLog
 
 __all__ = [
@@ -156,7 +156,10 @@ class _Versioned(msgspec.Struct):
 
 
 def read_record(file: str | os.PathLike[str]) -> Record:
-    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version."""
+    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version, or not whole."""
+    # Workers write records, and read none.
+    from fsdcore.soundness import check
+
     name = os.fspath(file)
     try:
         with open(name, "rb") as stream:
@@ -164,9 +167,14 @@ def read_record(file: str | os.PathLike[str]) -> Record:
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != RECORD_VERSION:
             raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
-        return msgspec.json.decode(data, type=Record)
+        record = msgspec.json.decode(data, type=Record)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FormatError(f"not the record of a run: {error}", file=name) from error
+    try:
+        check(record)
+    except InputError as error:
+        raise FormatError(f"{error.message}; make it again with `fsd run --record`", file=name) from error
+    return record
 
 
 class Recorder:
@@ -239,7 +247,8 @@ class Recorder:
         return WorkerRecord(
             rank=self.rank,
             started=self._started,
-            ended=time.time(),
+            # The wall clock may have been set meanwhile.
+            ended=self._started + time.perf_counter() - self._origin,
             peak_memory_bytes=peak_memory_bytes,
             counters={name: list(row) for name, row in self._counts.items()},
             seconds={name: [round(spent, 6) for spent in row] for name, row in self._seconds.items()},

@@ -172,6 +172,10 @@ class Model:
         """What a reader of the record needs to know of the run and of the functions it ran in."""
         functions = self._session.backend.settings
         known = {key: getattr(functions, key) for key in _OF_FUNCTIONS if hasattr(functions, key)}
+        memory = self._session.backend.compute.capabilities.memory_bytes
+        if memory is not None:
+            # What was deployed, which the settings here need not say.
+            known["memory_mb"] = memory >> 20
         method = {"method": self._manifest.method, "seed": self._manifest.seed}
         return {"network": self.network.name, **asdict(settings), **method, **known}
 

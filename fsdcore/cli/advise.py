@@ -14,13 +14,13 @@ from fsdcore.cli.insight import (
     PricesOption,
     SamplesOption,
     activity,
-    money,
     options,
 )
 from fsdcore.cli.output import say, table
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import InputError, RunError
+from fsdcore.units import dollars
 
 if TYPE_CHECKING:
     from fsdcore.advisor import Advice, Choices, Goal
@@ -137,6 +137,6 @@ def _row(each: Forecast, mark: str) -> tuple[str, ...]:
         str(each.branching) if each.workers > 1 else "-",
         f"{each.batch_size:,}",
         f"{each.wall_seconds:.2f}",
-        money(each.dollars),
+        dollars(each.dollars),
         f"{waiting:.0%}",
     )

@@ -10,12 +10,13 @@ import typer
 from fsdcore.cli.insight import (
     Densities,
     MemoryHadOption,
-    MemoryOption,
+    MemoryOfBackendOption,
     ModelOption,
     Options,
+    Planned,
     PricesOption,
     SamplesOption,
-    activity,
+    forecaster_of,
     memory_had,
     options,
     show_bill,
@@ -48,7 +49,7 @@ def forecast(
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
-    memory: MemoryOption = 2048,
+    memory: MemoryOfBackendOption = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compute every message of the whole input here.")] = False,
     model: ModelOption = None,
     prices: PricesOption = None,
@@ -68,55 +69,23 @@ def forecast(
     settings = load_config(config, **arguments)
     if exact and inputs is None:
         raise InputError("--exact needs INPUTS: it computes what they become")
-    found = _forecast(
-        _Files(network, inputs, partition, density, samples, memory, exact),
-        settings,
-        Sources(model, prices, options(option)),
-    )
+    planned = Planned(network, inputs, partition, density, samples, exact)
+    found = _forecast(planned, settings, Sources(model, prices, options(option)), memory)
     show_forecast(found)
     write_text(output, found.to_json() + "\n")
     if not found.fits:
         raise InputError(_too_much(found))
 
 
-class _Files:
-    """What is read, and how closely it is looked at."""
-
-    def __init__(
-        self,
-        network: Path,
-        inputs: Path | None,
-        partition: Path | None = None,
-        density: str | None = None,
-        samples: int | None = None,
-        memory: int = 2048,
-        exact: bool = False,
-    ) -> None:
-        self.network, self.inputs, self.partition = network, inputs, partition
-        self.density, self.samples, self.memory, self.exact = density, samples, memory, exact
-
-
-def _forecast(files: _Files, settings: Config, sources: Sources) -> Forecast:
-    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed, setting_for, target_for
-    from fsdcore.formats import load_inputs, load_network
-    from fsdcore.partition import load_partition
+def _forecast(planned: Planned, settings: Config, sources: Sources, memory: int | None) -> Forecast:
+    from fsdcore.forecast.prepare import memory_of, setting_for, target_for
     from fsdcore.session import connect_config
 
     with watching() as observer, connect_config(settings, observer) as session:
-        target = target_for(session.backend, settings.run.backend, sources)
-        network = load_network(files.network, observer)
-        flows = activity(network, files.inputs, files.density, files.samples)
-        if files.partition is not None:
-            split = load_partition(files.partition)
-            split.check(network)
-        else:
-            split = partition_for(session.backend.store, network, settings.run, settings.run.workers, observer)
-        if files.exact and files.inputs is not None:
-            x = load_inputs(files.inputs, network.inputs)
-            plan = rehearsed(session.backend.store, network, split, flows, x, settings.run, target, observer)
-        else:
-            plan = forecaster_for(network, split, flows, target)
-        return plan.forecast(setting_for(plan, settings.run, files.memory << 20))
+        backend = session.backend
+        target = target_for(backend, settings.run.backend, sources)
+        plan = forecaster_of(planned, settings, target, backend.store, observer)
+        return plan.forecast(setting_for(plan, settings.run, memory_of(backend, memory)))
 
 
 def _too_much(found: Forecast) -> str:
@@ -143,8 +112,12 @@ def bill(
     run = read_record(record)
     had = memory_had(run, memory)
     usage = usage_of(run, had << 20, listed.tariff.compute.vcpus_of(had << 20))
-    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers} workers of {had:,} MiB")
-    show_bill(billed(usage, listed, options(option)), read_forecast(before))
+    made, expected = billed(usage, listed, options(option)), read_forecast(before)
+    say(f"run {run.run_id}: backend {run.backend}, {run.channel}, {run.workers:,} workers of {had:,} MiB")
+    show_bill(made, expected)
+    other = expected.differences(run, made) if expected else []
+    if other:
+        say(f"note: the forecast is of another run: {'; '.join(other)}")
 
 
 def read_forecast(file: Path | None) -> Forecast | None:

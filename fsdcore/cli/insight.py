@@ -11,29 +11,34 @@ import typer
 
 from fsdcore.cli.output import say, size, table
 from fsdcore.errors import InputError
+from fsdcore.units import dollars
 
 if TYPE_CHECKING:
     from fsdcore.config import Config
     from fsdcore.cost import Bill
-    from fsdcore.forecast import Forecast
+    from fsdcore.events import Observer
+    from fsdcore.forecast import Forecast, Forecaster, Target
     from fsdcore.forecast.activity import Activity
     from fsdcore.network import Network
     from fsdcore.partition import Partition
     from fsdcore.record import Record
+    from fsdcore.store import Store
 
 __all__ = [
     "Billing",
     "Densities",
     "MemoryHadOption",
+    "MemoryOfBackendOption",
     "MemoryOption",
     "ModelOption",
     "Options",
+    "Planned",
     "PricesOption",
     "SamplesOption",
     "activity",
     "densities",
     "forecast_for",
-    "money",
+    "forecaster_of",
     "options",
     "show_bill",
     "show_bill_of",
@@ -45,6 +50,10 @@ PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/R
 ModelOption = Annotated[str | None, typer.Option(help="How fast it is: a model's name, or a file (.toml).")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="An option of the prices: architecture=arm64.")]
 MemoryOption = Annotated[int, typer.Option(help="Memory of a worker, MiB.", min=1)]
+MemoryOfBackendOption = Annotated[
+    int | None,
+    typer.Option("--memory", help="Memory of a worker, MiB; left out, what the backend gives it, or 2048.", min=1),
+]
 MemoryHadOption = Annotated[
     int | None,
     typer.Option("--memory", help="MiB a worker had; left out, what the record says, or 2048.", min=1),
@@ -90,17 +99,44 @@ def densities(given: str) -> list[float]:
         raise InputError(f"--density must be numbers with commas between, not {given!r}") from error
 
 
-def money(dollars: float) -> str:
-    """Dollars with four digits that count."""
-    return f"${dollars:,.2f}" if dollars >= 100 else f"${dollars:.4g}"
+class Planned(NamedTuple):
+    """What is forecast or simulated: files, or densities and samples in place of inputs."""
+
+    network: Path
+    inputs: Path | None
+    partition: Path | None
+    density: str | None
+    samples: int | None
+    exact: bool
+
+
+def forecaster_of(planned: Planned, settings: Config, target: Target, store: Store, observer: Observer) -> Forecaster:
+    """Forecasts of the plan; where `exact`, with every message of the inputs computed."""
+    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed
+    from fsdcore.formats import load_inputs, load_network
+    from fsdcore.partition import load_partition
+
+    network = load_network(planned.network, observer)
+    flows = activity(network, planned.inputs, planned.density, planned.samples)
+    if planned.partition is not None:
+        split = load_partition(planned.partition)
+        split.check(network)
+    else:
+        split = partition_for(store, network, settings.run, settings.run.workers, observer)
+    if not planned.exact:
+        return forecaster_for(network, split, flows, target)
+    if planned.inputs is None:
+        raise InputError("--exact needs INPUTS: it computes what they become")
+    x = load_inputs(planned.inputs, network.inputs)
+    return rehearsed(store, network, split, flows, x, settings.run, target, observer)
 
 
 class Billing(NamedTuple):
-    """What a bill is made with: names or files of prices and model, and what a worker had."""
+    """What a bill is made with: names or files of prices and model, and MiB of a worker, None for what it has."""
 
     prices: str | None
     model: str | None
-    memory_bytes: int
+    memory: int | None
 
 
 def forecast_for(settings: Config, network: Network, split: Partition | None, x: Any, wanted: Billing) -> Forecast:
@@ -111,6 +147,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
         Sources,
         cheapest_channel,
         forecaster_for,
+        memory_of,
         partition_for,
         setting_for,
         target_for,
@@ -124,7 +161,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
         if run.channel == AUTO and run.workers > 1:
             run = dataclasses.replace(run, channel=cheapest_channel(session.backend, network, made, x, run))
         plan = forecaster_for(network, made, activity_of(network, x), target)
-        return plan.forecast(setting_for(plan, run, wanted.memory_bytes))
+        return plan.forecast(setting_for(plan, run, memory_of(session.backend, wanted.memory)))
 
 
 def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
@@ -133,8 +170,9 @@ def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
     from fsdcore.prices import load_prices
 
     prices = load_prices(wanted.prices or before.prices)
-    vcpus = prices.tariff.compute.vcpus_of(wanted.memory_bytes)
-    show_bill(bill(usage_of(record, wanted.memory_bytes, vcpus), prices), before)
+    memory_bytes = memory_had(record, wanted.memory) << 20
+    vcpus = prices.tariff.compute.vcpus_of(memory_bytes)
+    show_bill(bill(usage_of(record, memory_bytes, vcpus), prices), before)
 
 
 def show_forecast(forecast: Forecast) -> None:
@@ -169,10 +207,10 @@ def show_bill(bill: Bill, before: Forecast | None = None) -> None:
 def _lines(bill: Bill, before: Forecast | None) -> Iterator[tuple[str, ...]]:
     expected = {line.item: line.dollars for line in before.bill.lines} if before else {}
     for line in bill.lines:
-        known = (money(expected[line.item]) if line.item in expected else "-",) if before else ()
-        yield (line.item, f"{line.quantity:,.6g}", money(line.dollars), *known)
-    total = (money(before.dollars),) if before else ()
-    yield ("total", "", money(bill.total), *total)
+        known = (dollars(expected[line.item]) if line.item in expected else "-",) if before else ()
+        yield (line.item, f"{line.quantity:,.6g}", dollars(line.dollars), *known)
+    total = (dollars(before.dollars),) if before else ()
+    yield ("total", "", dollars(bill.total), *total)
 
 
 def write_text(file: Path | None, text: str) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsdcore.errors import InputError
+from fsdcore.units import bytes_, plain
 
 __all__ = ["check_output", "console", "say", "size", "table", "version"]
 
@@ -50,11 +51,7 @@ def _numeric(cell: str) -> bool:
 
 def size(count: float) -> str:
     """Bytes for people: ``1.5 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    return plain(bytes_(count))
 
 
 def version(distribution: str) -> str | None:

@@ -10,7 +10,7 @@ import typer
 from fsdcore.cli.forecast import read_forecast
 from fsdcore.cli.insight import MemoryHadOption, Options, PricesOption, memory_had, options, write_text
 from fsdcore.cli.output import check_output, say, size
-from fsdcore.errors import FormatError, InputError
+from fsdcore.errors import InputError
 
 if TYPE_CHECKING:
     from fsdcore.cost import Bill
@@ -46,10 +46,7 @@ def report(
     run, expected = read_record(record), read_forecast(before)
     listed = prices or (expected.prices if expected else None)
     billed = None if listed is None else _bill(run, listed, memory_had(run, memory) << 20, options(option))
-    try:
-        page = page_of(run, billed, expected)
-    except InputError as error:
-        raise FormatError(f"{error.message}; make it again with `fsd run --record`", file=str(record)) from error
+    page = page_of(run, billed, expected)
     write_text(file, page)
     say(f"{file}: run {run.run_id}, {size(len(page.encode()))}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsdcore.cli.insight import Billing, MemoryOption, ModelOption, PricesOption, forecast_for, show_bill_of
+from fsdcore.cli.insight import Billing, MemoryOfBackendOption, ModelOption, PricesOption, forecast_for, show_bill_of
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_categories, check_outputs, show_record
@@ -69,7 +69,7 @@ def run(
     bill: Annotated[bool, typer.Option("--bill", help="Show what it cost, next to its forecast.")] = False,
     prices: PricesOption = None,
     model: ModelOption = None,
-    memory: MemoryOption = 2048,
+    memory: MemoryOfBackendOption = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
 ) -> None:
     """Run a network on inputs, and write the outputs.
@@ -93,7 +93,7 @@ def run(
         raise InputError("--trace needs --record FILE: the trace is a part of the record")
     settings = load_config(config, **arguments)
     files.check()
-    wanted = Billing(prices, model, memory << 20) if bill else None
+    wanted = Billing(prices, model, memory) if bill else None
     _run(files, settings, verify, {"file": config, **arguments}, wanted)
 
 

@@ -13,10 +13,10 @@ from fsdcore.cli.insight import (
     MemoryOption,
     ModelOption,
     Options,
+    Planned,
     PricesOption,
     SamplesOption,
-    activity,
-    money,
+    forecaster_of,
     options,
     write_text,
 )
@@ -24,6 +24,7 @@ from fsdcore.cli.output import check_output, say, table
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import InputError
+from fsdcore.units import dollars
 
 if TYPE_CHECKING:
     from fsdcore.config import Config
@@ -153,7 +154,9 @@ def _work(what: _What, settings: Config, sources: Sources, observer: Observer) -
             return _of_size(what, settings, target), target
         from fsdcore.simulator import work_of
 
-        plan = _plan(what, settings, target, backend.store, observer)
+        assert what.network is not None
+        planned = Planned(what.network, what.inputs, what.partition, what.density, what.samples, what.exact)
+        plan = forecaster_of(planned, settings, target, backend.store, observer)
         return work_of(plan, _setting(plan, settings, what.memory)), target
 
 
@@ -182,25 +185,6 @@ def _of_size(what: _What, settings: Config, target: Target) -> Work:
     return shape_work(shape, target, _setting(shape_forecaster(shape, target), settings, what.memory))
 
 
-def _plan(what: _What, settings: Config, target: Target, store: Any, observer: Observer) -> Forecaster:
-    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed
-    from fsdcore.formats import load_inputs, load_network
-    from fsdcore.partition import load_partition
-
-    assert what.network is not None
-    network = load_network(what.network, observer)
-    flows = activity(network, what.inputs, what.density, what.samples)
-    if what.partition is not None:
-        split = load_partition(what.partition)
-        split.check(network)
-    else:
-        split = partition_for(store, network, settings.run, settings.run.workers, observer)
-    if what.exact and what.inputs is not None:
-        x = load_inputs(what.inputs, network.inputs)
-        return rehearsed(store, network, split, flows, x, settings.run, target, observer)
-    return forecaster_for(network, split, flows, target)
-
-
 def _show(found: Summary) -> None:
     say(
         f"simulated: {found.channel}, {found.workers:,} workers, {found.layers} layers, {found.samples:,} samples in "
@@ -210,7 +194,7 @@ def _show(found: Summary) -> None:
     walls, costs = found.wall_seconds, found.dollars
     rows = [
         ("wall time", *(f"{walls[each]:.2f} s" for each in walls)),
-        ("dollars", *(money(costs[each]) for each in costs)),
+        ("dollars", *(dollars(costs[each]) for each in costs)),
     ]
     table(("over all runs", *("half" if each == "p50" else f"{each[1:]} of 100" for each in walls)), rows)
     facts = [
@@ -223,7 +207,7 @@ def _show(found: Summary) -> None:
     table(("run", f"seed {found.runs[0].seed}"), facts)
     dearest = max(found.bill.lines, key=lambda line: line.dollars)
     share = dearest.dollars / found.bill.total if found.bill.total else 0.0
-    say(f"dearest: {dearest.item}, {money(dearest.dollars)} of {money(found.bill.total)} ({share:.0%})")
+    say(f"dearest: {dearest.item}, {dollars(dearest.dollars)} of {dollars(found.bill.total)} ({share:.0%})")
     if found.gains:
         name, seconds = next(iter(found.gains.items()))
         say(f"the time depends most on {name}: without it the run would be {seconds:.2f} s shorter")

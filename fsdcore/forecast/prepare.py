@@ -109,12 +109,17 @@ def cheapest_channel(
     """The channel that a run with `settings` is forecast to be cheapest on; of equals the fastest."""
     target = target_for(backend, settings.backend, Sources())
     plan = forecaster_for(network, partition, activity_of(network, inputs), target)
-    setting = setting_for(plan, settings)
+    setting = setting_for(plan, settings, memory_of(backend))
     known = [kind for kind in backend.channels if kind in target.model.channels]
     forecasts = [plan.forecast(setting._replace(channel=kind)) for kind in known]
     if not forecasts:
         raise InputError(f"model {target.model.name} knows no channel of backend {settings.backend!r}: name one")
     return min(forecasts, key=lambda each: (each.dollars, each.wall_seconds)).channel
+
+
+def memory_of(backend: Backend, given: int | None = None) -> int:
+    """Bytes that a worker has: `given` MiB, else the limit of the backend, or 2048 MiB where it has none."""
+    return (given << 20) if given else backend.compute.capabilities.memory_bytes or _MEMORY_BYTES
 
 
 def setting_for(plan: Forecaster, settings: RunSettings, memory_bytes: int = 0) -> Setting:

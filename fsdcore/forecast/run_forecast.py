@@ -23,7 +23,7 @@ from fsdcore.forecast.profile import Floats, Profile
 from fsdcore.forecast.rehearsal import Rehearsal
 from fsdcore.forecast.timing import Loads, Timeline, timeline
 from fsdcore.prices import PriceList
-from fsdcore.record import COUNTERS
+from fsdcore.record import COUNTERS, Record
 from fsdcore.session import batches_under_way, default_batch_size
 
 __all__ = ["Forecast", "Forecaster", "Setting", "Target", "loads_of", "store_reads"]
@@ -106,6 +106,18 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     def fits(self) -> bool:
         """Whether every worker has the memory and the time it needs."""
         return max(self.memory_bytes) <= self.memory_limit_bytes and self.wall_seconds <= self.seconds_limit
+
+    def differences(self, record: Record, billed: Bill | None = None) -> list[str]:
+        """In what it is not the forecast of the run of `record` and its bill, in words."""
+        pairs = [
+            ("channel", self.channel, record.channel),
+            ("workers", f"{self.workers:,}", f"{record.workers:,}"),
+            ("samples", f"{self.samples:,}", f"{record.samples:,}"),
+            ("batches", f"{self.batches:,}", f"{record.batches:,}"),
+        ]
+        if billed is not None:
+            pairs.append(("prices", self.bill.prices, billed.prices))
+        return [f"{name} {expected}, not {ran}" for name, expected, ran in pairs if expected != ran]
 
     def _repr_html_(self) -> str:
         from fsdcore.report.notebook import forecast_card

@@ -161,6 +161,10 @@ def _text(path: Path) -> str:
 
 def _read(file: str, text: str, provider: str) -> PriceList:
     read = _decoded(file, text, _PriceFile)
+    if read.currency != "USD":
+        raise InputError(
+            f"{file}: currency must be USD, not {read.currency!r}: forecasts, advice and bills are in dollars"
+        )
     for key, price in read.prices.items():
         if not (math.isfinite(price) and price >= 0):
             raise InputError(f"{file}: the price {key!r} must be 0 or more, not {price}")

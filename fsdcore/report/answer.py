@@ -7,7 +7,7 @@ from fsdcore.record import Record
 from fsdcore.report.charts import legend, share_bar
 from fsdcore.report.facts import COMMUNICATING, OTHER, Verdict, activity_seconds, verdict
 from fsdcore.report.markup import Markup, as_table, element, table
-from fsdcore.report.units import bytes_, count, dollars, exact, percent, rate, seconds
+from fsdcore.units import bytes_, count, dollars, exact, percent, rate, seconds
 
 __all__ = ["answer", "sentence", "summary", "tiles"]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from fsdcore.record import Record
 from fsdcore.report.markup import Markup, element, table
-from fsdcore.report.units import count
+from fsdcore.units import count
 
 __all__ = ["configuration"]
 

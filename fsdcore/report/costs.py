@@ -9,7 +9,7 @@ from fsdcore.forecast import Forecast
 from fsdcore.record import Record
 from fsdcore.report.facts import activity_seconds
 from fsdcore.report.markup import Markup, element, table
-from fsdcore.report.units import count, dollars, quantity, seconds
+from fsdcore.units import count, dollars, quantity, seconds
 
 __all__ = ["costs"]
 
@@ -22,7 +22,7 @@ def costs(record: Record, billed: Bill | None, before: Forecast | None) -> Marku
         "section",
         element("h2", "Bill" if before is None else "Bill and forecast", id="bill-title"),
         *(_no_bill() if billed is None else _bill(billed, before)),
-        *([] if before is None else _forecast(record, before)),
+        *([] if before is None else _forecast(record, before, billed)),
         id="bill",
         aria_labelledby="bill-title",
     )
@@ -58,27 +58,17 @@ def _lines(billed: Bill, before: Forecast | None) -> Iterator[tuple[str, ...]]:
     yield ("total", dollars(billed.total), *total, "", "", "")
 
 
-def _forecast(record: Record, before: Forecast) -> list[Markup]:
+def _forecast(record: Record, before: Forecast, billed: Bill | None) -> list[Markup]:
     how = "every message computed" if before.exact else "from a sample of the input"
     caption = f"Forecast ({how}, model {before.model}) and what came"
     made = table(caption, ("", "forecast", "run", "forecast / run"), _expected(record, before))
-    other = _differences(record, before)
+    other = before.differences(record, billed)
     if not other:
         return [made]
     return [
         element("p", element("strong", "The forecast is of another run: "), "; ".join(other), ".", class_="hint"),
         made,
     ]
-
-
-def _differences(record: Record, before: Forecast) -> list[str]:
-    pairs = (
-        ("channel", before.channel, record.channel),
-        ("workers", str(before.workers), str(record.workers)),
-        ("samples", count(before.samples), count(record.samples)),
-        ("batches", count(before.batches), count(record.batches)),
-    )
-    return [f"{name} {expected}, not {ran}" for name, expected, ran in pairs if expected != ran]
 
 
 def _expected(record: Record, before: Forecast) -> Iterator[tuple[str, str, str, str]]:

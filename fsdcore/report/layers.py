@@ -8,7 +8,7 @@ from fsdcore.record import Record
 from fsdcore.report.charts import across, curve, legend, plot, stacks
 from fsdcore.report.facts import DRAWN, OTHER, density
 from fsdcore.report.markup import Markup, as_table, element, table
-from fsdcore.report.units import bytes_, count, exact, seconds
+from fsdcore.units import bytes_, count, exact, seconds
 
 __all__ = ["layers"]
 

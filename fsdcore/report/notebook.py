@@ -9,7 +9,7 @@ from fsdcore.report.answer import sentence, tiles
 from fsdcore.report.charts import legend, share_bar
 from fsdcore.report.facts import activity_seconds
 from fsdcore.report.markup import Markup, element, joined
-from fsdcore.report.units import bytes_, count, dollars, percent, quantity, seconds
+from fsdcore.units import bytes_, count, dollars, percent, quantity, seconds
 
 if TYPE_CHECKING:
     from fsdcore.advisor import Advice

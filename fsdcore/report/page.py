@@ -16,12 +16,12 @@ from fsdcore.report.configuration import configuration
 from fsdcore.report.costs import costs
 from fsdcore.report.layers import layers
 from fsdcore.report.markup import Markup, element
-from fsdcore.report.soundness import check
 from fsdcore.report.spans import timeline_data
 from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
 from fsdcore.report.traffic import squares, traffic
-from fsdcore.report.units import count
+from fsdcore.soundness import check
+from fsdcore.units import count
 
 __all__ = ["report"]
 

@@ -6,7 +6,7 @@ from fsdcore.record import Record
 from fsdcore.report.charts import legend
 from fsdcore.report.facts import DRAWN, MOST_RANKS, ends, shown_ranks, worker_seconds
 from fsdcore.report.markup import Markup, as_table, element, joined, table
-from fsdcore.report.units import count, exact
+from fsdcore.units import count, exact
 
 __all__ = ["timeline"]
 

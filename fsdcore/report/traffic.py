@@ -8,7 +8,7 @@ from fsdcore.record import Record
 from fsdcore.report.charts import across, down, heat_map
 from fsdcore.report.facts import MOST_RANKS, received, shown_ranks
 from fsdcore.report.markup import Markup, as_table, element, table
-from fsdcore.report.units import bytes_, count, percent
+from fsdcore.units import bytes_, count, percent
 
 __all__ = ["blocks", "squares", "traffic"]
 

@@ -170,5 +170,5 @@ def _by_layer(counted: dict[str, Ints], spent: dict[str, Floats], layers: int) -
 
 
 def worker_seconds(ledger: Ledger) -> Sequence[float]:
-    """What each worker is billed for, without its start."""
-    return [end - start for start, end in zip(ledger.started, ledger.ended, strict=True)]
+    """What each worker is billed for, without its start, as a record of the run has it: to a microsecond."""
+    return [round(end, 6) - round(start, 6) for start, end in zip(ledger.started, ledger.ended, strict=True)]

@@ -16,7 +16,7 @@ from fsdcore.forecast.client import found_after, reading, writing
 from fsdcore.forecast.model import Model
 from fsdcore.forecast.timing import timeline
 from fsdcore.prices import PriceList
-from fsdcore.record import Record
+from fsdcore.record import Record, Setting
 from fsdcore.simulator.conditions import STEADY, Conditions, check_conditions
 from fsdcore.simulator.engine import simulate_once
 from fsdcore.simulator.ledger import Ledger, worker_seconds
@@ -93,7 +93,7 @@ class Simulation:
         ledger, _ = simulate_once(self._work, self._conditions, seed, traced)
         return ledger.record(f"{seed:016x}", f"simulated {self._work.model.name}", self._settings())
 
-    def _settings(self) -> dict[str, str | int]:
+    def _settings(self) -> dict[str, Setting]:
         work = self._work
         return {
             "channel": work.channel,
@@ -101,6 +101,8 @@ class Simulation:
             "branching": work.branching,
             "in_flight": work.in_flight,
             "batch_size": work.batches[0].samples,
+            "memory_mb": self._billing.memory_bytes >> 20,
+            "billed_start_seconds": work.model.compute.billed_start_seconds,
             "conditions": self._conditions.name,
         }
 

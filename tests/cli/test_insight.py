@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends.local.compute import LocalCompute
+from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.cli import main
 from fsdcore.config import RunSettings
+from fsdcore.cost import bill, usage_of
 from fsdcore.formats import save_network, save_outputs
-from fsdcore.record import RECORD_VERSION
+from fsdcore.prices import load_prices
+from fsdcore.record import RECORD_VERSION, read_record
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
 
@@ -42,8 +46,14 @@ def test_a_forecast_and_the_bill_of_its_run(folder: Path, capsys: pytest.Capture
     for name in ("messages", "publishes", "bytes_sent"):
         assert forecast["counters"][name] == counters[name]
     capsys.readouterr()
-    assert _run("bill", "run.json", "--prices", "aws/eu-west-1", "--forecast", "forecast.json") == 0
-    assert "forecast" in capsys.readouterr().out
+    assert _run("bill", "run.json", "--prices", "aws/us-east-1", "--forecast", "forecast.json") == 0
+    shown = capsys.readouterr().out
+    assert " forecast " in shown
+    assert "of another run" not in shown
+    assert _run("forecast", "net.safetensors", "x.npz", "--workers", "2", "-o", "forecast.json") == 0
+    assert _run("bill", "run.json", "--prices", "gcp/us-central1", "--forecast", "forecast.json") == 0
+    other = "workers 2, not 3; prices aws/us-east-1, not gcp/us-central1"
+    assert f"note: the forecast is of another run: {other}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,21 @@ def test_a_bill_is_for_the_memory_that_a_worker_had(
     capsys.readouterr()
     assert _run("bill", "run.json", "--prices", "aws/eu-west-1", *given) == 0
     assert f"workers of {had:,} MiB" in capsys.readouterr().out
+
+
+def test_forecast_record_and_bill_are_for_the_memory_that_is_deployed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalCompute, "capabilities", ComputeCapabilities(memory_bytes=640 << 20))
+    assert _run("forecast", "net.safetensors", "x.npz") == 0
+    assert "fits 640 MiB" in capsys.readouterr().out
+    assert _run("run", "net.safetensors", "x.npz", "--bill", "--record", "run.json") == 0
+    shown = capsys.readouterr().out
+    record = read_record(folder / "run.json")
+    assert record.settings["memory_mb"] == 640
+    usage = usage_of(record, 640 << 20)
+    seconds = next(line for line in bill(usage, load_prices("aws/us-east-1")).lines if "GB-seconds" in line.item)
+    assert f"{seconds.quantity:,.6g}" in shown
 
 
 def test_run_with_its_bill_on_the_cheapest_channel(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +132,8 @@ def test_calibrate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("advise", "net.safetensors", "x.npz", "--deadline", "-1"), "deadline must be above 0, not -1.0"),
         (("bill", "none.json", "--prices", "aws/us-east-1"), "none.json"),
         (("bill", "old.json", "--prices", "aws/us-east-1"), "old.json: a record of version 1; this release reads"),
+        (("bill", "cut.json", "--prices", "aws/us-east-1"), "cut.json: the record does not have all counters; make it"),
+        (("bill", "run.json", "--prices", "euro.toml"), "euro.toml: currency must be USD, not 'EUR'"),
         (("bill", "x.npz", "--prices", "aws/us-east-1"), "x.npz: not the record of a run"),
         (("bill", "run.json", "--prices", "short.toml"), "short.toml: there is no price 's3_get'"),
         (("bill", "run.json", "--prices", "aws/us-east-1", "--forecast", "old.json"), "old.json: not a forecast"),
@@ -125,6 +152,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     old = {name: value for name, value in json.loads(record.to_json()).items() if name != "version"}
     (folder / "old.json").write_text(json.dumps(old))
     (folder / "short.toml").write_text(_WITHOUT_GET)
+    (folder / "euro.toml").write_text(_WITHOUT_GET.replace("USD", "EUR"))
+    (folder / "cut.json").write_text(json.dumps(json.loads(record.to_json()) | {"counters": {}}))
     assert record.version == RECORD_VERSION
     assert _run(*arguments) == 2
     captured = capsys.readouterr()

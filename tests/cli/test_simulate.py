@@ -62,6 +62,23 @@ def test_a_simulated_run_has_its_trace_and_its_page(folder: Path) -> None:
     assert "simulated aws" in (folder / "run.html").read_text()
 
 
+def test_the_record_of_thousands_of_workers_has_its_bill_page_and_trace(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ("--neurons", "4096", "--layers", "3", "--workers", "2100", "--density", "0.05", "--samples", "50")
+    how = ("--model", "aws", "--memory", "1024", "--runs", "1", "--no-explain", "--branching", "8")
+    assert _simulate(*size, *how, "--trace", "--record", "run.json", "-o", "summary.json") == 0
+    dollars = json.loads((folder / "summary.json").read_text())["runs"][0]["dollars"]
+    capsys.readouterr()
+    assert main(("bill", "run.json", "--prices", "aws/us-east-1")) == 0
+    shown = capsys.readouterr().out
+    assert "2,100 workers of 1,024 MiB" in shown
+    assert f"${dollars:.4g}" in shown
+    assert main(("report", "run.json")) == 0
+    assert main(("trace", "run.json", "-o", "trace.json")) == 0
+    assert "2100 ranks" in capsys.readouterr().out
+
+
 def test_the_same_seed_is_the_same_run(folder: Path) -> None:
     for name in ("a.json", "b.json"):
         assert _simulate(*_SIZE, "--workers", "4", "--no-explain", "--first-seed", "9", "--record", name) == 0

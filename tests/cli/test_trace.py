@@ -50,7 +50,7 @@ def test_the_configuration_may_ask_for_a_trace(folder: Path) -> None:
             "plain.json: the record has no trace: run again with fsd run --trace",
         ),
         (("trace", "old.json", "-o", "t.json"), "old.json: a record of version 2; this release reads version"),
-        (("trace", "bent.json", "-o", "t.json"), "bent.json: the record must have ranks 0 to 3"),
+        (("trace", "bent.json", "-o", "t.json"), "bent.json: the record has 3 workers of 4"),
         (("trace", "x.npz", "-o", "t.json"), "x.npz: not the record of a run"),
         (("trace", "none.json", "-o", "t.json"), "none.json: No such file"),
         (("trace", "plain.json", "-o", "plain.json"), "plain.json: the record itself"),

@@ -64,7 +64,7 @@ def test_a_users_own_file_overrides(tmp_path: Path) -> None:
 def test_a_file_may_bring_its_own_lines(tmp_path: Path) -> None:
     text = """
 name = "flat"
-currency = "EUR"
+currency = "USD"
 date = "2026-01-01"
 source = "a contract"
 [prices]
@@ -82,7 +82,7 @@ price = "start"
 channels = ["queue"]
 """
     found = bill(_usage(), load_prices(_write(tmp_path, text)))
-    assert (found.total, found.currency, found.not_counted) == (5.0, "EUR", ("everything else",))
+    assert (found.total, found.currency, found.not_counted) == (5.0, "USD", ("everything else",))
 
 
 @pytest.mark.parametrize(

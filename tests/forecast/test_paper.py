@@ -57,15 +57,26 @@ def test_seconds_of_the_other_half(first: int) -> None:
     assert np.median(errors(fitted(known), other)) <= 0.25
 
 
-def _forecast_dollars(line: dict[str, Any], channel: str, model: Model, looks: float) -> float:
+def _messages_of_a_layer(line: dict[str, Any]) -> float:
+    return int(line["messages_sent"]) / int(line["workers"]) / _LAYERS
+
+
+def _gathered(lines: list[dict[str, Any]]) -> float:
+    """How many more messages a receive brings for each that a worker sends in a layer."""
+    each = [
+        (int(line["messages_sent"]) / int(line["receive_calls"]) - 1) / _messages_of_a_layer(line) for line in lines
+    ]
+    return float(np.median(each))
+
+
+def _forecast_dollars(line: dict[str, Any], channel: str, model: Model, looks: float, gathered: float) -> float:
     """The bill of a line had it not been run: requests that depend on time are forecast as well."""
     usage = paper_usage(line, channel)
     seconds = even_timeline(even_run(line, channel), model).worker_seconds
     counters = dict(usage.counters)
     if channel == "queue":
-        messages = int(line["messages_sent"])
-        together = min(10.0, 1 + 0.085 * messages / int(line["workers"]) / _LAYERS)
-        counters["receives"] = round(messages / together)
+        together = min(10.0, 1 + gathered * _messages_of_a_layer(line))
+        counters["receives"] = round(int(line["messages_sent"]) / together)
     else:
         counters |= {"gets": counters["puts"], "lists": round(looks * seconds.sum())}
     return bill(Usage(channel, counters, seconds.tolist(), usage.memory_bytes), load_prices("paper/icde-2024")).total
@@ -78,12 +89,14 @@ def test_which_channel_is_cheaper(first: int) -> None:
     pairs = [(line, objects.get(line["config"].removesuffix("_SQS"))) for line in tables["queue"]]
     known = tables["object"][first::2]
     looks = float(np.median([int(line["lists"]) / float(line["lambda_runtime_s"]) for line in known]))
+    gathered = _gathered(tables["queue"][first::2])
     model = fitted(halves(first)[0])
     right = []
     for queue, other in pairs:
         if other is None:
             continue
-        forecast = [_forecast_dollars(line, kind, model, looks) for line, kind in ((queue, "queue"), (other, "object"))]
+        both = ((queue, "queue"), (other, "object"))
+        forecast = [_forecast_dollars(line, kind, model, looks, gathered) for line, kind in both]
         actual = [float(line["cost_total_usd"]) for line in (queue, other)]
         right.append((forecast[0] < forecast[1]) == (actual[0] < actual[1]))
     assert len(right) == 9

@@ -7,6 +7,7 @@ import dataclasses
 import msgspec
 import pytest
 
+from fsdcore.cost import bill, usage_of
 from fsdcore.errors import InputError
 from fsdcore.forecast import Forecaster, Model, Setting, Target
 from fsdcore.forecast.client import found_after, looks
@@ -130,6 +131,17 @@ def test_percentiles_are_over_all_seeds(make_work: WorkMaker, billing: Billing) 
     assert simulation.record(7).wall_seconds == summary.runs[2].wall_seconds
     assert summary.bill.total == summary.runs[0].dollars
     assert sum(summary.shares.values()) == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_bill_of_a_simulated_record_is_that_of_its_run(make_work: WorkMaker, billing: Billing) -> None:
+    work = make_work("queue", 4)
+    assert work.model.compute.billed_start_seconds > 0
+    simulation = Simulation(work, billing, load_conditions("usual"))
+    record = simulation.record(3)
+    assert record.settings["memory_mb"] == billing.memory_bytes >> 20
+    vcpus = billing.prices.tariff.compute.vcpus_of(billing.memory_bytes)
+    found = bill(usage_of(record, billing.memory_bytes, vcpus), billing.prices)
+    assert found == simulation.summary([3], explained=False).bill
 
 
 def test_a_simulation_needs_a_seed(make_work: WorkMaker, billing: Billing) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fsdcore.errors import InputError
 from fsdcore.record import Record
 from fsdcore.report import report
-from fsdcore.report.soundness import check
+from fsdcore.soundness import check
 from tests.report.records import changed, made_record
 
 
@@ -36,6 +36,7 @@ def test_what_runs_write_is_sound(record: Record) -> None:
         (changed(made_record(3), 2, seconds={}), "worker 2 of the record"),
         (changed(made_record(3), 2, rank=0), "worker 2 of the record"),
         (changed(made_record(3), 0, waits_for=[]), "worker 1 of the record"),
+        (changed(made_record(3), 1, ended=0.0), "worker 1 of the record ends before it starts"),
     ],
 )
 def test_a_record_that_is_not_whole_is_one_line(record: Record, message: str) -> None:
@@ -54,6 +55,8 @@ def test_a_record_that_is_not_whole_is_one_line(record: Record, message: str) ->
         changed(made_record(2), 1, waits_for=[0.0, -0.5]),
         changed(made_record(2), 1, bytes_to=[-1, 0]),
         changed(made_record(2), 1, peak_memory_bytes=-5),
+        made_record(2, settings={"memory_mb": 10**30}),
+        made_record(2, settings={"billed_start_seconds": -1.0}),
     ],
 )
 def test_numbers_that_no_run_can_have_are_one_line(record: Record) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["bytes_", "count", "dollars", "exact", "percent", "quantity", "rate", "seconds"]
+__all__ = ["bytes_", "count", "dollars", "exact", "percent", "plain", "quantity", "rate", "seconds"]
 
 
 # A number and its unit stay on one line.
 _GAP = "\u00a0"
+
+
+def plain(shown: str) -> str:
+    """The same for a terminal, with common spaces."""
+    return shown.replace(_GAP, " ")
 
 
 def seconds(spent: float) -> str:

@@ -29,8 +29,12 @@ def check(record: Record) -> None:
     for rank, worker in enumerate(record.per_worker):
         if worker.rank != rank or not _of(worker, record):
             raise InputError(f"worker {rank} of the record does not have the numbers of every rank and layer")
-    if not (_within(_seconds(record), _MOST_SECONDS) and _within(_counted(record), _MOST_COUNTED)):
+    counted = chain(_counted(record), _billed(record))
+    if not (_within(_seconds(record), _MOST_SECONDS) and _within(counted, _MOST_COUNTED)):
         raise InputError("the record has seconds or counters that no run can have")
+    for worker in record.per_worker:
+        if worker.ended < worker.started:
+            raise InputError(f"worker {worker.rank} of the record ends before it starts")
 
 
 def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:
@@ -51,6 +55,14 @@ def _of(worker: WorkerRecord, record: Record) -> bool:
 
 def _within(numbers: Iterable[float], most: float) -> bool:
     return all(0 <= number < most for number in numbers)
+
+
+def _billed(record: Record) -> Iterator[float]:
+    """Settings that bills are made with."""
+    for name in ("memory_mb", "billed_start_seconds"):
+        told = record.settings.get(name)
+        if isinstance(told, int | float):
+            yield told
 
 
 def _seconds(record: Record) -> Iterator[float]:
