@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 
 # Up to so many messages are encoded to learn their sizes; of more, so many.
 _ENCODED = 3000
+# To learn how messages grow, so many are encoded again, with half of their samples, unless those are very few.
+_COMPARED, _FEW = 300, 32
 # What a message's body costs beyond its content: counts, and the frame of the compressor.
 _FIXED_BYTES = 24.0
 
@@ -48,6 +50,7 @@ class Profile:
 
     `(layers, workers)`: `live`, the samples a rank carries through a layer; `local` and `remote`, its multiply-adds
     before and after the rows of others have come. `outputs`: encoded bytes by rank; `input_bytes`: of the whole input.
+    `growth`: by which share of its bytes a message grows where its samples are doubled.
     """
 
     structure: Structure
@@ -58,14 +61,15 @@ class Profile:
     remote: Floats
     outputs: Floats
     input_bytes: float
+    growth: float = 1.0
 
     def scaled(self, samples: float) -> Profile:
         """The same for a batch of another size: all but what each message costs at least grows with it."""
         factor = samples / max(self.samples, 1e-9)
         if factor == 1.0:
             return self
-        m = self.messages
-        body = np.where(m.body > _FIXED_BYTES, _FIXED_BYTES + (m.body - _FIXED_BYTES) * factor, m.body)
+        m, grown = self.messages, 1 + self.growth * (factor - 1)
+        body = np.where(m.body > _FIXED_BYTES, _FIXED_BYTES + (m.body - _FIXED_BYTES) * grown, m.body)
         messages = dataclasses.replace(m, live=m.live * factor, nonzeros=m.nonzeros * factor, body=np.ceil(body))
         return Profile(
             structure=self.structure,
@@ -76,6 +80,7 @@ class Profile:
             remote=self.remote * factor,
             outputs=self.outputs * factor,
             input_bytes=self.input_bytes * factor,
+            growth=self.growth * factor / grown,
         )
 
 
@@ -93,15 +98,17 @@ def profile_of(structure: Structure, activity: Activity, seed: int = 0) -> Profi
     local[0] *= min(1.0, 4 * activity.densities[0])
     last, inputs = activity.values[-1], activity.values[0]
     share = layers[-1].rows / max(1, layers[-1].rows.sum())
+    messages = _messages(structure, activity, seed)
     return Profile(
         structure=structure,
         samples=activity.samples,
-        messages=_messages(structure, activity, seed),
+        messages=messages,
         live=live,
         local=local.astype(np.float64),
         remote=remote.astype(np.float64),
         outputs=share * (2.0 * last.nnz + last.shape[0] * last.shape[1] / 32),
         input_bytes=1.3 * inputs.nnz + 2.0 * inputs.shape[0],
+        growth=_growth(structure, activity, messages),
     )
 
 
@@ -145,14 +152,26 @@ def _bodies(structure: Structure, activity: Activity, messages: Messages, seed: 
     return body
 
 
-def _encoded(structure: Structure, activity: Activity, messages: Messages, chosen: Ints) -> Floats:
+def _growth(structure: Structure, activity: Activity, messages: Messages) -> float:
+    """What the second half of the samples adds to some messages, beside what all of them take: less than a half, as
+    what repeats compresses better."""
+    there = np.flatnonzero(messages.body > _FIXED_BYTES)
+    if not activity.compressible or activity.samples < 2 * _FEW or not there.size:
+        return 1.0
+    chosen = there[:: -(-there.size // _COMPARED)]
+    whole, half = (_encoded(structure, activity, messages, chosen, every) for every in (1, 2))
+    return float(np.clip(2 * (1 - half.sum() / whole.sum()), 0.0, 1.0))
+
+
+def _encoded(structure: Structure, activity: Activity, messages: Messages, chosen: Ints, every: int = 1) -> Floats:
+    """Bytes of the `chosen` messages, with every n-th of the samples."""
     starts = np.searchsorted(messages.layer, np.arange(len(structure.layers) + 2))
-    columns = np.arange(activity.samples, dtype=np.int32)
+    columns = np.arange(0, activity.samples, every, dtype=np.int32)
     sizes, dense, layer = [], np.empty((0, 0), np.float32), 0
     for number in chosen.tolist():
         if messages.layer[number] != layer:
             layer = int(messages.layer[number])
-            dense = activity.values[layer - 1].toarray()
+            dense = activity.values[layer - 1].toarray()[:, ::every]
         sends = structure.layers[layer - 1].sends
         at = number - int(starts[layer])
         rows = dense[sends.indices[sends.indptr[at] : sends.indptr[at + 1]]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
 from typing import Any
 
@@ -193,6 +194,20 @@ def test_a_batch_of_another_size_scales(plans: dict[int, Forecaster], make_targe
     assert twice.local.sum() == pytest.approx(2 * profile.local.sum())
     assert profile.messages.body.sum() < twice.messages.body.sum() < 2.01 * profile.messages.body.sum()
     assert memory_bytes(twice, 0).max() > memory_bytes(profile, 0).max()
+
+
+def test_messages_grow_by_the_share_that_more_samples_add() -> None:
+    network = radixnet(1024, 4)
+    structure = structure_of(network, make_partition(network, 3, "block"))
+    profile = profile_of(structure, activity_of(network, random_inputs(100, 1024, density=0.2)))
+    assert 0 < profile.growth <= 1
+    half = dataclasses.replace(profile, growth=0.5)
+    sent = half.messages.body > 24
+    body, twice = (each.messages.body[sent] for each in (half, half.scaled(200)))
+    assert body.size > 0
+    np.testing.assert_allclose(twice - 24, 1.5 * (body - 24), atol=1)
+    again = half.scaled(200).scaled(400).messages.body
+    np.testing.assert_allclose(again, half.scaled(400).messages.body, rtol=0.01)
 
 
 def test_unknown_places_are_refused(make_target: Any) -> None:
