@@ -13,22 +13,10 @@ from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.cli import main
 from fsdcore.config import RunSettings
 from fsdcore.cost import bill, usage_of
-from fsdcore.formats import save_network, save_outputs
 from fsdcore.prices import load_prices
 from fsdcore.record import RECORD_VERSION, read_record
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with a network, inputs and a configuration."""
-    monkeypatch.chdir(tmp_path)
-    save_network(random_network((30, 40, 35, 20)), tmp_path / "net.safetensors")
-    save_outputs(tmp_path / "x.npz", random_inputs(50, 30))
-    (tmp_path / "fsd.toml").write_text('method = "block"\n[local]\npath = "store"\n')
-    monkeypatch.setenv("FSD_CONFIG", "fsd.toml")
-    return tmp_path
 
 
 def _run(*arguments: str) -> int:
