@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from backends.local import LocalBackend
 from benchmarks.forecast import Case, peaks
 from fsdcore.digits import digits
-from fsdcore.forecast import load_model
 from fsdcore.forecast.activity import activity_of
+from fsdcore.forecast.calibrate import runtime_bytes
 from fsdcore.forecast.memory import memory_bytes
 from fsdcore.forecast.profile import profile_of
 from fsdcore.forecast.structure import structure_of
@@ -28,11 +29,12 @@ from fsdcore.session import default_batch_size
     ],
 )
 def test_memory_is_forecast_closely_and_never_too_low(neurons: int, workers: int, samples: int) -> None:
+    """With the interpreter and libraries of this machine, as `fsd calibrate` takes them."""
     network = radixnet(neurons, 12)
     case = Case(network, digits(samples, neurons), make_partition(network, workers, "block"))
     structure = structure_of(network, case.partition)
     size = default_batch_size(structure.largest_rows, samples)
     profile = profile_of(structure, activity_of(network, case.inputs)).scaled(size)
-    needed = memory_bytes(profile, load_model("local").compute.runtime_bytes)
+    needed = memory_bytes(profile, runtime_bytes(LocalBackend()))
     for need, peak in zip(needed, peaks(case), strict=True):
         assert peak <= need <= 1.15 * peak
