@@ -139,7 +139,8 @@ def _message_seconds() -> float:
 def runtime_bytes(backend: Backend) -> float:
     """The peak of a fresh interpreter here that has imported what a worker does, and what a run adds to it.
 
-    Interpreter and libraries alone were seen to take 5 MB more or less on one machine, by how their files lie in memory.
+    Interpreter and libraries alone were seen to take 5 MB more or less on one machine, by how their files lie in
+    memory.
     """
     program = (
         f"import {type(backend).__module__}; from fsdcore.worker import peak_memory_bytes; print(peak_memory_bytes())"
