@@ -52,7 +52,3 @@ class Emulator(Server):
 
         `MissingExtraError` if a part is not installed, `ServerError` if one does not start; then none runs.
         """
-
-    @abstractmethod
-    def stop(self) -> None:
-        """End all servers and their children. May be called twice."""

@@ -131,10 +131,10 @@ class AwsSite(Site):
     def lose_a_worker(self, when: str) -> None:
         self._make(_LOSSES[when])
 
-    def block(self, channel: str) -> bool:
+    def block(self, channel: str) -> str:
         call, resource = _BATCHES.get(channel, ("s3", "PutObject")), _ROWS if channel == "object" else ""
         self._make(_everywhere("error", (call,), resource=resource, code="InternalError", status=500, times=0))
-        return True
+        return "InternalError"
 
     def _make(self, rules: list[Fault]) -> None:
         self._harmed = self._latest(self._harmed)

@@ -44,6 +44,9 @@ _STORAGE: dict[str, StorageFaults] = {
     "objects refused for a moment": StorageFaults(seed=1, unavailable=0.05, throttled=0.05, kinds=_KINDS),
     "connections to the store reset": StorageFaults(seed=2, reset=0.05, lost_response=0.05, kinds=_KINDS),
     "objects late": StorageFaults(seed=9, delay=0.2),
+}
+# Of these objects the queue has none.
+_ROWS: dict[str, StorageFaults] = {
     "rows refused, late and cut short": StorageFaults(
         seed=10, unavailable=0.1, throttled=0.1, reset=0.1, cut_short=0.1, delay=0.1, within="/x/"
     ),
@@ -62,6 +65,8 @@ _FUNCTIONS: dict[str, FunctionsFaults] = {
     "callers cut off": FunctionsFaults(seed=8, cut_off=0.3),
     "an instance killed before its worker begins": FunctionsFaults(kill=b'"rank":2,', kill_times=1),
 }
+# Of these the servers tell whether they have struck.
+_SEEN = frozenset((*_STORAGE, *_ROWS, *_PUBSUB, *_FUNCTIONS))
 
 
 class GcpSite(Site):
@@ -73,10 +78,15 @@ class GcpSite(Site):
     def __init__(self, storage: StorageServer, pubsub: PubsubServer, functions: FunctionsServer, workers: int) -> None:
         self._storage, self._pubsub, self._functions = storage, pubsub, functions
         self.most_workers = workers
+        self._services = (storage, pubsub, functions)
+        self._shows = False
         self._harms: dict[str, Callable[[], None]] = {
             **{name: partial(setattr, storage, "faults", fault) for name, fault in _STORAGE.items()},
             **{name: partial(setattr, functions, "faults", fault) for name, fault in _FUNCTIONS.items()},
             "instances ended between runs": self._end_instances,
+        }
+        self._object_harms: dict[str, Callable[[], None]] = {
+            name: partial(setattr, storage, "faults", fault) for name, fault in _ROWS.items()
         }
         self._queue_harms: dict[str, Callable[[], None]] = {
             **{name: partial(setattr, pubsub, "faults", fault) for name, fault in _PUBSUB.items()},
@@ -103,18 +113,29 @@ class GcpSite(Site):
         )
 
     def faults(self, channel: str) -> tuple[str, ...]:
-        return (*self._harms, *(self._queue_harms if channel == "queue" else ()))
+        return (*self._harms, *(self._queue_harms if channel == "queue" else self._object_harms))
 
     def open(self) -> Backend:
         return GcpBackend(self.settings)
 
     def session(self, **run: Any) -> Any:
-        for server in (self._storage, self._pubsub, self._functions):
+        for server in self._services:
             server.log.clear()
         return super().session(**run)
 
     def harm(self, fault: str) -> None:
-        {**self._harms, **self._queue_harms}[fault]()
+        {**self._harms, **self._object_harms, **self._queue_harms}[fault]()
+        self._shows = fault in _SEEN
+
+    def harmed(self) -> bool:
+        return not self._shows or any(server.struck for server in self._services)
+
+    def block(self, channel: str) -> str:
+        if channel == "object":
+            self._storage.faults = StorageFaults(unavailable=1.0, kinds=("put",), within=f"/x/{DATA}-")
+        else:
+            self._pubsub.faults = PubsubFaults(unavailable=1.0, methods=("Publish",))
+        return "503|UNAVAILABLE|unable to fulfill"
 
     def lose_a_worker(self, when: str) -> None:
         del when
@@ -130,7 +151,7 @@ class GcpSite(Site):
 
     def requests(self, run: str) -> Counter[str]:
         """Of the last session, whose only run this was."""
-        calls = [call for server in (self._storage, self._pubsub, self._functions) for call in server.log]
+        calls = [call for server in self._services for call in server.log]
         counted = (call for call in calls if call.kind in _COUNTERS and _is_of_run(call, run))
         seen = Counter(_COUNTERS[call.kind] for call in counted)
         # Two for the lane, where the channel has lanes, and one to clean up: the client's own, that no run counts.

@@ -82,10 +82,13 @@ class Site(ABC):
         """Have a worker of the runs that follow never begin, until `heal`; False if the site cannot."""
         return False
 
-    def block(self, channel: str) -> bool:
-        """Have `channel` take nothing from workers, until `heal`; False if the site cannot be told to."""
+    def block(self, channel: str) -> str:
+        """Have `channel` take nothing from workers, until `heal`.
+
+        Gives a pattern of what the cause then says; nothing if the site cannot be told to.
+        """
         del channel
-        return False
+        return ""
 
     @abstractmethod
     def heal(self) -> None:

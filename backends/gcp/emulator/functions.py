@@ -125,12 +125,19 @@ class _Server(WebServer):
         self.faults, self._lots = faults, Lots(faults.seed)
         self._kills = itertools.count(1)
 
+    @property
+    def struck(self) -> int:
+        return self._lots.struck
+
     def kills(self, body: bytes) -> bool:
         """Whether the instance that a request reaches is to be killed."""
         faults = self.faults
         if not faults.kill or faults.kill not in body:
             return False
-        return not faults.kill_times or next(self._kills) <= faults.kill_times
+        killed = not faults.kill_times or next(self._kills) <= faults.kill_times
+        if killed:
+            self._lots.strike()
+        return killed
 
     def draw(self) -> str:
         """The fault that a request to a function has: the name of the field, or nothing."""

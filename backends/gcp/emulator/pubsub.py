@@ -142,6 +142,7 @@ class _Service:
 
     def set_faults(self, faults: PubsubFaults) -> None:
         self.faults, self._random = faults, random.Random(faults.seed)
+        self.struck = 0
 
     async def reset(self) -> None:
         for name in list(self._broker.subscriptions):
@@ -215,7 +216,9 @@ class _Service:
         return call
 
     def _happens(self, share: float) -> bool:
-        return share > 0 and self._random.random() < share
+        happens = share > 0 and self._random.random() < share
+        self.struck += happens
+        return happens
 
     def _fail(self, name: str) -> None:
         if name not in self.faults.methods:

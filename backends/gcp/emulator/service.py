@@ -17,6 +17,9 @@ class _Faulty(Protocol[_Faults]):
 
     faults: _Faults
 
+    @property
+    def struck(self) -> int: ...
+
     def set_faults(self, faults: _Faults) -> None: ...
 
 
@@ -36,3 +39,8 @@ class Service(Server, Generic[_Faults]):
     @faults.setter
     def faults(self, faults: _Faults) -> None:
         self._answers.set_faults(faults)
+
+    @property
+    def struck(self) -> int:
+        """How often something has gone wrong since `faults` were set."""
+        return self._answers.struck

@@ -124,6 +124,10 @@ class _Proxy(WebServer):
     def set_faults(self, faults: StorageFaults) -> None:
         self.faults, self._lots = faults, Lots(faults.seed)
 
+    @property
+    def struck(self) -> int:
+        return self._lots.struck
+
     def draw(self, kind: str, resource: str) -> str:
         """The fault that a request of `kind` for `resource` has: the name of the field, or nothing."""
         faults = self.faults
