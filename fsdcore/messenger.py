@@ -15,6 +15,7 @@ from fsdcore.errors import DeadlineError, FsdError, RunError, WireError
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.packing import Packer, pack
 from fsdcore.record import BLOCK_BYTES, Recorder
+from fsdcore.turns import standing_aside
 from fsdcore.wire import ABORT, COLLECTIVE, Body, build_frames, make_body
 
 __all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
@@ -164,7 +165,8 @@ class Messenger:
                 if first.deadline.passed():
                     raise self._late(first.slot, first.source)
                 if self._receiver is not None:
-                    self._mailbox.wait_any(wanted, first.deadline)
+                    with standing_aside():
+                        self._mailbox.wait_any(wanted, first.deadline)
                 else:
                     self._pump(until)
             came = next(awaited for awaited in waits if self.arrived(awaited))
@@ -188,7 +190,8 @@ class Messenger:
 
     def _pump(self, deadline: Deadline) -> None:
         """Receive once and put what came into the mailbox."""
-        received = self._channel.receive(deadline)
+        with standing_aside():
+            received = self._channel.receive(deadline)
         self._recorder.add("receives")
         if received:
             self._take_in(received)

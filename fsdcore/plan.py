@@ -213,57 +213,62 @@ def layer_arrays(network: Network, partition: Partition) -> Iterator[list[Arrays
         yield _later_layer(layer, partition.owners[number], partition.owners[number + 1], partition.workers)
 
 
-def _block(data: FloatArray, indices: Index, indptr: Index, width: int, order: Index) -> Block:
-    """A block, checked: kernels read out of bounds where indices lie."""
-    rows = indptr.size - 1
+def _check_blocks(indptr: Index, order: Index, indices: Index, widths: Index) -> None:
+    """`WireError` unless these are sound blocks of equally many rows, one after another: kernels read out of bounds
+    where indices lie. `indptr` is `(blocks, rows + 1)`, `order` `(blocks, rows)`.
+    """
+    rows = order.shape[1]
+    ends = np.cumsum(indptr[:, -1], dtype=np.int64)
     sound = (
-        rows >= 0
-        and indptr[0] == 0
-        and indptr[-1] == indices.size == data.size
-        and bool((np.diff(indptr) >= 0).all())
-        and (indices.size == 0 or 0 <= indices.min() <= indices.max() < width)
-        and order.size == rows
-        and (rows == 0 or 0 <= order.min() <= order.max() < rows)
-        and bool((np.bincount(order, minlength=rows) == 1).all())
+        not indptr[:, 0].any()
+        and bool((indptr[:, 1:] >= indptr[:, :-1]).all())
+        and (ends[-1] if ends.size else 0) == indices.size
+        and bool((np.sort(order, axis=1) == np.arange(rows)).all())
     )
+    if sound and indices.size:
+        filled = indptr[:, -1] > 0
+        largest = np.maximum.reduceat(indices, (ends - indptr[:, -1])[filled])
+        sound = bool(np.minimum.reduce(indices) >= 0 and (largest < widths[filled]).all())
     if not sound:
         raise WireError("a plan whose blocks are damaged")
-    return Block(indptr, indices, data, width, order)
 
 
+_FLOATS, _INTEGERS = np.dtype(np.float32), np.dtype(np.int32)
 # The dtype and the dimensions of a part's arrays.
 _ARRAYS = {
-    "bias": ("float32", 1),
-    "local.width": ("int32", 1),
-    "local.indptr": ("int32", 1),
-    "local.indices": ("int32", 1),
-    "local.data": ("float32", 1),
-    "local.order": ("int32", 1),
-    "remote.ranks": ("int32", 1),
-    "remote.widths": ("int32", 1),
-    "remote.indptr": ("int32", 2),
-    "remote.indices": ("int32", 1),
-    "remote.data": ("float32", 1),
-    "remote.order": ("int32", 2),
-    "send.ranks": ("int32", 1),
-    "send.counts": ("int32", 1),
-    "send.rows": ("int32", 1),
+    "bias": (_FLOATS, 1),
+    "local.width": (_INTEGERS, 1),
+    "local.indptr": (_INTEGERS, 1),
+    "local.indices": (_INTEGERS, 1),
+    "local.data": (_FLOATS, 1),
+    "local.order": (_INTEGERS, 1),
+    "remote.ranks": (_INTEGERS, 1),
+    "remote.widths": (_INTEGERS, 1),
+    "remote.indptr": (_INTEGERS, 2),
+    "remote.indices": (_INTEGERS, 1),
+    "remote.data": (_FLOATS, 1),
+    "remote.order": (_INTEGERS, 2),
+    "send.ranks": (_INTEGERS, 1),
+    "send.counts": (_INTEGERS, 1),
+    "send.rows": (_INTEGERS, 1),
 }
 
 
 def _check_arrays(arrays: Arrays) -> None:
-    """`WireError` unless the arrays fit together; what blocks hold is looked at as they are made."""
+    """`WireError` unless the arrays fit together."""
     for name, kind in _ARRAYS.items():
-        if (arrays[name].dtype.name, arrays[name].ndim) != kind:
+        if (arrays[name].dtype, arrays[name].ndim) != kind:
             raise WireError(f"a plan whose array {name} is damaged")
     bounds, sources = arrays["bias"].size + 1, arrays["remote.ranks"]
     targets, counts = arrays["send.ranks"], arrays["send.counts"]
     sound = (
         arrays["local.indptr"].size == bounds
+        and arrays["local.order"].size == bounds - 1
+        and arrays["local.indices"].size == arrays["local.data"].size
         and arrays["remote.indptr"].shape == (sources.size, bounds)
         and arrays["remote.order"].shape == (sources.size, bounds - 1)
         and arrays["remote.widths"].size == sources.size
-        and arrays["remote.indptr"][:, -1].sum() == arrays["remote.indices"].size
+        and arrays["remote.indices"].size == arrays["remote.data"].size
         and targets.size == counts.size
         and counts.sum() == arrays["send.rows"].size
         and min(sources.min(initial=0), targets.min(initial=0), counts.min(initial=0)) >= 0
@@ -273,42 +278,45 @@ def _check_arrays(arrays: Arrays) -> None:
 
 
 def _sources(arrays: Arrays) -> Iterator[Source]:
+    indptr, order, widths = arrays["remote.indptr"], arrays["remote.order"], arrays["remote.widths"]
+    indices, data = arrays["remote.indices"], arrays["remote.data"]
+    _check_blocks(indptr, order, indices, widths)
+    # Every column is read, or its row would not be sent.
+    if not ((widths > 0) & (widths <= indptr[:, -1])).all():
+        raise WireError("a plan whose blocks are damaged")
     start = 0
-    ranks, widths, indptrs, orders = (arrays[f"remote.{name}"] for name in ("ranks", "widths", "indptr", "order"))
-    for rank, width, indptr, order in zip(ranks.tolist(), widths.tolist(), indptrs, orders, strict=True):
-        stop = start + int(indptr[-1])
-        data, indices = arrays["remote.data"][start:stop], arrays["remote.indices"][start:stop]
-        # Every column is read, or its row would not be sent.
-        if not 0 < width <= indices.size:
-            raise WireError("a plan whose blocks are damaged")
-        yield Source(rank, _block(data, indices, indptr, width, order))
+    for number, (rank, width) in enumerate(zip(arrays["remote.ranks"].tolist(), widths.tolist(), strict=True)):
+        stop = start + int(indptr[number, -1])
+        yield Source(rank, Block(indptr[number], indices[start:stop], data[start:stop], width, order[number]))
         start = stop
 
 
 def _sends(arrays: Arrays, owned: int) -> Iterator[Send]:
-    bounds = np.concatenate([[0], np.cumsum(arrays["send.counts"])])
-    rows = arrays["send.rows"]
+    rows, start = arrays["send.rows"], 0
     if rows.size and not 0 <= rows.min() <= rows.max() < owned:
         raise WireError("a plan whose send lists are damaged")
-    for number, rank in enumerate(arrays["send.ranks"].tolist()):
-        yield Send(rank, rows[bounds[number] : bounds[number + 1]])
+    for rank, count in zip(arrays["send.ranks"].tolist(), arrays["send.counts"].tolist(), strict=True):
+        yield Send(rank, rows[start : start + count])
+        start += count
 
 
-def _local(arrays: Arrays, width: int) -> Block:
-    data, indices, indptr, order = (arrays[f"local.{name}"] for name in ("data", "indices", "indptr", "order"))
-    return _block(data, indices, indptr, width, order)
+def _local(arrays: Arrays) -> Block:
+    indptr, indices, data, order, width = (
+        arrays[f"local.{name}"] for name in ("indptr", "indices", "data", "order", "width")
+    )
+    _check_blocks(indptr[np.newaxis], order[np.newaxis], indices, width)
+    return Block(indptr, indices, data, int(width[0]), order)
 
 
 def from_arrays(arrays: Arrays, activation: Activation) -> LayerPart:
     """One layer's part from what `layer_arrays` gave; `WireError` if it is damaged."""
     try:
         _check_arrays(arrays)
-        width = int(arrays["local.width"][0])
-        bias = arrays["bias"]
+        bias, local = arrays["bias"], _local(arrays)
         return LayerPart(
-            local=_local(arrays, width),
+            local=local,
             sources=tuple(_sources(arrays)),
-            sends=tuple(_sends(arrays, width)),
+            sends=tuple(_sends(arrays, local.width)),
             bias=bias,
             activation=activation,
             keeps_zero=activation.keeps_zero(bias),

@@ -6,11 +6,16 @@ import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import FsdError
+from fsdcore.turns import standing_aside, turns_of_this_thread
 
 __all__ = ["ReadAhead"]
 
 _T = TypeVar("_T")
+
+# Changing between reading and what else the process does, item by item, would double what reading takes.
+_TURN_SECONDS = 0.005
 
 
 class ReadAhead(Generic[_T]):
@@ -25,6 +30,7 @@ class ReadAhead(Generic[_T]):
         self._error: BaseException | None = None
         self._closed = False
         self._changed = threading.Condition()
+        self._turn = turns_of_this_thread()
         self._thread = threading.Thread(target=self._read, name="fsd-read-ahead", daemon=True)
         self._thread.start()
 
@@ -34,7 +40,9 @@ class ReadAhead(Generic[_T]):
     def __getitem__(self, number: int) -> _T:
         if not 0 <= number < self._count:
             raise IndexError(number)
-        with self._changed:
+        if number < len(self._items):
+            return self._items[number]
+        with standing_aside(), self._changed:
             while len(self._items) <= number:
                 if self._error is not None:
                     raise self._error
@@ -44,19 +52,30 @@ class ReadAhead(Generic[_T]):
     def close(self) -> None:
         """Read no more; returns when the thread has ended."""
         self._closed = True
-        self._thread.join()
+        with standing_aside():
+            self._thread.join()
 
     def _read(self) -> None:
         try:
-            for item in self._source:
-                with self._changed:
-                    self._items.append(item)
-                    self._changed.notify_all()
-                if self._closed:
-                    break
+            while not self._closed and self._read_some():
+                pass
             self._fail(FsdError(f"{self._count} items were to be read, there were {len(self._items)}"))
         except BaseException as error:  # noqa: BLE001 - raised where the item is asked for
             self._fail(error)
+
+    def _read_some(self) -> bool:
+        """Read what one turn has time for; False if there is no more."""
+        with self._turn():
+            end = SYSTEM_CLOCK.now() + _TURN_SECONDS
+            while not self._closed and SYSTEM_CLOCK.now() < end:
+                try:
+                    item = next(self._source)
+                except StopIteration:
+                    return False
+                with self._changed:
+                    self._items.append(item)
+                    self._changed.notify_all()
+        return True
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:

@@ -38,6 +38,8 @@ from fsdcore.wire import CLIENT, new_run_id
 __all__ = ["Done", "execute"]
 
 _SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
+# The client looks for the end again after this share of the time it has waited, so that little is lost on a short run.
+_SHARE_PER_POLL = 0.02
 # A list costs as much as ten reads. Between two of them the client waits as long as so many small requests take, or
 # this share of the time the run has taken, whichever is longer: so a run of any length takes less than a hundred.
 _REQUESTS_PER_LIST = 50
@@ -152,7 +154,7 @@ class _Run:
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:
         """Until the run is done; raises the first cause if it fails."""
-        pause = _SHORTEST_POLL
+        begin = SYSTEM_CLOCK.now()
         while True:
             lost = self._lost()
             done = self._ended(at_once=lost is not None)
@@ -162,8 +164,12 @@ class _Run:
                 raise WorkerFailedError(f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank)
             if deadline.passed():
                 raise DeadlineError(f"the run did not end within {self._settings.run_seconds:g} s", run=self.id)
-            SYSTEM_CLOCK.sleep(min(pause, deadline.remaining()))
-            pause = min(pause * 1.5, _LONGEST_POLL)
+            SYSTEM_CLOCK.sleep(min(self._pause(begin), deadline.remaining()))
+
+    def _pause(self, begin: float) -> float:
+        """Seconds until the next look, in a wait since `begin`."""
+        shortest = max(_SHORTEST_POLL, self._store.capabilities.latency_seconds)
+        return max(shortest, min(_SHARE_PER_POLL * (SYSTEM_CLOCK.now() - begin), _LONGEST_POLL))
 
     def _ended(self, at_once: bool) -> list[WorkerRecord] | None:
         """What the workers did, if the run is done; raises the first cause if it failed; None if neither is so yet.
@@ -239,10 +245,9 @@ class _Run:
         """Where the service tells, wait a little for the workers to end: `least` of them, and all that have begun."""
         if not self._backend.compute.capabilities.reports_exit:
             return
-        deadline, pause = Deadline.after(_GRACE_SECONDS), _SHORTEST_POLL
+        begin, deadline = SYSTEM_CLOCK.now(), Deadline.after(_GRACE_SECONDS)
         while len(self._backend.compute.exits(self.id)) < max(least, self._claimed()) and not deadline.passed():
-            SYSTEM_CLOCK.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL)
+            SYSTEM_CLOCK.sleep(self._pause(begin))
 
     def _claimed(self) -> int:
         return len(self._store.list(f"runs/{self.id}/claims/"))

@@ -10,6 +10,7 @@ from fsdcore.backend import Backend
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import Deadline
 from fsdcore.compute import Compute, Exit, Invocation
+from fsdcore.turns import Turns
 
 __all__ = ["LocalCompute"]
 
@@ -26,7 +27,7 @@ class LocalCompute(Compute):
 
     def __init__(self, backend: Backend) -> None:
         self.worker_backend = backend
-        self._lock = threading.Lock()
+        self._lock, self._turns = threading.Lock(), Turns()
         self._threads: list[threading.Thread] = []
         self._exits: defaultdict[str, list[Exit]] = defaultdict(list)
 
@@ -50,7 +51,8 @@ class LocalCompute(Compute):
         invocation = Invocation.from_json(payload)
         ended = Exit(invocation.rank, "it stopped without an error")
         try:
-            run_worker(self.worker_backend, invocation)
+            with self._turns.taken():
+                run_worker(self.worker_backend, invocation)
             ended = Exit(invocation.rank, None)
         except BaseException as error:  # noqa: BLE001 - the end of a thread: there is nobody above to tell
             ended = Exit(invocation.rank, f"{type(error).__name__}: {error}")

@@ -21,6 +21,7 @@ from fsdcore.activations import FloatArray
 from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels import _native
 from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples
+from fsdcore.turns import standing_aside
 
 __all__ = ["CompiledKernel"]
 
@@ -32,7 +33,7 @@ _LINE = 64
 _TILE_BYTES = 4 * 1024 * 1024
 # Up to this share of live samples, the dead ones are cut out: any at all, as peers send none of them either.
 _WORTH_CUTTING = 0.9999
-# Products of one call for which a second thread is worth waking; the most threads of a call.
+# Products of one call for which a second thread is worth waking, here or in C; the most threads of a call.
 _WORTH_SHARING = 2_000_000
 _MOST_THREADS = 64
 # Buffers kept for use again, of activations and of what is packed to be multiplied.
@@ -265,7 +266,9 @@ class CompiledKernel(Kernel):
         if z.lanes:
             threads, chunks, packed = self._shares(weights, z)
             memory = self._packing.take(weights.width * packed) if packs else _NONE
-            call(weights.block, source, target, finish, (threads, chunks, memory))
+            # What takes long lets go of the interpreter, so others of this process may go on.
+            with standing_aside(weights.nnz * z.lanes > _WORTH_SHARING):
+                call(weights.block, source, target, finish, (threads, chunks, memory))
             if packs:
                 self._packing.give(memory)
         return self._finished(layer, z, marks) if last else z
