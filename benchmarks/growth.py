@@ -3,61 +3,85 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from backends.local import LocalBackend
 from benchmarks.plain import plain_loop
-from benchmarks.tables import Table
+from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, generated
 from fsdcore.config import RunSettings
-from fsdcore.session import Session
+from fsdcore.record import Record
+from fsdcore.session import Model, Session
 
 _COLUMNS = (
     "neurons",
     "samples",
-    "layers",
     "P",
     "wall s",
+    "of plain scipy",
     "CPU s",
-    "plain scipy CPU s",
-    "of plain scipy (CPU)",
+    "plain scipy s",
     "rows sent",
     "bytes sent",
     "messages",
 )
+# Beyond this a hypergraph takes minutes to split; what grows is the same with blocks.
+_MOST_SPLIT = 10_000
 
 
-def _row(job: Workload, workers: int, plain: float) -> tuple[object, ...]:
-    # Blocks, as a hypergraph takes minutes to split at these sizes, and what grows is the same.
-    settings = RunSettings(workers=workers, method="hypergraph" if job.network.inputs < 10_000 else "block")
-    model = Session(LocalBackend(), settings).load(job.network)
-    begin = time.process_time()
-    record = model.run(job.inputs).record
-    cpu, counters = time.process_time() - begin, record.counters
-    neurons, samples = job.network.inputs, int(job.inputs.shape[0])
-    sent = (counters["rows_sent"], counters["bytes_sent"], counters["messages"])
-    return (neurons, samples, len(job.network), workers, record.wall_seconds, cpu, plain, cpu / plain, *sent)
+class _Ways:
+    """The plain loop and runs over some numbers of workers, which take turns."""
+
+    def __init__(self, job: Workload, workers: tuple[int, ...]) -> None:
+        self._job = job
+        method = "hypergraph" if job.network.inputs < _MOST_SPLIT else "block"
+        self._models = {count: self._model(count, method) for count in workers}
+        self._records: dict[int, Record] = {}
+        self._cpu: dict[int, list[float]] = {count: [] for count in workers}
+
+    def _model(self, workers: int, method: str) -> Model:
+        return Session(LocalBackend(), RunSettings(workers=workers, method=method)).load(self._job.network)
+
+    def _plain(self) -> float:
+        begin = time.perf_counter()
+        plain_loop(self._job.network, self._job.inputs)
+        return time.perf_counter() - begin
+
+    def _run(self, workers: int) -> float:
+        begin = time.process_time()
+        self._records[workers] = self._models[workers].run(self._job.inputs).record
+        self._cpu[workers].append(time.process_time() - begin)
+        return self._records[workers].wall_seconds
+
+    def rows(self, repeats: int) -> list[tuple[object, ...]]:
+        works: dict[str, Callable[[], float]] = {"plain": self._plain}
+        works |= {str(count): partial(self._run, count) for count in self._models}
+        found = interleaved(works, repeats)
+        plain = median(found["plain"])
+        return [self._row(count, median(found[str(count)]), plain) for count in self._models]
+
+    def _row(self, workers: int, wall: float, plain: float) -> tuple[object, ...]:
+        counters = self._records[workers].counters
+        sent = (counters["rows_sent"], counters["bytes_sent"], counters["messages"])
+        shape = (self._job.network.inputs, int(self._job.inputs.shape[0]))
+        return (*shape, workers, wall, wall / plain, median(self._cpu[workers]), plain, *sent)
 
 
-def _rows(neurons: int, samples: int, workers: tuple[int, ...], layers: int) -> list[tuple[object, ...]]:
-    job = generated(neurons, samples, layers)
-    plain_loop(job.network, job.inputs[:1])
-    begin = time.process_time()
-    plain_loop(job.network, job.inputs)
-    plain = time.process_time() - begin
-    return [_row(job, count, plain) for count in workers]
+def _rows(neurons: int, samples: int, workers: tuple[int, ...], quick: bool) -> list[tuple[object, ...]]:
+    return _Ways(generated(neurons, samples, 24 if quick else 120), workers).rows(1 if quick else 3)
 
 
 def measure(quick: bool) -> list[Table]:
     """By neurons, by samples, by workers."""
-    layers = 24 if quick else 120
     sizes = (
         [(1_024, 2_000), (4_096, 500)] if quick else [(1_024, 10_000), (4_096, 4_000), (16_384, 1_000), (65_536, 256)]
     )
     samples = (500, 1_000) if quick else (1_000, 10_000, 40_000)
-    by_neurons = [row for neurons, count in sizes for row in _rows(neurons, count, (8,), layers)]
-    by_samples = [row for count in samples for row in _rows(1_024, count, (8,), layers)]
-    by_workers = _rows(4_096, samples[0], (1, 2, 4) if quick else (1, 2, 4, 8, 20), layers)
-    note = "Hypergraph splits below 10,000 neurons, blocks above. One run each, after one of the plain loop."
+    by_neurons = [row for neurons, count in sizes for row in _rows(neurons, count, (1, 8), quick)]
+    by_samples = [row for count in samples for row in _rows(1_024, count, (1, 8), quick)]
+    by_workers = _rows(4_096, samples[0], (1, 2, 4) if quick else (1, 2, 4, 8, 20), quick)
+    note = f"Hypergraph splits below {_MOST_SPLIT:,} neurons, blocks above; medians of {1 if quick else 3} turns."
     return [
         Table("Growth with neurons", _COLUMNS, tuple(by_neurons), note),
         Table("Growth with samples", _COLUMNS, tuple(by_samples)),
