@@ -87,13 +87,14 @@ def _categories(rows: Rows) -> npt.NDArray[np.int32]:
     return rows.columns[live]
 
 
-def _live_edges(network: Network, inputs: sp.csr_array) -> int:
-    """Edges times samples that are alive when they get there: the work that is left once dead samples are dropped."""
-    y, edges = inputs, 0
-    for layer in network.layers:
-        edges += layer.weights.nnz * int(np.count_nonzero(np.diff(y.indptr)))
+def _live_work(network: Network, inputs: sp.csr_array, prepared: list[PreparedLayer]) -> tuple[int, int]:
+    """Edges times samples that are alive when they get there, and activations read for them by groups of rows."""
+    y, edges, reads = inputs, 0, 0.0
+    for layer, part in zip(network.layers, prepared, strict=True):
+        work = layer.weights.nnz * int(np.count_nonzero(np.diff(y.indptr)))
+        edges, reads = edges + work, reads + work * part.blocks[0].groups / part.rows
         y = layer.step(y)
-    return edges
+    return edges, int(reads)
 
 
 def _cpu_seconds(work: Callable[[], Any]) -> float:
@@ -133,13 +134,17 @@ class _Bounds(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Medians of one size: processor seconds by way, how much faster two threads are, and how much work it is."""
+    """Medians of one size: processor seconds by way, how much faster two threads are, and how much work it is.
+
+    `live_reads` are the activations that live edges read, where rows that share their list of indices read it once.
+    """
 
     name: str
     cpu: dict[str, float]
     two_threads: float
     edges: int
     live_edges: int
+    live_reads: int
     agrees: bool
 
 
@@ -169,7 +174,7 @@ def _compare(neurons: int, samples: int, repeats: int) -> _Found:
         {name: median(times) for name, times in cpu.items()},
         median(wall["one"]) / median(wall["two"]),
         network.nonzeros * samples,
-        _live_edges(network, inputs),
+        *_live_work(network, inputs, one.layers),
         agrees,
     )
 
@@ -198,10 +203,15 @@ def _rates(found: list[_Found], bounds: _Bounds) -> Table:
     """Billions of edges a second, of all there are and of those that live samples meet."""
     rows = []
     for each in found:
-        nominal, live = (edges / each.cpu["compiled"] / 1e9 for edges in (each.edges, each.live_edges))
-        rows.append((each.name, nominal, each.live_edges / each.edges, live, live / bounds.multiply_adds))
-    columns = ("neurons x samples", "nominal Gedge/s", "live share", "live Gedge/s", "of the multiply-add bound")
-    note = "An edge is one multiply-add for each sample. Nominal rates count samples that are long dead."
+        work = (each.edges, each.live_edges, each.live_reads)
+        nominal, live, read = (amount / each.cpu["compiled"] / 1e9 for amount in work)
+        shares = (live / bounds.multiply_adds, read / bounds.floats)
+        rows.append((each.name, nominal, each.live_edges / each.edges, live, *shares))
+    columns = ("neurons x samples", "nominal Gedge/s", "live share", "live Gedge/s", "of the FMA bound", "of the L2 bound")
+    note = (
+        "An edge is one multiply-add for each sample. Nominal rates count samples that are long dead. What is read is "
+        "counted once for rows that are computed together."
+    )
     return Table("The compiled kernel, one thread", columns, tuple(rows), note)
 
 
