@@ -10,6 +10,7 @@ import msgspec
 
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
+from fsdcore.decoding import from_json
 from fsdcore.errors import AbortedError, WireError
 from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, open_body, parse_frame
 
@@ -112,10 +113,9 @@ class Mailbox:
 
     def _aborted(self, frame: Frame) -> AbortedError:
         plain = open_body(Body(frame.encoding, bytes(frame.data)), _LARGEST_NOTICE)
-        try:
-            notice = msgspec.json.decode(plain, type=AbortNotice)
-        except msgspec.MsgspecError as error:
-            raise WireError(f"an abort frame that cannot be read: {error}", peer=frame.source) from error
+        notice = from_json(
+            plain, AbortNotice, lambda reason: WireError(f"an abort that cannot be read: {reason}", peer=frame.source)
+        )
         return AbortedError(f"{notice.error}: {notice.message}", run=self._run, peer=notice.rank, layer=notice.layer)
 
     def stop(self, cause: Exception) -> None:

@@ -20,7 +20,16 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
-from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, KeyMissingError, StoreError
+from fsdcore.decoding import from_json
+from fsdcore.errors import (
+    AbortedError,
+    ChannelError,
+    DeadlineError,
+    FsdError,
+    KeyMissingError,
+    StoreError,
+    WireError,
+)
 from fsdcore.exchange import (
     claim,
     failure_of,
@@ -186,7 +195,7 @@ class _Worker:
         mine = msgspec.json.encode(self._recorder.finish(peak_memory_bytes()))
         gathered = Collectives(self._messenger, self._address()).gather(mine)
         if gathered is not None:
-            others = [msgspec.json.decode(part, type=WorkerRecord) for part in gathered[1:]]
+            others = [from_json(part, WorkerRecord, _not_a_record) for part in gathered[1:]]
             # Once more, with the calls that brought the others.
             write_done(self.store, run, [self._recorder.finish(peak_memory_bytes()), *others])
 
@@ -231,6 +240,10 @@ class _Worker:
         self._messenger.abort(
             AbortNotice(rank=invocation.rank, layer=layer, batch=self._batch, error=name, message=message)
         )
+
+
+def _not_a_record(reason: str) -> WireError:
+    return WireError(f"a worker's record that is damaged: {reason}")
 
 
 def _stopped_by_the_client(error: Exception) -> bool:
