@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -19,12 +21,15 @@ from fsdcore.activations import (
     clipped_relu,
     leaky_relu,
 )
-from fsdcore.errors import ConfigError, InputError, PlanError
+from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
+from fsdcore.events import Observer
 from fsdcore.network import Layer, Network
-from fsdcore.partition import make_partition
+from fsdcore.partition import Partition, make_partition
+from fsdcore.plan_cache import PlanCache
 from fsdcore.session import connect
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import compare
+from fsdcore.worker import run_worker
 from tests.conftest import SessionMaker
 
 ACTIVATIONS = [IDENTITY, RELU, clipped_relu(1.5), leaky_relu(0.1), SIGMOID, TANH]
@@ -203,3 +208,30 @@ def test_connect_refuses_what_it_does_not_know() -> None:
         connect("local", worker=3)
     with pytest.raises(ConfigError, match="no channel 'pigeon'"):
         connect("local", channel="pigeon")
+
+
+def test_a_network_divided_anew_runs_with_its_new_parts_in_warm_workers(
+    make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update of the partitioner: the same name, another division, and functions that kept a part."""
+    session, kept, network, inputs = (
+        make_session(workers=2),
+        PlanCache(1 << 30),
+        random_network((20, 24, 20)),
+        random_inputs(9, 20),
+    )
+    monkeypatch.setattr("fsdcore.worker.run_worker", partial(run_worker, plans=kept))
+    before = session.load(network)
+    expected = before.run(inputs).outputs.toarray()
+    session.backend.store.delete(session.backend.store.list("plans/"))
+
+    def otherwise(network: Network, workers: int, method: str, seed: int, observer: Observer) -> Partition:
+        return make_partition(network, workers, "random", 7)
+
+    monkeypatch.setattr("fsdcore.session.make_partition", otherwise)
+    after = session.load(network)
+    assert before.plan != after.plan
+    assert before.plan.partition("/")[0] == after.plan.partition("/")[0]
+    np.testing.assert_allclose(after.run(inputs).outputs.toarray(), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(KeyMissingError, match="plans/"):
+        before.quality.pairs  # noqa: B018 - its objects are gone, and none of the other's are taken for them
