@@ -29,7 +29,7 @@ __all__ = [
 
 # Services count what one call carries in started blocks of this size; `blocks_sent` adds them up.
 BLOCK_BYTES = 64 * 1024
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 
 COUNTERS = (
     "rows_sent",
@@ -45,6 +45,7 @@ COUNTERS = (
     "gets",
     "lists",
     "invocations",
+    "dropped",
 )
 
 _NUMBERS = {activity: number for number, activity in enumerate(ACTIVITIES)}

@@ -47,6 +47,7 @@ __all__ = [
     "Body",
     "Frame",
     "build_frames",
+    "is_marked",
     "make_body",
     "new_run_id",
     "open_body",
@@ -134,6 +135,11 @@ def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max
         fields = (number, slot.batch, slot.layer, source, target, piece, pieces, len(part))
         head = _HEADER.pack(_MAGIC, _VERSION, slot.kind, body.encoding, 0, *fields, 0)
         yield head[:_CRC_AT] + struct.pack("<I", zlib.crc32(part, zlib.crc32(head))) + part
+
+
+def is_marked(data: bytes | memoryview) -> bool:
+    """Whether data begin as a frame does, sound or not; what does not is of no run."""
+    return data[: len(_MAGIC)] == _MAGIC
 
 
 def parse_frame(data: bytes | memoryview) -> Frame:
