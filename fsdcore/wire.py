@@ -46,11 +46,13 @@ __all__ = [
     "HEADER_BYTES",
     "Body",
     "Frame",
+    "Outline",
     "build_frames",
     "is_marked",
     "make_body",
     "new_run_id",
     "open_body",
+    "outline",
     "parse_frame",
 ]
 
@@ -86,6 +88,14 @@ class Frame(NamedTuple):
     pieces: int
     encoding: int
     data: memoryview
+
+
+class Outline(NamedTuple):
+    """What a frame says of itself before anything of it has been checked; `size` is that of the whole frame."""
+
+    piece: int
+    pieces: int
+    size: int
 
 
 def new_run_id(after: str = "") -> str:
@@ -140,6 +150,14 @@ def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max
 def is_marked(data: bytes | memoryview) -> bool:
     """Whether data begin as a frame does, sound or not; what does not is of no run."""
     return data[: len(_MAGIC)] == _MAGIC
+
+
+def outline(data: bytes | memoryview) -> Outline:
+    """The outline of the frame that `data` begin with; `WireError` if they are shorter than a header."""
+    if len(data) < HEADER_BYTES:
+        raise WireError(f"a frame of {len(data)} bytes is shorter than its header of {HEADER_BYTES}")
+    *_, piece, pieces, length, _ = _HEADER.unpack_from(data)
+    return Outline(piece, pieces, HEADER_BYTES + length)
 
 
 def parse_frame(data: bytes | memoryview) -> Frame:
