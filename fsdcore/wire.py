@@ -130,7 +130,7 @@ def open_body(body: Body, limit: int) -> bytes:
 def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max_frame_bytes: int) -> Iterator[bytes]:
     """Cut a message into frames of at most `max_frame_bytes`, header included.
 
-    `FrameTooLargeError` if it would need more than 65,535 of them.
+    `FrameTooLargeError` if it would need more than 65,535 of them, or a piece, a batch or a layer is beyond 32 bits.
     """
     room = max_frame_bytes - HEADER_BYTES
     pieces = max(1, -(-len(body.data) // room)) if room > 0 else _MAX_PIECES + 1
@@ -143,7 +143,12 @@ def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max
     for piece in range(pieces):
         part = body.data[piece * room : (piece + 1) * room]
         fields = (number, slot.batch, slot.layer, source, target, piece, pieces, len(part))
-        head = _HEADER.pack(_MAGIC, _VERSION, slot.kind, body.encoding, 0, *fields, 0)
+        try:
+            head = _HEADER.pack(_MAGIC, _VERSION, slot.kind, body.encoding, 0, *fields, 0)
+        except struct.error as error:
+            raise FrameTooLargeError(
+                f"a frame of {len(part)} bytes of batch {slot.batch} is beyond 32 bits; use smaller batches, or fewer"
+            ) from error
         yield head[:_CRC_AT] + struct.pack("<I", zlib.crc32(part, zlib.crc32(head))) + part
 
 
