@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import msgspec
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, FsdError, RunError, WireError
+from fsdcore.leases import Watch
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.packing import Packer, pack
 from fsdcore.record import BLOCK_BYTES, Recorder
@@ -62,14 +63,20 @@ class Messenger:
     """One rank's messages in one run.
 
     Sends are made by this thread, or by a pool if the channel wants several publishes in flight. Frames are received by
-    whoever waits, or by a thread of their own if the channel wants it.
+    whoever waits, or by a thread of their own if the channel wants it. `watch` sees whether the run goes on.
     """
 
     def __init__(
-        self, channel: Channel, address: Address, mailbox: Mailbox, recorder: Recorder, patience: Patience
+        self,
+        channel: Channel,
+        address: Address,
+        mailbox: Mailbox,
+        recorder: Recorder,
+        patience: Patience,
+        watch: Watch | None = None,
     ) -> None:
         self._channel, self._address, self._mailbox = channel, address, mailbox
-        self._recorder, self._patience = recorder, patience
+        self._recorder, self._patience, self._watch = recorder, patience, watch
         limits = channel.capabilities
         self._pool = ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
         self._in_flight: list[Future[None]] = []
@@ -162,22 +169,26 @@ class Messenger:
                 until = self._watchful(first.deadline)
                 if self._mailbox.any_ready(wanted):
                     break
-                if first.deadline.passed():
+                if not self._waited(wanted, until) and first.deadline.passed():
                     raise self._late(first.slot, first.source)
-                if self._receiver is not None:
-                    with standing_aside():
-                        self._mailbox.wait_any(wanted, first.deadline)
-                else:
-                    self._pump(until)
+                self._check_run()
             came = next(awaited for awaited in waits if self.arrived(awaited))
             waiting.ended_by(came.source, _place(came.slot))
 
+    def _waited(self, wanted: Collection[tuple[Slot, int]], until: Deadline) -> bool:
+        """Wait until `until` for what is wanted; whether anything came. What lies ready comes even after that time."""
+        if self._receiver is None:
+            return self._pump(until)
+        one_receive = Deadline.after(_BACKGROUND_SECONDS, until.clock)
+        with standing_aside():
+            return self._mailbox.wait_any(wanted, max(until, one_receive, key=lambda each: each.at))
+
     def _watchful(self, deadline: Deadline) -> Deadline:
-        """How long to receive before a look at the sends that are under way, which may fail; `deadline` if none are."""
-        if all(future.done() for future in self._in_flight):
-            return deadline
-        clock = self._patience.clock
-        return Deadline(min(deadline.at, clock.now() + _SENDING_SECONDS), clock)
+        """How long to wait before a look at the run, and at the sends that are under way, which may fail."""
+        if self._watch is not None:
+            deadline = deadline.sooner(self._watch.interval)
+        sending = not all(future.done() for future in self._in_flight)
+        return deadline.sooner(_SENDING_SECONDS) if sending else deadline
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds
@@ -188,13 +199,14 @@ class Messenger:
             batch=slot.batch,
         )
 
-    def _pump(self, deadline: Deadline) -> None:
-        """Receive once and put what came into the mailbox."""
+    def _pump(self, deadline: Deadline) -> bool:
+        """Receive once and put what came into the mailbox; whether anything came."""
         with standing_aside():
             received = self._channel.receive(deadline)
         self._recorder.add("receives")
         if received:
             self._take_in(received)
+        return bool(received)
 
     def _take_in(self, received: Sequence[Received]) -> None:
         try:
@@ -222,8 +234,13 @@ class Messenger:
             self._mailbox.stop(error)
 
     def check(self) -> None:
-        """Raise `AbortedError` if a peer is known to have failed."""
+        """Raise `AbortedError` if a peer is known to have failed, or the run to be over."""
         self._mailbox.check()
+        self._check_run()
+
+    def _check_run(self) -> None:
+        if self._watch is not None:
+            self._watch.check()
 
     def abort(self, notice: AbortNotice) -> None:
         """Tell every other rank to stop."""
