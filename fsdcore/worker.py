@@ -71,7 +71,7 @@ class _Worker:
         self._plans = plans if plans is not None else PlanCache()
         self._recorder = Recorder(invocation.rank, workers=invocation.workers, traced=invocation.trace)
         self._store = CountingStore(backend.store, self._recorder.add)
-        self._watch = Watch(self._store, invocation.lease)
+        self._watch = Watch(backend.store, invocation.lease)
         self._messenger: Messenger | None = None
         self._batch: int | None = None
         self._done = 0
