@@ -34,9 +34,8 @@ class ToyEmulator(Emulator):
     @property
     def environment(self) -> Mapping[str, str]:
         # By now the command listens to signals: the timer ends it.
-        threading.Timer(
-            0.05, os.kill, (os.getpid(), _SIGNALS[SEEN[0]] if SEEN and SEEN[0] in _SIGNALS else signal.SIGINT)
-        ).start()
+        number = next((_SIGNALS[word] for word in SEEN if word in _SIGNALS), signal.SIGINT)
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         return {"TOY_HOST": "127.0.0.1:1", "TOY_NAME": "two words"}
 
     def start(self) -> Self:
