@@ -207,19 +207,12 @@ def _rates(found: list[_Found], bounds: _Bounds) -> Table:
         nominal, live, read = (amount / each.cpu["compiled"] / 1e9 for amount in work)
         shares = (live / bounds.multiply_adds, read / bounds.floats)
         rows.append((each.name, nominal, each.live_edges / each.edges, live, *shares))
-    columns = (
-        "neurons x samples",
-        "nominal Gedge/s",
-        "live share",
-        "live Gedge/s",
-        "of the FMA bound",
-        "of the L2 bound",
-    )
+    rates = ("nominal Gedge/s", "live share", "live Gedge/s", "of the FMA bound", "of the L2 bound")
     note = (
         "An edge is one multiply-add for each sample. Nominal rates count samples that are long dead. What is read is "
         "counted once for rows that are computed together."
     )
-    return Table("The compiled kernel, one thread", columns, tuple(rows), note)
+    return Table("The compiled kernel, one thread", ("neurons x samples", *rates), tuple(rows), note)
 
 
 def measure(quick: bool = False) -> list[Table]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -12,7 +13,7 @@ from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
 
-__all__ = ["Compute", "Exit", "Invocation"]
+__all__ = ["Compute", "Exit", "Exits", "Invocation"]
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,8 +23,9 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `batches` is the number of samples in each batch, in order, `in_flight` how many of them are under way at once.
     `kernel` and `threads` say what multiplies (see `make_kernel`).
     `branching` is the fan-out of the launch tree.
-    `deadline_seconds` is the longest one wait may take, `started` the wall-clock second the run began, from
-    which `run_seconds` gives its end. With `trace`, workers record when they did what.
+    `deadline_seconds` is the longest one wait may take, `run_seconds` what is left of the run when this is sent.
+    `lease` is the key of the lease of the run, which ends with it; empty if nobody holds one.
+    With `trace`, workers record when they did what.
     """
 
     run: str
@@ -36,15 +38,16 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     branching: int
     deadline_seconds: float
     run_seconds: float
-    started: float
+    lease: str = ""
     in_flight: int = 1
     kernel: str = "auto"
     threads: int = 0
     trace: bool = False
 
-    def for_rank(self, rank: int) -> Invocation:
-        """The same run for another rank."""
-        return msgspec.structs.replace(self, rank=rank)
+    def for_rank(self, rank: int, run_seconds: float | None = None) -> Invocation:
+        """The same run for another rank, with what is left of the run by now."""
+        left = self.run_seconds if run_seconds is None else run_seconds
+        return msgspec.structs.replace(self, rank=rank, run_seconds=left)
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)
@@ -69,6 +72,26 @@ class Exit(NamedTuple):
 
     rank: int
     error: str | None
+
+
+class Exits:
+    """How the workers of the last runs ended; older runs are forgotten. Threads may call it at once."""
+
+    def __init__(self, most_runs: int = 256) -> None:
+        self._most, self._lock = most_runs, threading.Lock()
+        self._of: dict[str, list[Exit]] = {}
+
+    def add(self, run: str, ends: Iterable[Exit]) -> None:
+        """Workers of the run have ended so."""
+        with self._lock:
+            self._of.setdefault(run, []).extend(ends)
+            while len(self._of) > self._most:
+                del self._of[next(iter(self._of))]
+
+    def of(self, run: str) -> tuple[Exit, ...]:
+        """What is known of the run."""
+        with self._lock:
+            return tuple(self._of.get(run, ()))
 
 
 class Compute(ABC):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from fsdcore.record import Record, Setting
 
-__all__ = ["SILENT", "Follower", "Observer", "Silent", "following"]
+__all__ = ["SILENT", "Follower", "Listener", "Observer", "Silent", "following", "notice"]
 
 
 class Observer(Protocol):
@@ -31,6 +31,14 @@ class Follower(Observer, Protocol):
         """A block in which the session does `task`, ``load`` or ``run``; a run that is done tells its record."""
 
 
+@runtime_checkable
+class Listener(Observer, Protocol):
+    """An observer that also hears what a user should know while it happens."""
+
+    def notice(self, text: str) -> None:
+        """One line, such as whom a run waits for."""
+
+
 class Silent:
     """An observer that does nothing."""
 
@@ -39,6 +47,12 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+def notice(observer: Observer, text: str) -> None:
+    """Tell an observer that listens."""
+    if isinstance(observer, Listener):
+        observer.notice(text)
 
 
 def following(

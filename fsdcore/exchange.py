@@ -39,12 +39,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Failure",
     "claim",
-    "is_over",
     "read_done",
     "read_failure",
     "read_inputs",
     "read_outputs",
-    "withdraw_claim",
     "write_done",
     "write_failure",
     "write_inputs",
@@ -77,16 +75,6 @@ def claim(store: Store, run: str, rank: int) -> bool:
     except PreconditionError:
         return False
     return True
-
-
-def is_over(store: Store, run: str) -> bool:
-    """Whether the client has removed the run's objects, which it does when the run has ended, however it did."""
-    return not store.exists(f"runs/{run}/inputs/0")
-
-
-def withdraw_claim(store: Store, run: str, rank: int) -> None:
-    """Leave nothing of a worker that began after the end of its run."""
-    store.delete([f"runs/{run}/claims/{rank}"])
 
 
 def _bounds(rows: sp.csr_array) -> list[int]:

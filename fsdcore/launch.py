@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fsdcore.clock import Deadline
 from fsdcore.compute import Compute, Invocation
 
 __all__ = ["children", "start_children"]
@@ -15,8 +16,8 @@ def children(rank: int, workers: int, branching: int) -> range:
     return range(min(first, workers), min(first + branching, workers))
 
 
-def start_children(compute: Compute, invocation: Invocation, count: Callable[[str], None]) -> None:
-    """Start the children of the invocation's rank; `count` is told of each call."""
+def start_children(compute: Compute, invocation: Invocation, end: Deadline, count: Callable[[str], None]) -> None:
+    """Start the children of the invocation's rank for a run that ends at `end`; `count` is told of each call."""
     for rank in children(invocation.rank, invocation.workers, invocation.branching):
         count("invocations")
-        compute.invoke(invocation.for_rank(rank))
+        compute.invoke(invocation.for_rank(rank, end.remaining()))

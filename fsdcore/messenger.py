@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import msgspec
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, RunError, WireError
+from fsdcore.leases import Watch
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.packing import Packer, pack
 from fsdcore.record import BLOCK_BYTES, Recorder
@@ -64,14 +65,20 @@ class Messenger:
 
     Sends are made by this thread, or by a pool if the channel wants several publishes in flight. Frames are received by
     whoever waits, or by a thread of their own if the channel wants it. What the channel raises in another thread stops
-    the mailbox, and so is raised by the wait that this rank is in, or by the next.
+    the mailbox, and so is raised by the wait that this rank is in, or by the next. `watch` sees if the run goes on.
     """
 
     def __init__(
-        self, channel: Channel, address: Address, mailbox: Mailbox, recorder: Recorder, patience: Patience
+        self,
+        channel: Channel,
+        address: Address,
+        mailbox: Mailbox,
+        recorder: Recorder,
+        patience: Patience,
+        watch: Watch | None = None,
     ) -> None:
         self._channel, self._address, self._mailbox = channel, address, mailbox
-        self._recorder, self._patience = recorder, patience
+        self._recorder, self._patience, self._watch = recorder, patience, watch
         limits = channel.capabilities
         several = limits.publishes_in_flight > 1
         self._pool = ThreadPoolExecutor(limits.publishes_in_flight, "fsd-send") if several else None
@@ -168,23 +175,26 @@ class Messenger:
                 until = self._watchful(first.deadline)
                 if self._mailbox.any_ready(wanted):
                     break
-                if first.deadline.passed():
+                if not self._waited(wanted, until) and first.deadline.passed():
                     raise self._late(first.slot, first.source)
-                if self._receiver is not None:
-                    with standing_aside():
-                        self._mailbox.wait_any(wanted, first.deadline)
-                else:
-                    self._pump(until)
+                self._check_run()
             came = next(awaited for awaited in waits if self.arrived(awaited))
             waiting.ended_by(came.source, _place(came.slot))
 
+    def _waited(self, wanted: Collection[tuple[Slot, int]], until: Deadline) -> bool:
+        """Wait until `until` for what is wanted; whether anything came. What lies ready comes even after that time."""
+        if self._receiver is None:
+            return self._pump(until)
+        one_receive = Deadline.after(_BACKGROUND_SECONDS, until.clock)
+        with standing_aside():
+            return self._mailbox.wait_any(wanted, max(until, one_receive, key=lambda each: each.at))
+
     def _watchful(self, deadline: Deadline) -> Deadline:
-        """How long to receive before a look at the sends that are under way, which may fail; `deadline` if none are."""
+        """How long to wait before a look at the run and at the sends under way; raises what one of them has raised."""
         self._settle()
-        if not self._in_flight:
-            return deadline
-        clock = self._patience.clock
-        return Deadline(min(deadline.at, clock.now() + _SENDING_SECONDS), clock)
+        if self._watch is not None:
+            deadline = deadline.sooner(self._watch.interval)
+        return deadline.sooner(_SENDING_SECONDS) if self._in_flight else deadline
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds
@@ -195,13 +205,14 @@ class Messenger:
             batch=slot.batch,
         )
 
-    def _pump(self, deadline: Deadline) -> None:
-        """Receive once and put what came into the mailbox."""
+    def _pump(self, deadline: Deadline) -> bool:
+        """Receive once and put what came into the mailbox; whether anything came."""
         with standing_aside():
             received = self._channel.receive(deadline)
         self._recorder.add("receives")
         if received:
             self._take_in(received)
+        return bool(received)
 
     def _take_in(self, received: Sequence[Received]) -> None:
         before = self._mailbox.dropped
@@ -228,8 +239,13 @@ class Messenger:
             self._pump(Deadline.after(_BACKGROUND_SECONDS, self._patience.clock))
 
     def check(self) -> None:
-        """Raise `AbortedError` if a peer is known to have failed."""
+        """Raise `AbortedError` if a peer is known to have failed, or the run to be over."""
         self._mailbox.check()
+        self._check_run()
+
+    def _check_run(self) -> None:
+        if self._watch is not None:
+            self._watch.check()
 
     def abort(self, notice: AbortNotice) -> None:
         """Tell every other rank to stop."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,23 +19,16 @@ from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.config import RunSettings
 from fsdcore.counting import CountingStore
-from fsdcore.errors import (
-    ChannelError,
-    ComputeError,
-    DeadlineError,
-    FsdError,
-    KeyMissingError,
-    StoreError,
-    WorkerFailedError,
-)
+from fsdcore.errors import ComputeError, DeadlineError, FsdError, KeyMissingError, StoreError, WorkerFailedError
+from fsdcore.events import notice
 from fsdcore.exchange import Failure, read_done, read_failure, read_outputs, write_inputs
-from fsdcore.lanes import Lease, lease_lane
+from fsdcore.leases import Heartbeat, Lease, remove_run, take_lane, take_lease
 from fsdcore.mailbox import AbortNotice
 from fsdcore.messenger import abort_frames
 from fsdcore.packing import pack
 from fsdcore.partition.base import Owners
 from fsdcore.record import WorkerRecord
-from fsdcore.wire import CLIENT, new_run_id
+from fsdcore.wire import CLIENT
 
 __all__ = ["Done", "execute"]
 
@@ -46,8 +41,6 @@ _REQUESTS_PER_LIST = 50
 _SHARE_PER_LIST = 0.05
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
 _GRACE_SECONDS = 10.0
-# What a lease outlasts its run by: workers end by themselves when the run's time is over.
-_LEASE_MARGIN_SECONDS = 30.0
 
 
 class Done(NamedTuple):
@@ -80,24 +73,35 @@ def execute(backend: Backend, request: Request) -> Done:
     Raises the first cause if a worker fails, naming rank and layer; `DeadlineError` if the run takes longer than
     `run_seconds`. However it ends, the workers are stopped and the run's objects are removed.
     """
-    run = _Run(backend, request)
-    try:
-        return run.execute()
-    except BaseException as error:
-        run.stop(error)
-        raise
-    finally:
-        run.clean()
+    lease = _take_lease(backend, request.settings)
+    with Heartbeat(lease) as heartbeat:
+        run = _Run(backend, request, lease, heartbeat)
+        try:
+            return run.execute()
+        except BaseException as error:
+            run.stop(error)
+            raise
+        finally:
+            run.clean()
+
+
+def _take_lease(backend: Backend, settings: RunSettings) -> Lease:
+    """The run's lease, with a lane if its channel has such; waits for a lane as long as a run may last."""
+    seconds, channel = settings.run_seconds, settings.channel
+    limits = backend.channel_capabilities(channel) if settings.workers > 1 else None
+    if limits is None or limits.lanes is None:
+        return take_lease(backend.store, seconds)
+    pool, told = limits.lane_pool or channel, partial(notice, backend.observer)
+    return take_lane(backend.store, pool, limits.lanes, seconds, Deadline.after(seconds), told)
 
 
 class _Run:
-    def __init__(self, backend: Backend, request: Request) -> None:
+    def __init__(self, backend: Backend, request: Request, lease: Lease, heartbeat: Heartbeat) -> None:
         self._backend, self._request = backend, request
-        self._settings = request.settings
-        self.id = ""
+        self._settings, self._lease, self._heartbeat = request.settings, lease, heartbeat
+        self.id = lease.run
         self._counts: dict[str, int] = {}
         self._store = CountingStore(backend.store, self._count)
-        self._lease: Lease | None = None
         self._started = False
         self._since = SYSTEM_CLOCK.now()
         self._next_list = 0.0
@@ -108,44 +112,30 @@ class _Run:
     def execute(self) -> Done:
         begin = time.perf_counter()
         deadline = Deadline.after(self._settings.run_seconds)
-        lane = self._take_lane(deadline)
-        self.id = self._lease.run if self._lease else new_run_id()
         for batch, inputs in enumerate(self._request.batches):
             write_inputs(self._store, self.id, batch, inputs)
         self._started = True
         self._count("invocations")
-        self._backend.compute.invoke(self._invocation(lane, deadline))
+        self._backend.compute.invoke(self._invocation(deadline))
         records = self._wait(deadline)
         outputs = [self._outputs(batch) for batch in range(len(self._request.batches))]
         joined = sp.csr_array(sp.vstack(outputs, format="csr"))
         return Done(self.id, joined, records, self._counts, time.perf_counter() - begin)
 
-    def _take_lane(self, deadline: Deadline) -> int:
-        if self._settings.workers == 1:
-            return 0
-        channel = self._settings.channel
-        limits = self._backend.channel_capabilities(channel)
-        if limits.lanes is None:
-            return 0
-        seconds = self._settings.run_seconds + _LEASE_MARGIN_SECONDS
-        pool = limits.lane_pool or channel
-        self._lease = lease_lane(self._backend.store, pool, limits.lanes, seconds, deadline)
-        return self._lease.lane
-
-    def _invocation(self, lane: int, deadline: Deadline) -> Invocation:
+    def _invocation(self, deadline: Deadline) -> Invocation:
         settings = self._settings
         return Invocation(
             run=self.id,
             rank=0,
             workers=settings.workers,
             channel=settings.channel,
-            lane=lane,
+            lane=self._lease.lane or 0,
+            lease=self._lease.key,
             plan=self._request.plan,
             batches=tuple(int(inputs.shape[0]) for inputs in self._request.batches),
             branching=settings.branching,
             deadline_seconds=settings.deadline_seconds,
             run_seconds=deadline.remaining(),
-            started=SYSTEM_CLOCK.wall(),
             in_flight=self._request.in_flight,
             kernel=settings.kernel,
             threads=settings.threads,
@@ -160,6 +150,7 @@ class _Run:
             done = self._ended(at_once=lost is not None)
             if done is not None:
                 return done
+            self._heartbeat.check()
             if lost:
                 raise WorkerFailedError(f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank)
             if deadline.passed():
@@ -215,27 +206,30 @@ class _Run:
         return sp.csr_array(sp.coo_array((values, (sample, neuron)), shape=(samples, owners.size)))
 
     def stop(self, error: BaseException) -> None:
-        """Tell all workers to stop. What cannot be told is left to their deadlines."""
+        """Tell all workers to stop, and wait for them where that can be seen. `error` stays the cause, whatever fails.
+
+        All look at the lease now and then; those that wait for messages hear sooner.
+        """
         if not self._started:
             return
-        steps: list[Callable[[], None]] = [lambda: self._backend.compute.cancel(self.id)]
+        steps: list[Callable[[], None]] = [self._lease.end]
         if self._settings.workers > 1:
-            steps.insert(0, lambda: self._send_abort(error))
+            steps.append(lambda: self._send_abort(error))
+        steps.append(lambda: self._backend.compute.cancel(self.id))
+        # A start that was interrupted may have been accepted: its worker, begun after the end, would leave its marks.
+        steps.append(lambda: self._await_exits(0 if isinstance(error, ComputeError) else 1))
         for step in steps:
             try:
                 step()
             except FsdError as second:
                 error.add_note(f"and the workers could not be told to stop: {second}")
-        # A start that was interrupted may have been accepted: its worker, begun after the end, would leave its marks.
-        self._await_exits(0 if isinstance(error, ComputeError) else 1)
 
     def _send_abort(self, error: BaseException) -> None:
         workers, channel_kind = self._settings.workers, self._settings.channel
-        lane = self._lease.lane if self._lease else 0
-        notice = AbortNotice(error=type(error).__name__, message=str(error) or "the run was stopped")
-        channel = self._backend.open_channel(channel_kind, Address(self.id, 0, workers, lane))
+        said = AbortNotice(error=type(error).__name__, message=str(error) or "the run was stopped")
+        channel = self._backend.open_channel(channel_kind, Address(self.id, 0, workers, self._lease.lane or 0))
         try:
-            frames = abort_frames(self.id, CLIENT, workers, notice, channel.capabilities.max_frame_bytes)
+            frames = abort_frames(self.id, CLIENT, workers, said, channel.capabilities.max_frame_bytes)
             for publish in pack(frames, channel.capabilities):
                 channel.send(publish)
         finally:
@@ -253,14 +247,16 @@ class _Run:
         return len(self._store.list(f"runs/{self.id}/claims/"))
 
     def clean(self) -> None:
-        """Remove the run's objects and give the lane back; a store that refuses is no reason to lose a result."""
+        """Remove the run's objects and give the lease back; a store that refuses is no reason to lose a result.
+
+        What could not be removed is, by the next run.
+        """
         try:
-            if self.id:
-                self._backend.store.delete(self._backend.store.list(f"runs/{self.id}/"))
-            if self._lease is not None:
-                self._lease.release()
-        except (StoreError, ChannelError):
-            return
+            remove_run(self._backend.store, self.id)
+            self._lease.release()
+        except StoreError:
+            with suppress(StoreError):
+                self._lease.end()
 
 
 def _blame(failure: Failure) -> tuple[int, float]:

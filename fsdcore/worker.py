@@ -16,33 +16,17 @@ import msgspec
 
 from fsdcore.backend import Backend
 from fsdcore.channel import Address
-from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
 from fsdcore.decoding import from_json
-from fsdcore.errors import (
-    AbortedError,
-    ChannelError,
-    DeadlineError,
-    FsdError,
-    KeyMissingError,
-    StoreError,
-    WireError,
-)
-from fsdcore.exchange import (
-    claim,
-    failure_of,
-    is_over,
-    read_inputs,
-    withdraw_claim,
-    write_done,
-    write_failure,
-    write_outputs,
-)
+from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError, WireError
+from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
 from fsdcore.launch import start_children
+from fsdcore.leases import Watch, remove_run
 from fsdcore.loop import BatchLoop, Tools
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Messenger, Patience
@@ -62,14 +46,12 @@ def run_worker(
     """Run one rank to its end.
 
     A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store)
-    and to all peers (abort frames) before it is raised.
+    and to all peers (abort frames) before it is raised. A worker that finds its run over leaves nothing of it.
 
     `end`, in monotonic seconds, is when the worker must have stopped by itself, with `DeadlineError`; `plans` keeps
     parts of plans for the next worker of this process.
     """
-    worker = _Worker(backend, invocation, end, plans)
-    if claim(worker.store, invocation.run, invocation.rank):
-        worker.run()
+    _Worker(backend, invocation, end, plans).run()
 
 
 def peak_memory_bytes() -> int:
@@ -85,17 +67,20 @@ def peak_memory_bytes() -> int:
 class _Worker:
     def __init__(self, backend: Backend, invocation: Invocation, end: float | None, plans: PlanCache | None) -> None:
         self._backend, self._invocation = backend, invocation
-        self._end = end
+        run_end = SYSTEM_CLOCK.now() + invocation.run_seconds
+        self._end = run_end if end is None else min(run_end, end)
         self._plans = plans if plans is not None else PlanCache()
         self._recorder = Recorder(invocation.rank, workers=invocation.workers, traced=invocation.trace)
-        self.store = CountingStore(backend.store, self._recorder.add)
+        self._store = CountingStore(backend.store, self._recorder.add)
+        self._watch = Watch(backend.store, invocation.lease)
         self._messenger: Messenger | None = None
         self._batch: int | None = None
         self._done = 0
 
     def run(self) -> None:
         try:
-            self._work()
+            if self._begins():
+                self._work()
         except Exception as error:
             self._report(error)
             raise
@@ -103,13 +88,20 @@ class _Worker:
             if self._messenger is not None:
                 self._messenger.close()
 
+    def _begins(self) -> bool:
+        """Whether it is for this worker to run; a start that came after the run, or twice, is in vain."""
+        invocation = self._invocation
+        if invocation.rank == 0 and self._watch.is_over():
+            return False
+        return claim(self._store, invocation.run, invocation.rank)
+
     def _work(self) -> None:
         invocation, recorder = self._invocation, self._recorder
-        start_children(self._backend.compute, invocation, recorder.add)
+        start_children(self._backend.compute, invocation, Deadline(self._end), recorder.add)
         kernel = make_kernel(invocation.kernel, invocation.threads)
         with ExitStack() as stack:
             with recorder.timed("load"):
-                opened = self._plans.opened(self.store, invocation.plan, invocation.rank, invocation.workers, kernel)
+                opened = self._plans.opened(self._store, invocation.plan, invocation.rank, invocation.workers, kernel)
                 plan = stack.enter_context(opened)
             recorder.set_layers(len(plan))
             if invocation.workers > 1:
@@ -130,11 +122,9 @@ class _Worker:
         address = self._address()
         channel = self._backend.open_channel(invocation.channel, address)
         channel.observe(self._recorder.add)
-        left = invocation.started + invocation.run_seconds - SYSTEM_CLOCK.wall()
-        end = SYSTEM_CLOCK.now() + left
-        patience = Patience(invocation.deadline_seconds, end if self._end is None else min(end, self._end))
+        patience = Patience(invocation.deadline_seconds, self._end)
         mailbox = Mailbox(invocation.run, invocation.rank, invocation.workers, len(invocation.batches), layers)
-        return Messenger(channel, address, mailbox, self._recorder, patience)
+        return Messenger(channel, address, mailbox, self._recorder, patience, self._watch)
 
     def _address(self) -> Address:
         invocation = self._invocation
@@ -145,7 +135,7 @@ class _Worker:
         loop = BatchLoop(tools, batch, samples)
         self._at(batch, 1)
         with self._recorder.timed("load"):
-            inputs = read_inputs(self.store, self._invocation.run, batch, plan.input_rows, samples)
+            inputs = read_inputs(self._store, self._invocation.run, batch, plan.input_rows, samples)
             layer = plan.layers[0]
         loop.first(layer, inputs)
         del inputs
@@ -165,13 +155,14 @@ class _Worker:
         self._batch, self._recorder.batch, self._recorder.layer = batch, batch, layer
 
     def _step(self, layers: int) -> None:
-        """Between layers: stop if a peer has failed or time is up, and tell of progress."""
-        if self._end is not None and SYSTEM_CLOCK.now() >= self._end:
+        """Between layers: stop if a peer has failed, time is up or the run is over, and tell of progress."""
+        if SYSTEM_CLOCK.now() >= self._end:
             raise DeadlineError(
                 "the worker's time is up before the run is done; use more workers, smaller batches or a longer timeout"
             )
         if self._messenger is not None:
             self._messenger.check()
+        self._watch.check()
         if self._invocation.rank == 0:
             self._done += 1
             total = layers * len(self._invocation.batches)
@@ -181,29 +172,41 @@ class _Worker:
         body, rows = loop.encode()
         if rows:
             with self._recorder.timed("send"):
-                write_outputs(self.store, self._invocation.run, batch, self._invocation.rank, body)
+                write_outputs(self._store, self._invocation.run, batch, self._invocation.rank, body)
         if self._messenger is not None:
             self._messenger.flush()
             self._messenger.finish(batch)
 
     def _finish(self) -> None:
         """Bring all records together at rank 0, which is also the barrier at the end of the run."""
-        run = self._invocation.run
+        records = self._records()
+        if records:
+            write_done(self._store, self._invocation.run, records)
+            self._leave_if_over()
+
+    def _records(self) -> list[WorkerRecord]:
+        """What each worker did, at rank 0."""
         if self._messenger is None:
-            write_done(self.store, run, [self._recorder.finish(peak_memory_bytes())])
-            return
+            return [self._recorder.finish(peak_memory_bytes())]
         mine = msgspec.json.encode(self._recorder.finish(peak_memory_bytes()))
         gathered = Collectives(self._messenger, self._address()).gather(mine)
-        if gathered is not None:
-            others = [from_json(part, WorkerRecord, _not_a_record) for part in gathered[1:]]
-            # Once more, with the calls that brought the others.
-            write_done(self.store, run, [self._recorder.finish(peak_memory_bytes()), *others])
+        if gathered is None:
+            return []
+        others = [from_json(part, WorkerRecord, _not_a_record) for part in gathered[1:]]
+        # Once more, with the calls that brought the others.
+        return [self._recorder.finish(peak_memory_bytes()), *others]
+
+    def _leave_if_over(self) -> bool:
+        """Whether the run is over; then what was written after its end, by whom ever, is removed."""
+        over = self._watch.is_over()
+        if over:
+            remove_run(self._store, self._invocation.run)
+        return over
 
     def _report(self, error: Exception) -> None:
-        """Tell client and peers. What fails here as well is left to their deadlines."""
-        if (isinstance(error, KeyMissingError) or _stopped_by_the_client(error)) and self._is_late():
-            # Nobody is left to tell; the others find out by themselves.
-            self._try_to(error, lambda: withdraw_claim(self.store, self._invocation.run, self._invocation.rank))
+        """Tell client and peers, if the run goes on. What fails here as well is left to their deadlines."""
+        if self._watch.is_over():
+            self._try_to(error, self._leave_if_over)
             return
         invocation, known = self._invocation, isinstance(error, FsdError)
         if isinstance(error, FsdError):
@@ -214,16 +217,10 @@ class _Worker:
         failure = msgspec.structs.replace(failure, layer=failure.layer or self._recorder.layer or None)
         self._try_to(error, lambda: self._abort(error, failure.layer))
         if not _stopped_by_the_client(error):
-            self._try_to(error, lambda: write_failure(self.store, invocation.run, failure))
+            self._try_to(error, lambda: write_failure(self._store, invocation.run, failure))
+        self._try_to(error, self._leave_if_over)
 
-    def _is_late(self) -> bool:
-        """Whether the client has removed the run's objects: its start took long, or its claim came meanwhile."""
-        try:
-            return is_over(self.store, self._invocation.run)
-        except StoreError:
-            return False
-
-    def _try_to(self, error: Exception, tell: Callable[[], None]) -> None:
+    def _try_to(self, error: Exception, tell: Callable[[], object]) -> None:
         try:
             tell()
         except (ChannelError, StoreError) as second:

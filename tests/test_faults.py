@@ -74,7 +74,7 @@ def test_a_channel_that_fails_ends_the_run_with_its_place(
 
 @pytest.mark.parametrize("verb", ["get_range", "list", "get"])
 def test_a_store_that_fails_ends_the_run(make_session: SessionMaker, network: Network, verb: str) -> None:
-    session = make_session(FailOnce(verb, nth=3), workers=4)
+    session = make_session(FailOnce(verb, under="runs/"), workers=4)
     with pytest.raises(StoreError, match="made to fail"):
         session.load(network).run(random_inputs(12, 20))
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from backends.local import LocalSettings
+from backends.local.memory_store import MemoryStore
 from backends.local.queue import LocalQueueChannel, QueueService
 from fsdcore.channel import Address, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import AbortedError, ChannelError, DeadlineError, RunError, WireError
+from fsdcore.leases import Watch, take_lease
 from fsdcore.mailbox import AbortNotice, Mailbox
-from fsdcore.messenger import Messenger, Patience
+from fsdcore.messenger import Awaited, Messenger, Patience
 from fsdcore.record import Recorder
 from fsdcore.wire import ABORT, DATA, Body, build_frames, make_body
 
@@ -241,3 +243,34 @@ def test_a_publish_that_fails_during_a_long_receive_ends_it_well_before_the_dead
     with pytest.raises(ChannelError, match="takes nothing"):
         messenger.receive(SLOT, 1)
     messenger.close()
+
+
+def test_a_message_that_lies_ready_is_no_timeout(ends: Callable[[], Ends]) -> None:
+    """Other batches may have been computed while the time of the wait went by."""
+    pair = ends()
+    other = Slot(DATA, 0, 2)
+    pair.ends[0].send(other, [(1, Body(0, b""))])
+    pair.ends[0].send(SLOT, [(1, make_body(b"ready"))])
+    pair.ends[0].flush()
+    over = Deadline(SYSTEM_CLOCK.now() - 1.0)
+    pair.ends[1].wait_any([Awaited(SLOT, 0, over)])
+    assert pair.ends[1].receive(SLOT, 0) == make_body(b"ready")
+    with pytest.raises(DeadlineError):
+        pair.ends[1].wait_any([Awaited(Slot(DATA, 0, 3), 0, over)])
+    for end in pair.ends:
+        end.close()
+
+
+@pytest.mark.parametrize("settings", [LocalSettings(), LocalSettings(background_receive=True)])
+def test_who_waits_hears_that_the_run_is_over(settings: LocalSettings) -> None:
+    store = MemoryStore()
+    lease = take_lease(store, 60.0)
+    pair = Ends(settings)
+    address, mailbox = Address(RUN, 1, 2), Mailbox(RUN, 1, workers=2, batches=1, layers=3)
+    patience = Patience(60.0, SYSTEM_CLOCK.now() + 60.0)
+    channel = LocalQueueChannel(pair.service, address)
+    waits = Messenger(channel, address, mailbox, Recorder(1), patience, Watch(store, lease.key))
+    threading.Timer(0.01, lease.end).start()
+    with pytest.raises(AbortedError, match="the client has stopped the run"):
+        waits.receive(SLOT, 0)
+    waits.close()

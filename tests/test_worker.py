@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from backends.local import LocalBackend
 from fsdcore.channel import Address
-from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Compute, Invocation
-from fsdcore.errors import AbortedError, ComputeError, KeyMissingError, PlanError, WireError
-from fsdcore.exchange import claim, read_done, read_failure, read_inputs, write_inputs
+from fsdcore.errors import AbortedError, ComputeError, DeadlineError, KeyMissingError, PlanError, StoreError, WireError
+from fsdcore.exchange import claim, read_done, read_failure, read_inputs, write_done, write_inputs
+from fsdcore.leases import Lease, take_lease
 from fsdcore.mailbox import AbortNotice
 from fsdcore.messenger import abort_frames
 from fsdcore.partition import make_partition
@@ -32,8 +33,10 @@ def backend() -> LocalBackend:
     return made
 
 
-def invocation(backend: LocalBackend, workers: int = 1, deadline_seconds: float = 5.0) -> Invocation:
-    run = new_run_id()
+def invocation(
+    backend: LocalBackend, workers: int = 1, deadline_seconds: float = 5.0, lease: Lease | None = None
+) -> Invocation:
+    run = lease.run if lease else new_run_id()
     write_inputs(backend.store, run, 0, INPUTS)
     return Invocation(
         run=run,
@@ -46,7 +49,7 @@ def invocation(backend: LocalBackend, workers: int = 1, deadline_seconds: float 
         branching=2,
         deadline_seconds=deadline_seconds,
         run_seconds=30.0,
-        started=SYSTEM_CLOCK.wall(),
+        lease=lease.key if lease else "",
     )
 
 
@@ -74,22 +77,98 @@ def test_a_rank_that_is_claimed_is_left_alone(backend: LocalBackend) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_worker_that_begins_after_the_end_of_its_run_leaves_nothing(backend: LocalBackend, workers: int) -> None:
-    if workers > 1:
-        write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, workers, "block"))
-    order = invocation(backend, workers)
-    backend.store.delete(backend.store.list(f"runs/{order.run}/"))
+def test_rank_0_that_begins_after_the_end_of_its_run_starts_and_leaves_nothing(
+    backend: LocalBackend, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Invocation] = []
+    monkeypatch.setattr(backend.compute, "invoke", started.append)
+    order = invocation(backend, workers, lease=ended(backend))
+    backend.store.delete(backend.store.list("runs/"))
+    run_worker(backend, order)
+    assert (started, backend.store.list("runs/")) == ([], [])
+
+
+def ended(backend: LocalBackend) -> Lease:
+    """The lease of a run that is over."""
+    lease = take_lease(backend.store, 30.0)
+    lease.release()
+    return lease
+
+
+def test_another_rank_that_begins_after_the_end_of_its_run_leaves_nothing(backend: LocalBackend) -> None:
+    write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, 3, "block"))
+    order = invocation(backend, 3, lease=ended(backend)).for_rank(2)
+    backend.store.delete(backend.store.list("runs/"))
     with pytest.raises(KeyMissingError):
         run_worker(backend, order)
-    backend.close()
     assert backend.store.list("runs/") == []
+
+
+def test_a_worker_alone_stops_when_its_run_is_over_and_leaves_nothing(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsdcore.leases._SHORTEST_LOOK", 0.0)
+    lease = take_lease(backend.store, 30.0)
+
+    def end_and_read(*given: Any) -> Any:
+        lease.end()
+        return read_inputs(*given)
+
+    monkeypatch.setattr("fsdcore.worker.read_inputs", end_and_read)
+    with pytest.raises(AbortedError, match="the client has stopped the run"):
+        run_worker(backend, invocation(backend, lease=lease))
+    assert backend.store.list("runs/") == []
+
+
+def test_a_run_that_is_over_as_its_last_worker_ends_leaves_nothing(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = take_lease(backend.store, 30.0)
+
+    def end_and_write(*given: Any) -> None:
+        lease.end()
+        write_done(*given)
+
+    monkeypatch.setattr("fsdcore.worker.write_done", end_and_write)
+    run_worker(backend, invocation(backend, lease=lease))
+    assert backend.store.list("runs/") == []
+
+
+def test_the_end_of_the_run_ends_a_worker_alone(backend: LocalBackend) -> None:
+    order = msgspec.structs.replace(invocation(backend), run_seconds=0.0)
+    with pytest.raises(DeadlineError, match="time is up"):
+        run_worker(backend, order)
+    assert failure(backend, order.run)[0] == "DeadlineError"
+
+
+def test_children_are_told_what_is_left_of_the_run(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Invocation] = []
+    monkeypatch.setattr(backend.compute, "invoke", started.append)
+    write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, 3, "block"))
+    order = invocation(backend, 3, deadline_seconds=0.01)
+    with pytest.raises(DeadlineError):
+        run_worker(backend, order)
+    assert [child.rank for child in started] == [1, 2]
+    assert all(0.0 < child.run_seconds < order.run_seconds for child in started)
+
+
+def test_a_claim_that_the_store_refuses_is_told(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise StoreError("the store is not to be had")
+
+    monkeypatch.setattr("fsdcore.worker.claim", refuse)
+    order = invocation(backend)
+    with pytest.raises(StoreError, match="not to be had"):
+        run_worker(backend, order)
+    assert failure(backend, order.run) == ("StoreError", None)
 
 
 def test_a_worker_that_is_stopped_while_its_run_is_removed_leaves_nothing(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, 2, "block"))
-    order = invocation(backend, 2)
+    lease = take_lease(backend.store, 30.0)
+    order = invocation(backend, 2, lease=lease)
     channel = backend.open_channel("queue", Address(order.run, 0, 2))
     notice = AbortNotice(error="KeyboardInterrupt", message="the run was stopped")
     channel.send(abort_frames(order.run, CLIENT, 2, notice, channel.capabilities.max_frame_bytes))
@@ -97,6 +176,7 @@ def test_a_worker_that_is_stopped_while_its_run_is_removed_leaves_nothing(
     def read_and_remove(store: Store, run: str, *more: Any) -> Any:
         inputs = read_inputs(store, run, *more)
         backend.store.delete(backend.store.list(f"runs/{run}/"))
+        lease.release()
         claim(backend.store, run, order.rank)
         return inputs
 

@@ -16,6 +16,7 @@ from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.compute import Invocation
 from fsdcore.config import RunSettings
 from fsdcore.errors import DeadlineError
+from fsdcore.leases import take_lane
 from fsdcore.object_channel import ObjectChannel
 from fsdcore.plan_cache import PlanCache
 from fsdcore.session import Session
@@ -124,6 +125,6 @@ def test_channels_of_one_pool_share_their_lanes(timed: Any) -> None:
     backend.channel_capabilities = lambda kind: pooled
     session = Session(backend, RunSettings(workers=2, channel="object", run_seconds=0.2))
     model = session.load(NETWORK)
-    backend.store.put("lanes/pool/0/000000000001", b'{"run": "0000000000000001", "expires": 9e12}')
+    take_lane(backend.store, "pool", 1, 900.0, Deadline.after(0.0), print)
     with pytest.raises(DeadlineError, match="all 1 lanes of the pool channel are taken"):
         model.run(INPUTS)

@@ -20,14 +20,13 @@ import socket
 import ssl
 import threading
 import urllib.parse
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from backends.gcp.identity import IdentityTokens
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Compute, Exit, Invocation
+from fsdcore.compute import Compute, Exit, Exits, Invocation
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
 
 __all__ = ["TOLD", "GcpCompute"]
@@ -70,7 +69,7 @@ class GcpCompute(Compute):
         self._claimed, self._lost = claimed, lost
         self._lock = threading.Lock()
         self._watchers: list[threading.Thread] = []
-        self._exits: defaultdict[str, list[Exit]] = defaultdict(list)
+        self._exits = Exits()
         self._refused: dict[str, FsdError] = {}
 
     @property
@@ -107,9 +106,9 @@ class GcpCompute(Compute):
         return http.client.HTTPConnection(self._url.netloc, timeout=_CONNECT_SECONDS)
 
     def _watch(self, invocation: Invocation, connection: http.client.HTTPConnection) -> None:
-        pause, end = _FIRST_PAUSE, invocation.started + invocation.run_seconds
+        pause, end = _FIRST_PAUSE, Deadline.after(invocation.run_seconds)
         answer = _answer(connection)
-        while answer.status in _REPEATED and SYSTEM_CLOCK.wall() < end:
+        while answer.status in _REPEATED and not end.passed():
             SYSTEM_CLOCK.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             # After the pause: the worker may have begun in it, or the run ended.
@@ -150,7 +149,7 @@ class GcpCompute(Compute):
             refused = _refusal(answer, self._url.netloc)
             if refused is not None:
                 self._refused[invocation.run] = refused.at(run=invocation.run, rank=invocation.rank)
-            self._exits[invocation.run] += _exits(invocation, answer, error)
+        self._exits.add(invocation.run, _exits(invocation, answer, error))
         if error is not None and not answer.told and self._lost is not None:
             self._lost(invocation, error)
 
@@ -159,7 +158,7 @@ class GcpCompute(Compute):
         with self._lock:
             if run in self._refused:
                 raise self._refused[run]
-            return tuple(self._exits.get(run, ()))
+        return self._exits.of(run)
 
     def join(self, deadline: Deadline) -> None:
         """Wait for the workers that were started from here to end."""

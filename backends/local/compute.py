@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Sequence
 
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import Deadline
-from fsdcore.compute import Compute, Exit, Invocation
+from fsdcore.compute import Compute, Exit, Exits, Invocation
 from fsdcore.turns import Turns
 
 __all__ = ["LocalCompute"]
@@ -29,7 +28,7 @@ class LocalCompute(Compute):
         self.worker_backend = backend
         self._lock, self._turns = threading.Lock(), Turns()
         self._threads: list[threading.Thread] = []
-        self._exits: defaultdict[str, list[Exit]] = defaultdict(list)
+        self._exits = Exits()
 
     @property
     def capabilities(self) -> ComputeCapabilities:
@@ -57,12 +56,10 @@ class LocalCompute(Compute):
         except BaseException as error:  # noqa: BLE001 - the end of a thread: there is nobody above to tell
             ended = Exit(invocation.rank, f"{type(error).__name__}: {error}")
         finally:
-            with self._lock:
-                self._exits[invocation.run].append(ended)
+            self._exits.add(invocation.run, [ended])
 
     def exits(self, run: str) -> Sequence[Exit]:
-        with self._lock:
-            return tuple(self._exits.get(run, ()))
+        return self._exits.of(run)
 
     def close(self) -> None:
         deadline = Deadline.after(_CLOSE_SECONDS)

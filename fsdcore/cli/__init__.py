@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``fsd`` with `arguments`, those of the process if None; returns the exit code."""
     try:
         from fsdcore.cli.app import app
+        from fsdcore.cli.signals import ending_like_ctrl_c
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _CLIENT:
             raise
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="fsd")
+        with ending_like_ctrl_c():
+            app(args=None if arguments is None else list(arguments), prog_name="fsd")
     except SystemExit as stop:
         return _flushed(stop.code)
     return _flushed(0)

@@ -1,6 +1,6 @@
 """The program ``fsd``: its commands, and how errors end it.
 
-Exit codes: 0 done, 1 a wrong result or a failed run, 2 bad input or usage, 130 stopped by the user.
+Exit codes: 0 done, 1 a wrong result or a failed run, 2 bad input or usage, 128 + n ended by signal n (130: Ctrl-C).
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from fsdcore.cli import (
     trace,
 )
 from fsdcore.cli.output import version
+from fsdcore.cli.signals import exit_code
 from fsdcore.errors import FsdError
 
 __all__ = ["app"]
-
-_STOPPED = 130
 
 
 class _Commands(TyperGroup):
@@ -41,7 +40,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             typer.echo("fsd: stopped; all workers were told to stop", err=True)
-            raise typer.Exit(_STOPPED) from error
+            raise typer.Exit(exit_code(error)) from error
         except FsdError as error:
             raise _failed(str(error), error.exit_code) from error
         except BrokenPipeError as error:

@@ -15,6 +15,7 @@ import typer
 
 from fsdcore import registry
 from fsdcore.cli.output import say
+from fsdcore.cli.signals import handling, requests_to_end
 from fsdcore.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,11 +62,7 @@ def _opened(backend: str, folder: Path) -> Emulator:
 
 @contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: both are the usual end here, not an error."""
+    """An event that Ctrl-C, SIGTERM and SIGHUP set: each is the usual end here, not an error."""
     stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling([signal.SIGINT, *requests_to_end()], lambda *_: stopped.set()):
         yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

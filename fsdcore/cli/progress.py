@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from fsdcore.events import SILENT, Observer
+from fsdcore.events import Observer, Silent
 
 __all__ = ["Bars", "watching"]
 
@@ -37,13 +39,17 @@ class Bars:
             self._drawn.update(bar, completed=done, total=total)
             self._bars[task] = (bar, done)
 
+    def notice(self, text: str) -> None:
+        """Write the line above the bars."""
+        self._drawn.console.print(Text(f"fsd: {text}"))
+
 
 @contextmanager
 def watching() -> Iterator[Observer]:
-    """An observer for the block: bars on stderr if that is a terminal, silence if it is not."""
+    """An observer for the block: bars on stderr if that is a terminal, only notices if it is not."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield SILENT
+        yield _Plain()
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -53,3 +59,10 @@ def watching() -> Iterator[Observer]:
     )
     with Progress(*columns, console=console, transient=True) as drawn:
         yield Bars(drawn)
+
+
+class _Plain(Silent):
+    """An observer that writes notices alone, a line each on stderr."""
+
+    def notice(self, text: str) -> None:
+        typer.echo(f"fsd: {text}", err=True)

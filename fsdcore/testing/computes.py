@@ -97,7 +97,6 @@ class ComputeTests:
             branching=branching,
             deadline_seconds=30.0,
             run_seconds=_PATIENCE,
-            started=SYSTEM_CLOCK.wall(),
         )
 
     def await_end(self, backend: Backend, run: str) -> list[str]:

@@ -122,12 +122,13 @@ class FailOnce(Fault):
     """The `nth` call of `verb` fails, at `rank` or (None) at the first that makes it.
 
     Verbs ``send`` and ``receive`` fail with `ChannelError`; ``put``, ``get``, ``get_range`` and ``list`` of the store
-    with `StoreError`, whichever rank.
+    with `StoreError`, whichever rank; `under` counts only those of keys or prefixes that begin so.
     """
 
     verb: str
     rank: int | None = None
     nth: int = 1
+    under: str = ""
 
     def endpoint(self, rank: int) -> EndpointFault:
         return _Failing(self.verb, self.nth) if self.rank in (None, rank) else EndpointFault()
@@ -324,33 +325,34 @@ class _FaultyChannel(Channel):
 class _FaultyStore(Store):
     def __init__(self, inner: Store, faults: Iterable[FailOnce]) -> None:
         self._inner, self._faults = inner, tuple(faults)
-        self._calls: Counter[str] = Counter()
+        self._calls: Counter[FailOnce] = Counter()
         self._lock = threading.Lock()
 
     @property
     def capabilities(self) -> StoreCapabilities:
         return self._inner.capabilities
 
-    def _before(self, verb: str) -> None:
+    def _before(self, verb: str, key: str) -> None:
         with self._lock:
-            self._calls[verb] += 1
-            if any(fault.verb == verb and fault.nth == self._calls[verb] for fault in self._faults):
+            meant = [fault for fault in self._faults if fault.verb == verb and key.startswith(fault.under)]
+            self._calls.update(meant)
+            if any(fault.nth == self._calls[fault] for fault in meant):
                 raise StoreError(f"made to fail: {verb}")
 
     def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
-        self._before("put")
+        self._before("put", key)
         self._inner.put(key, data, if_absent)
 
     def get(self, key: str) -> bytes:
-        self._before("get")
+        self._before("get", key)
         return self._inner.get(key)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        self._before("get_range")
+        self._before("get_range", key)
         return self._inner.get_range(key, start, length)
 
     def list(self, prefix: str) -> list[str]:
-        self._before("list")
+        self._before("list", prefix)
         return self._inner.list(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:

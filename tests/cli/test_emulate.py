@@ -20,6 +20,7 @@ from fsdcore.emulation import Emulator
 from fsdcore.errors import ServerError
 
 SEEN: list[str] = []
+_SIGNALS = {"term": signal.SIGTERM, "hang up": signal.SIGHUP}
 
 
 class ToyEmulator(Emulator):
@@ -33,7 +34,8 @@ class ToyEmulator(Emulator):
     @property
     def environment(self) -> Mapping[str, str]:
         # By now the command listens to signals: the timer ends it.
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM if "term" in SEEN else signal.SIGINT)).start()
+        number = next((_SIGNALS[word] for word in SEEN if word in _SIGNALS), signal.SIGINT)
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         return {"TOY_HOST": "127.0.0.1:1", "TOY_NAME": "two words"}
 
     def start(self) -> Self:
@@ -79,7 +81,7 @@ def test_it_writes_what_a_shell_can_read_and_ends_well() -> None:
     assert "Ctrl-C" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["interrupt", "term"])
+@pytest.mark.parametrize("kind", ["interrupt", *_SIGNALS])
 def test_the_services_are_stopped_before_their_folder_goes(kind: str) -> None:
     SEEN.append(kind)
     assert fsd("toy").exit_code == 0

@@ -5,20 +5,29 @@ from __future__ import annotations
 import io
 import threading
 
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from fsdcore.cli.progress import Bars, watching
-from fsdcore.events import SILENT
+from fsdcore.events import notice
 
 
 def drawn() -> Progress:
     return Progress(console=Console(file=io.StringIO()), disable=True)
 
 
-def test_silence_where_there_is_no_terminal() -> None:
+def test_only_notices_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with watching() as observer:
-        assert observer is SILENT
+        observer.progress("layers", 3, 10)
+        notice(observer, "waiting for a lane")
+    assert capsys.readouterr() == ("", "fsd: waiting for a lane\n")
+
+
+def test_a_notice_is_written_above_the_bars() -> None:
+    written = io.StringIO()
+    Bars(Progress(console=Console(file=written), disable=True)).notice("waiting for [a lane]")
+    assert written.getvalue() == "fsd: waiting for [a lane]\n"
 
 
 def test_a_bar_never_goes_back_and_goes_away_at_the_end() -> None:

@@ -18,6 +18,7 @@ from backends.aws.emulator.records import Fault, RequestRecord
 from backends.aws.settings import AwsSettings
 from fsdcore.backend import Backend
 from fsdcore.channel import Address, Outgoing, Slot
+from fsdcore.leases import LEASES
 from fsdcore.record import BLOCK_BYTES
 from fsdcore.session import Session
 from fsdcore.wire import DATA, Body, build_frames
@@ -104,6 +105,13 @@ class AwsSite(Site):
     def environ(self) -> Mapping[str, str]:
         return self._local.environment
 
+    @property
+    def of_commands(self) -> Mapping[str, str]:
+        return {"FSD_AWS_NAME": self._settings.name}
+
+    def busy(self) -> int:
+        return sum(bool(environment.event) for environment in self._local.environments())
+
     def faults(self, channel: str) -> tuple[str, ...]:
         made = [name for name, rules in _FAULTS.items() if any(rule.service not in _UNUSED[channel] for rule in rules)]
         return (*made, *(self._others if channel != "object" else ()))
@@ -156,8 +164,8 @@ class AwsSite(Site):
             for record in self._local.requests(self._start)
             if record.action in _COUNTERS and _is_of_run(record, run)
         )
-        # Two for the lane, where the channel has lanes, and one to clean up: the client's own, that no run counts.
-        seen["lists"] -= 3 if seen["receives"] else 1
+        # Two for the lane, where the channel has lanes, and two to clean up: the client's own, that no run counts.
+        seen["lists"] -= 4 if seen["receives"] else 2
         return seen
 
     def figures(self, run: str) -> Mapping[str, float]:
@@ -197,6 +205,8 @@ def _is_of_run(record: RequestRecord, run: str) -> bool:
     """Whether the run itself made the request, not the client that loads a plan or takes a lane."""
     if record.service != "s3" or record.action == "ListObjectsV2":
         return True
+    if f"/{LEASES}" in record.resource:
+        return False
     return f"/runs/{run}/" in record.resource or record.source != ""
 
 

@@ -112,6 +112,13 @@ class GcpSite(Site):
             functions_endpoint=self._functions.url,
         )
 
+    @property
+    def of_commands(self) -> Mapping[str, str]:
+        return {"FSD_GCP_NAME": self.settings.name}
+
+    def busy(self) -> int:
+        return self._functions.busy()
+
     def faults(self, channel: str) -> tuple[str, ...]:
         return (*self._harms, *(self._queue_harms if channel == "queue" else self._object_harms))
 
@@ -154,8 +161,8 @@ class GcpSite(Site):
         calls = [call for server in self._services for call in server.log]
         counted = (call for call in calls if call.kind in _COUNTERS and _is_of_run(call, run))
         seen = Counter(_COUNTERS[call.kind] for call in counted)
-        # Two for the lane, where the channel has lanes, and one to clean up: the client's own, that no run counts.
-        seen["lists"] -= 3 if seen["receives"] else 1
+        # Two for the lane, where the channel has lanes, and two to clean up: the client's own, that no run counts.
+        seen["lists"] -= 4 if seen["receives"] else 2
         return seen
 
     def figures(self, run: str) -> Mapping[str, float]:

@@ -43,6 +43,15 @@ class Site(ABC):
         """Variables that its clients must have."""
         return {}
 
+    @property
+    def of_commands(self) -> Mapping[str, str]:
+        """More variables, which lead the command `fsd` to what `open` opens."""
+        return {}
+
+    def busy(self) -> int:
+        """How many workers run, in processes of the site; 0 where they end with their client."""
+        return 0
+
     @abstractmethod
     def open(self) -> Backend:
         """A new backend, as a client of its own would have it; the caller closes it."""

@@ -16,7 +16,7 @@ from fsdcore.activations import clipped_relu
 from fsdcore.clock import Deadline
 from fsdcore.config import RunSettings
 from fsdcore.errors import ChannelError, FsdError, RunError, StoreError
-from fsdcore.lanes import lease_lane
+from fsdcore.leases import take_lane
 from fsdcore.network import Network
 from fsdcore.session import Result, Session
 from fsdcore.testing import random_inputs, random_network
@@ -249,7 +249,7 @@ def test_a_second_run_that_may_not_wait_is_refused(site: Site, network: Network,
 def held_lanes(session: Session, pool: str, lanes: int) -> Iterator[None]:
     """Hold every lane, as other runs would."""
     store, seconds = session.backend.store, 60.0
-    held = [lease_lane(store, pool, lanes, seconds, Deadline.after(seconds)) for _ in range(lanes)]
+    held = [take_lane(store, pool, lanes, seconds, Deadline.after(seconds), print) for _ in range(lanes)]
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from backends.aws.deploy.stacks import asking
 from backends.aws.errors import BucketMissingError
 from fsdcore.backend import Check
 from fsdcore.errors import DeploymentMissingError
+from fsdcore.leases import LEASES
 
 if TYPE_CHECKING:
     from backends.aws.backend import AwsBackend
@@ -40,7 +41,7 @@ def _deployment(backend: AwsBackend, workers: int) -> Check:
     name = backend.settings.name
     try:
         found = backend.deployment
-        backend.store.list("lanes/")
+        backend.store.list(LEASES)
     except (DeploymentMissingError, BucketMissingError) as error:
         return Check("deployment", False, error.message)
     remedy = f"run: fsd deploy aws --name {name} --max-workers {workers}"

@@ -96,6 +96,10 @@ class FunctionsServer(Service[FunctionsFaults]):
         """
         return sum(pool.kill(busy) for pool in self._server.control.pools())
 
+    def busy(self) -> int:
+        """How many instances work on a request."""
+        return sum(pool.busy() for pool in self._server.control.pools())
+
     def reset(self) -> None:
         """Delete all functions, forget all calls and faults; requests wait as long as they do at first."""
         self.faults = FunctionsFaults()

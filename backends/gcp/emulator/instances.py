@@ -186,6 +186,11 @@ class Pool:
         if not keep:
             instance.kill()
 
+    def busy(self) -> int:
+        """How many instances work on a request."""
+        with self._changed:
+            return sum(one.ready and one.alive and one not in self._idle for one in self._all)
+
     def kill(self, busy: bool = True) -> int:
         """End all instances that run, or only idle ones, as the service may at any time; returns how many."""
         with self._changed:

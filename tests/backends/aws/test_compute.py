@@ -22,7 +22,6 @@ INVOCATION = Invocation(
     branching=2,
     deadline_seconds=10.0,
     run_seconds=60.0,
-    started=0.0,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from backends.gcp.compute import TOLD, GcpCompute
 from backends.gcp.identity import IdentityTokens
 from fsdcore.capabilities import ComputeCapabilities
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.errors import (
     AccessDeniedError,
@@ -83,7 +83,6 @@ def invocation(run_seconds: float = 30.0, rank: int = 2) -> Invocation:
         branching=2,
         deadline_seconds=5.0,
         run_seconds=run_seconds,
-        started=SYSTEM_CLOCK.wall(),
     )
 
 

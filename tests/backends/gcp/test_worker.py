@@ -38,7 +38,6 @@ def invocation(workers: int) -> bytes:
         branching=2,
         deadline_seconds=5.0,
         run_seconds=5.0,
-        started=0.0,
     )
     return order.to_json()
 
