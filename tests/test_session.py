@@ -243,5 +243,5 @@ def test_a_session_that_was_forked_is_refused(make_session: SessionMaker, monkey
     model = session.load(network)
     monkeypatch.setattr("os.getpid", lambda: 1)
     for use in (lambda: session.load(network), lambda: model.run(random_inputs(3, 20))):
-        with pytest.raises(InputError, match="belongs to process [0-9]+, which has forked: connect again here"):
+        with pytest.raises(InputError, match=r"belongs to process [0-9]+, which has forked: connect again here"):
             use()
