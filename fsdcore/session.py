@@ -35,6 +35,7 @@ from fsdcore.plan_store import (
     custom_method,
     find_plan,
     plan_id,
+    plan_name,
     read_owners,
     read_partition,
     write_plan,
@@ -86,14 +87,14 @@ class Result:
 class Model:
     """A network whose plan is in the session's store; runs of it need not make the plan again."""
 
-    def __init__(self, session: Session, network: Network, plan: str, manifest: Manifest) -> None:
+    def __init__(self, session: Session, network: Network, manifest: Manifest) -> None:
         self._session, self._manifest = session, manifest
-        self.network, self.plan = network, plan
+        self.network, self.plan = network, manifest.plan
 
     @cached_property
     def partition(self) -> Partition:
         """The partition that the plan was made of."""
-        return read_partition(self._session.backend.store, self.plan, self._manifest)
+        return read_partition(self._session.backend.store, self._manifest)
 
     @cached_property
     def quality(self) -> QualityReport:
@@ -259,13 +260,13 @@ class Session:
             partition.check(network)
             _check_partition(partition, settings.workers)
             method, seed = custom_method(partition), partition.seed
-        plan = plan_id(network.fingerprint, settings.workers, method, seed)
-        manifest = find_plan(self.backend.store, plan)
+        name = plan_name(network.fingerprint, settings.workers, method, seed)
+        manifest = find_plan(self.backend.store, name)
         if manifest is None:
-            made = partition or self._kept(network, plan)
+            made = partition or self._kept(network, name)
             made = made or make_partition(network, settings.workers, method, seed, self._observer)
-            manifest = write_plan(self.backend.store, plan, network, made, self._observer)
-        return Model(self, network, plan, manifest)
+            manifest = write_plan(self.backend.store, plan_id(name, made), network, made, self._observer)
+        return Model(self, network, manifest)
 
     def following(
         self, task: str, network: Network, **more: Setting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,16 @@ from fsdcore.activations import (
     clipped_relu,
     leaky_relu,
 )
-from fsdcore.errors import ConfigError, InputError, PlanError
+from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
+from fsdcore.events import Observer
 from fsdcore.network import Layer, Network
-from fsdcore.partition import make_partition
+from fsdcore.partition import Partition, make_partition
+from fsdcore.plan_cache import PlanCache
 from fsdcore.session import connect
 from fsdcore.soundness import check
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import compare
+from fsdcore.worker import run_worker
 from tests.conftest import SessionMaker
 
 ACTIVATIONS = [IDENTITY, RELU, clipped_relu(1.5), leaky_relu(0.1), SIGMOID, TANH]
@@ -248,3 +252,30 @@ def test_what_is_no_network_or_partition_is_refused(make_session: SessionMaker) 
         session.load("net.safetensors")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="partition must be a Partition, not a str"):
         session.load(SMALL, "split.npz")  # type: ignore[arg-type]
+
+
+def test_a_network_divided_anew_runs_with_its_new_parts_in_warm_workers(
+    make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update of the partitioner: the same name, another division, and functions that kept a part."""
+    session, kept, network, inputs = (
+        make_session(workers=2),
+        PlanCache(1 << 30),
+        random_network((20, 24, 20)),
+        random_inputs(9, 20),
+    )
+    monkeypatch.setattr("fsdcore.worker.run_worker", partial(run_worker, plans=kept))
+    before = session.load(network)
+    expected = before.run(inputs).outputs.toarray()
+    session.backend.store.delete(session.backend.store.list("plans/"))
+
+    def otherwise(network: Network, workers: int, method: str, seed: int, observer: Observer) -> Partition:
+        return make_partition(network, workers, "random", 7)
+
+    monkeypatch.setattr("fsdcore.session.make_partition", otherwise)
+    after = session.load(network)
+    assert before.plan != after.plan
+    assert before.plan.partition("/")[0] == after.plan.partition("/")[0]
+    np.testing.assert_allclose(after.run(inputs).outputs.toarray(), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(KeyMissingError, match="plans/"):
+        before.quality.pairs  # noqa: B018 - its objects are gone, and none of the other's are taken for them

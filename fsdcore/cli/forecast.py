@@ -124,11 +124,10 @@ def read_forecast(file: Path | None) -> Forecast | None:
     """The forecast in a file; `FormatError` if it holds none."""
     if file is None:
         return None
-    import msgspec
-
+    from fsdcore.decoding import from_json
     from fsdcore.forecast import Forecast
+    from fsdcore.formats.files import read_bytes
 
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Forecast)
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"not a forecast: {error}", file=str(file)) from error
+    return from_json(
+        read_bytes(file), Forecast, lambda reason: FormatError(f"not a forecast: {reason}", file=str(file))
+    )
