@@ -365,6 +365,9 @@ def _types(settings: type[Any]) -> dict[str, Any]:
 def _converted(key: str, kind: Any, value: Any, strict: bool) -> Any:
     if not strict and typing.get_origin(kind) in (tuple, list, set, frozenset):
         value = [part.strip() for part in value.split(",")]
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    if choices and value not in choices:
+        raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, not {str(value)[:40]!r}")
     try:
         return msgspec.convert(_plain(value), kind, strict=strict)
     except msgspec.ValidationError as error:

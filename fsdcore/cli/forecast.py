@@ -38,7 +38,7 @@ __all__ = ["bill", "forecast", "read_forecast"]
 
 def forecast(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
-    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")] = None,
+    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
     density: Densities = None,
     samples: SamplesOption = None,
     backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,

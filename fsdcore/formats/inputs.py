@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.formats.files import MOST_NEURONS, UNREADABLE, PathLike, check_csr, first_line, replacing
+from fsdcore.formats.files import UNREADABLE, PathLike, first_line, replacing
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
+from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr
 from fsdcore.network import as_inputs
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
@@ -24,14 +26,18 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
 
     - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as in the Graph Challenge;
       `neurons` must be given, and `samples` if the last ones are all zero (they have no line)
-    - ``.npz``: a matrix saved by `scipy.sparse.save_npz` as CSR or CSC; without ``data`` every value is 1
+    - ``.npz``: a matrix saved by `scipy.sparse.save_npz` (CSR, CSC, BSR, COO or DIA; CSR and CSC without ``data`` have
+      1 everywhere), or one dense array saved by `numpy.savez`
     - ``.npy``: a dense array
+    - ``.mtx``: a Matrix Market file
 
     `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV;
     pickles are never read.
     """
     file = os.fspath(path)
     reader = _reader(file)
+    if not os.path.exists(file):
+        raise FormatError("there is no such file", file=file)
     try:
         inputs = reader(file, neurons, samples)
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
@@ -59,18 +65,13 @@ def save_outputs(path: PathLike, outputs: Any) -> None:
 
 
 def _matrix(outputs: Any, sparse: bool) -> sp.csr_array | npt.NDArray[np.float32]:
-    toarray = getattr(outputs, "toarray", None)
-    matrix: sp.csr_array | npt.NDArray[np.float32]
-    try:
-        if sparse:
-            matrix = sp.csr_array(outputs, dtype=np.float32)
-        else:
-            matrix = np.asarray(outputs if toarray is None else toarray(), dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"outputs must be a matrix of numbers: {first_line(error)}") from error
-    if matrix.ndim != 2:
-        raise InputError(f"outputs must have 2 dimensions (samples, neurons), not {matrix.ndim}")
-    return matrix
+    if sparse or sp.issparse(outputs):
+        matrix = as_csr(outputs, "outputs", "(samples, neurons)", finite=False)
+        return matrix if sparse else matrix.toarray()
+    array = as_floats(outputs, "outputs")
+    if array.ndim != 2:
+        raise InputError(f"outputs must have 2 dimensions (samples, neurons), not {array.ndim}")
+    return array
 
 
 def load_categories(path: PathLike) -> npt.NDArray[np.int64]:
@@ -106,28 +107,86 @@ def _npy(file: str, neurons: int | None, samples: int | None) -> npt.NDArray[np.
     loaded = _load(file)
     if not isinstance(loaded, np.ndarray):
         raise InputError("is an archive of arrays, not one array: its name should end in .npz")
-    if loaded.ndim != 2:
-        raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {loaded.ndim}")
-    return _floats(loaded)
+    return _dense(loaded)
 
 
-def _npz(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
+def _npz(file: str, neurons: int | None, samples: int | None) -> Any:
+    """A matrix as `scipy.sparse.save_npz` writes it, or the one dense array of `numpy.savez`."""
     del neurons, samples
     arrays = _load(file)
     if isinstance(arrays, np.ndarray):
         raise InputError("is one array, not an archive of arrays: its name should end in .npy")
+    if "shape" not in arrays and len(arrays) == 1:
+        (array,) = arrays.values()
+        return _dense(array)
     kind = _kind(arrays)
-    missing = [name for name in ("indptr", "indices", "shape") if name not in arrays]
+    missing = [name for name in (*_PARTS[kind], "shape") if name not in arrays]
     if missing:
         raise InputError(f"has no array {missing[0]!r}: write it with scipy.sparse.save_npz")
-    shape, indptr, indices = _shape(arrays["shape"]), arrays["indptr"], arrays["indices"]
-    check_csr(indptr, indices, shape if kind == "csr" else shape[::-1])
-    data = _floats(arrays["data"]) if "data" in arrays else np.ones(indices.size, dtype=np.float32)
+    try:
+        return _BUILDERS[kind](arrays, _shape(arrays["shape"]))
+    except UNREADABLE as error:
+        raise InputError(f"holds no sound {kind} matrix: {first_line(error)}") from error
+
+
+def _dense(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if array.ndim != 2:
+        raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {array.ndim}")
+    return as_floats(array, "values")
+
+
+_Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+def _compressed(arrays: _Arrays, shape: tuple[int, int], by_row: bool) -> sp.sparray:
+    indptr, indices = arrays["indptr"], arrays["indices"]
+    check_csr(indptr, indices, shape if by_row else shape[::-1])
+    data = as_floats(arrays["data"], "values") if "data" in arrays else np.ones(indices.size, dtype=np.float32)
     if data.shape != indices.shape:
         raise InputError(f"data has shape {data.shape}, indices has {indices.shape}")
-    build = sp.csr_array if kind == "csr" else sp.csc_array
-    parts = (data, indices.astype(np.int32, copy=False), indptr.astype(np.int64, copy=False))
-    return sp.csr_array(build(parts, shape=shape))
+    build = sp.csr_array if by_row else sp.csc_array
+    return build((data, indices.astype(np.int32, copy=False), indptr.astype(np.int64, copy=False)), shape=shape)
+
+
+def _blocks(arrays: _Arrays, shape: tuple[int, int]) -> sp.sparray:
+    data, indptr, indices = arrays["data"], arrays["indptr"], arrays["indices"]
+    if data.ndim != 3 or 0 in data.shape[1:] or shape[0] % data.shape[1] or shape[1] % data.shape[2]:
+        raise InputError(f"blocks of shape {data.shape} do not fit the shape {shape}")
+    check_csr(indptr, indices, (shape[0] // data.shape[1], shape[1] // data.shape[2]))
+    return sp.bsr_array((data, indices, indptr), shape=shape)
+
+
+_BUILDERS: dict[str, Callable[[_Arrays, tuple[int, int]], Any]] = {
+    "csr": partial(_compressed, by_row=True),
+    "csc": partial(_compressed, by_row=False),
+    "bsr": _blocks,
+    "coo": lambda arrays, shape: sp.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape=shape),
+    "dia": lambda arrays, shape: sp.dia_array((arrays["data"], arrays["offsets"]), shape=shape),
+}
+_PARTS = {
+    "csr": ("indptr", "indices"),
+    "csc": ("indptr", "indices"),
+    "bsr": ("data", "indptr", "indices"),
+    "coo": ("data", "row", "col"),
+    "dia": ("data", "offsets"),
+}
+
+
+def _mtx(file: str, neurons: int | None, samples: int | None) -> Any:
+    """A matrix in the exchange format of NIST, coordinates or dense."""
+    del neurons, samples
+    from scipy import io
+
+    try:
+        rows, columns, entries = io.mminfo(file)[:3]
+        # What is claimed is allocated before it is read: a line takes two bytes at least.
+        if not 0 <= 2 * entries <= 2 * os.path.getsize(file) or rows > MOST_NEURONS or columns > MOST_NEURONS:
+            raise InputError(f"claims {entries} values of a matrix ({rows}, {columns}), more than the file can hold")
+        return io.mmread(file, spmatrix=False)
+    except UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot be read as Matrix Market: {first_line(error)}") from error
 
 
 _READERS: dict[str, Callable[[str, int | None, int | None], Any]] = {
@@ -135,6 +194,7 @@ _READERS: dict[str, Callable[[str, int | None, int | None], Any]] = {
     ".tsv.gz": _tsv,
     ".npz": _npz,
     ".npy": _npy,
+    ".mtx": _mtx,
 }
 
 
@@ -154,15 +214,20 @@ def _load(file: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
         with loaded:
             return {name: np.asarray(loaded[name]) for name in loaded.files}
     except UNREADABLE as error:
-        raise InputError(f"cannot be read by numpy: {first_line(error)}") from error
+        raise InputError(_unreadable(error)) from error
 
 
-def _kind(arrays: dict[str, npt.NDArray[Any]]) -> str:
+def _unreadable(error: BaseException) -> str:
+    # Of a file that is none of its own, numpy says that it may be a pickle, and how to have it run.
+    return "is not a file of numpy" if "pickle" in str(error) else f"cannot be read by numpy: {first_line(error)}"
+
+
+def _kind(arrays: _Arrays) -> str:
     """Which sparse format the archive holds; CSR if it does not say."""
     tag = arrays["format"].tolist() if "format" in arrays else "csr"
     kind = tag.decode("ascii", "replace") if isinstance(tag, bytes) else str(tag)
-    if kind not in ("csr", "csc"):
-        raise InputError(f"the sparse format is {kind[:20]!r}: save the matrix as csr or csc")
+    if kind not in _BUILDERS:
+        raise InputError(f"the sparse format is {kind[:20]!r}: save the matrix as {', '.join(_BUILDERS)}")
     return kind
 
 
@@ -170,10 +235,3 @@ def _shape(array: npt.NDArray[Any]) -> tuple[int, int]:
     if array.shape != (2,) or array.dtype.kind not in "iu":
         raise InputError(f"shape must be 2 whole numbers, not {array.dtype} of shape {array.shape}")
     return int(array[0]), int(array[1])
-
-
-def _floats(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"values must be real numbers, not {array.dtype}")
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)

@@ -22,7 +22,8 @@ from fsdcore.activations import Activation, FloatArray
 from fsdcore.decoding import from_json
 from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
-from fsdcore.formats.files import MOST_NEURONS, PathLike, check_csr, first_line, replacing
+from fsdcore.formats.files import PathLike, first_line, replacing
+from fsdcore.matrices import MOST_NEURONS, check_csr
 from fsdcore.network import Layer, Network
 
 __all__ = ["load_network", "save_network"]
@@ -189,4 +190,5 @@ def _unpacked(part: str, values: FloatArray, size: int, constants: _Constants) -
     key = (values.tobytes(), size)
     if key not in constants:
         constants[key] = np.full(size, values[0], dtype=np.float32)
+        constants[key].setflags(write=False)
     return constants[key]
