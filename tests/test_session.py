@@ -31,7 +31,7 @@ from fsdcore.plan_cache import PlanCache
 from fsdcore.session import connect
 from fsdcore.soundness import check
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import compare
+from fsdcore.verify import verify
 from fsdcore.worker import run_worker
 from tests.conftest import SessionMaker
 
@@ -81,7 +81,7 @@ def test_a_run_agrees_with_the_oracle(
     with make_session(channel=channel, workers=workers, method=method, kernel=kernel) as session:
         result = session.load(network).run(x, batch_size=batch_size)
     assert result.outputs.shape == (samples, network.outputs)
-    assert compare(result.outputs, network.infer(x), rtol=1e-4, atol=1e-5) == []
+    assert verify(network, x, result.outputs).right
 
 
 @relaxed
@@ -122,7 +122,7 @@ def test_more_workers_than_neurons_is_right(make_session: SessionMaker) -> None:
     network = random_network((3, 2, 4, 1))
     x = random_inputs(5, 3, density=1.0)
     with make_session(workers=9) as session:
-        assert compare(session.load(network).run(x).outputs, network.infer(x)) == []
+        assert verify(network, x, session.load(network).run(x).outputs).right
 
 
 def test_the_record_adds_up(make_session: SessionMaker) -> None:
@@ -160,7 +160,7 @@ def test_a_plan_is_made_once(make_session: SessionMaker, tmp_path: object) -> No
 
     for expected in (True, False):
         with make_session(workers=2, method="hypergraph", settings=local) as session:
-            session._observer = Watcher()
+            session.observer = Watcher()
             session.load(network)
             assert ("plan" in steps) == expected
         steps.clear()
@@ -175,7 +175,7 @@ def test_two_runs_of_one_session_at_once_do_not_mix(make_session: SessionMaker) 
         model = session.load(network)
         results = list(pool.map(model.run, inputs))
     for x, result in zip(inputs, results, strict=True):
-        assert compare(result.outputs, network.infer(x)) == []
+        assert verify(network, x, result.outputs).right
 
 
 def test_runs_in_a_row_on_one_lane_leave_each_other_their_frames(make_session: SessionMaker) -> None:
@@ -185,7 +185,7 @@ def test_runs_in_a_row_on_one_lane_leave_each_other_their_frames(make_session: S
         model = session.load(network)
         for seed in range(8):
             x = random_inputs(15, 20, seed=seed)
-            assert compare(model.run(x).outputs, network.infer(x)) == []
+            assert verify(network, x, model.run(x).outputs).right
 
 
 def test_inputs_that_do_not_fit_are_refused(make_session: SessionMaker) -> None:
