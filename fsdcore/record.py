@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self, TypeAlias
 
 import msgspec
 
 from fsdcore.decoding import from_json
-from fsdcore.errors import FormatError, InputError
+from fsdcore.errors import FormatError, InputError, WireError
 from fsdcore.spans import ACTIVITIES, Span, SpanLog
 
 __all__ = [
@@ -72,6 +72,25 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: list[float]
     spans: list[Span] = []
     spans_dropped: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has all counters and activities, for the same number of layers."""
+        tables: list[Mapping[str, Sequence[float]]] = [self.counters, self.seconds]
+        lengths = {len(row) for table in tables for row in table.values()}
+        return set(self.counters) >= set(COUNTERS) and set(self.seconds) >= set(ACTIVITIES) and len(lengths) == 1
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """What a worker sent; `WireError` for anything else."""
+        found = from_json(data, cls, _not_of_a_worker)
+        if not found.whole:
+            raise _not_of_a_worker("it does not have all counters and seconds")
+        return found
+
+
+def _not_of_a_worker(reason: str) -> WireError:
+    return WireError(f"not the record of a worker: {reason}")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
