@@ -58,7 +58,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `started` and `ended` are wall-clock seconds; `peak_memory_bytes` is the largest size of its process.
     ``bytes_to[r]`` are the bytes of the rows sent to rank r, without the headers of frames; ``waits_for[r]`` are the
-    seconds of waits that ended with a message of rank r, those for the records at the end included. `spans` is empty
+    seconds of waits that ended with a message of rank r, those for the records at the end included. `kernel` is what
+    multiplied, with its instruction set, such as ``compiled (avx2)``; empty if nothing did. `spans` is empty
     unless the run was traced; `spans_dropped` counts those after the first 4,000,000, of which nothing else is kept.
     """
 
@@ -70,6 +71,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, list[float]]
     bytes_to: list[int]
     waits_for: list[float]
+    kernel: str = ""
     spans: list[Span] = []
     spans_dropped: int = 0
 
@@ -203,12 +205,12 @@ def read_record(file: str | os.PathLike[str]) -> Record:
 class Recorder:
     """Counts for one worker of `workers`; with `traced`, also when it did what.
 
-    `add` may be called from several threads; what takes time is recorded by one. `batch` (-1 for none) and `layer` are
-    set by the worker's loop.
+    `add` may be called from several threads; what takes time is recorded by one. `batch` (-1 for none), `layer` and
+    `kernel` are set by the worker.
     """
 
     def __init__(self, rank: int, layers: int = 0, workers: int = 1, traced: bool = False) -> None:
-        self.rank, self.batch, self.layer = rank, -1, 0
+        self.rank, self.batch, self.layer, self.kernel = rank, -1, 0, ""
         self.log = SpanLog() if traced else None
         self._workers = workers
         self._started, self._origin = _clocks()
@@ -269,6 +271,7 @@ class Recorder:
         """What has been counted so far."""
         return WorkerRecord(
             rank=self.rank,
+            kernel=self.kernel,
             started=self._started,
             # The wall clock may have been set meanwhile.
             ended=self._started + time.perf_counter() - self._origin,

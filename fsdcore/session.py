@@ -40,7 +40,7 @@ from fsdcore.plan_store import (
     read_partition,
     write_plan,
 )
-from fsdcore.record import Record, Recorder, Setting, by_layer, total_counters, total_seconds
+from fsdcore.record import Record, Recorder, Setting, WorkerRecord, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 from fsdcore.wire import new_run_id
@@ -144,6 +144,7 @@ class Model:
 
     def _result(self, done: Done, settings: RunSettings, inputs: sp.csr_array, sparse: bool, batches: int) -> Result:
         self._tell_of_overflow(inputs, done.outputs)
+        self._tell_of_scipy(done.workers, settings)
         outputs = done.outputs if sparse else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
             outputs = _finish_softmax(done.outputs, sparse)
@@ -157,6 +158,14 @@ class Model:
             where = f" in layer {layer}" if layer is not None else ""
             text = f"float32 overflowed{where}: {samples.size:,} of {outputs.shape[0]:,} samples have infinite outputs"
             notice(self._session.observer, f"{text} or such that are no number; scale the weights or the inputs")
+
+    def _tell_of_scipy(self, workers: list[WorkerRecord], settings: RunSettings) -> None:
+        """Say that workers went without the compiled kernel, where nobody asked them to."""
+        without = [worker.rank for worker in workers if worker.kernel.startswith("scipy")]
+        if without and settings.kernel == AUTO:
+            ranks = "all workers" if len(without) == len(workers) else f"{len(without)} of {len(workers)} workers"
+            text = "multiplied with scipy, as the compiled kernel is not installed there: slower, and other last bits"
+            notice(self._session.observer, f"{ranks} {text}")
 
     def _settled(self, inputs: sp.csr_array) -> RunSettings:
         """The settings with a channel: where it is left open, the one that is forecast to be cheapest."""

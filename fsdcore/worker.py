@@ -24,6 +24,7 @@ from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, 
 from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
+from fsdcore.kernels import name as name_of_kernel
 from fsdcore.launch import start_children
 from fsdcore.leases import Watch, remove_run
 from fsdcore.loop import BatchLoop, Tools
@@ -98,6 +99,7 @@ class _Worker:
         invocation, recorder = self._invocation, self._recorder
         start_children(self._backend.compute, invocation, Deadline(self._end), recorder.add)
         kernel = make_kernel(invocation.kernel, invocation.threads)
+        recorder.kernel = name_of_kernel(invocation.kernel)
         with ExitStack() as stack:
             with recorder.timed("load"):
                 opened = self._plans.opened(self._store, invocation.plan, invocation.rank, invocation.workers, kernel)

@@ -25,6 +25,7 @@ from fsdcore.activations import (
 )
 from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
 from fsdcore.events import Observer
+from fsdcore.kernels import name as name_of_kernel
 from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan_cache import PlanCache
@@ -289,3 +290,38 @@ def test_a_session_that_was_forked_is_refused(make_session: SessionMaker, monkey
     for use in (lambda: session.load(network), lambda: model.run(random_inputs(3, 20))):
         with pytest.raises(InputError, match=r"belongs to process [0-9]+, which has forked: connect again here"):
             use()
+
+
+class Listening:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        del task, done, total
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_the_record_names_the_kernel_of_each_worker_and_a_fallback_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = Listening()
+    with connect("local", workers=2, settings={}, observer=listening) as session:
+        model = session.load(SMALL)
+        record = model.run(random_inputs(3, 12)).record
+        assert {worker.kernel for worker in record.per_worker} == {name_of_kernel("auto")}
+        monkeypatch.setattr("fsdcore.kernels.compiled_is_there", lambda: False)
+        listening.notices.clear()
+        record = model.run(random_inputs(3, 12)).record
+    assert all(worker.kernel.startswith("scipy") for worker in record.per_worker)
+    assert listening.notices == [
+        "all workers multiplied with scipy, as the compiled kernel is not installed there: slower, and other last bits"
+    ]
+
+
+def test_nothing_is_said_of_scipy_that_was_asked_for() -> None:
+    listening = Listening()
+    with connect("local", workers=2, kernel="scipy", observer=listening) as session:
+        session.load(SMALL).run(random_inputs(3, 12))
+    assert listening.notices == []
