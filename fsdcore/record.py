@@ -158,12 +158,12 @@ class _Versioned(msgspec.Struct):
 def read_record(file: str | os.PathLike[str]) -> Record:
     """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version, or not whole."""
     # Workers write records, and read none.
+    from fsdcore.files import read_document
     from fsdcore.soundness import check
 
     name = os.fspath(file)
     try:
-        with open(name, "rb") as stream:
-            data = stream.read()
+        data = read_document(name)
         version = msgspec.json.decode(data, type=_Versioned).version
         if version != RECORD_VERSION:
             raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)

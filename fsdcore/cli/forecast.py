@@ -21,12 +21,12 @@ from fsdcore.cli.insight import (
     options,
     show_bill,
     show_forecast,
-    write_text,
 )
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import FormatError, InputError
+from fsdcore.files import read_document, write_text
 
 if TYPE_CHECKING:
     from fsdcore.config import Config
@@ -72,7 +72,8 @@ def forecast(
     planned = Planned(network, inputs, partition, density, samples, exact)
     found = _forecast(planned, settings, Sources(model, prices, options(option)), memory)
     show_forecast(found)
-    write_text(output, found.to_json() + "\n")
+    if output is not None:
+        write_text(output, found.to_json() + "\n")
     if not found.fits:
         raise InputError(_too_much(found))
 
@@ -129,6 +130,6 @@ def read_forecast(file: Path | None) -> Forecast | None:
     from fsdcore.forecast import Forecast
 
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Forecast)
+        return msgspec.json.decode(read_document(file), type=Forecast)
     except msgspec.MsgspecError as error:
         raise FormatError(f"not a forecast: {error}", file=str(file)) from error

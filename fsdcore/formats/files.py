@@ -1,28 +1,29 @@
-"""What all readers and writers share: whole files or none, and arrays that scipy may be given."""
+"""What all readers of numbers share: how much they unpack, and arrays that scipy may be given."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import io
+import math
 import os
 import struct
 import tokenize
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import FormatError, InputError
+from fsdcore.files import MARK, PathLike, first_line, read_document
+from fsdcore.unpacking import UNPACK_VARIABLE, unpack_limit
 
-__all__ = ["MOST_NEURONS", "UNREADABLE", "PathLike", "check_csr", "first_line", "read_bytes", "replacing"]
+__all__ = ["MOST_NEURONS", "UNREADABLE", "Archive", "check_csr", "read_array", "read_bytes"]
 
-PathLike = str | os.PathLike[str]
-
+_GZIP = b"\x1f\x8b"
 # Indices are int32 everywhere.
 MOST_NEURONS = 2**31 - 1
 
@@ -44,41 +45,95 @@ UNREADABLE = (
 )
 
 
-def first_line(error: BaseException) -> str:
-    """What `error` says, as one line; the name of its class where it says nothing."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.splitlines()[0].strip() if text.strip() else type(error).__name__
-
-
 def read_bytes(path: PathLike) -> bytes:
-    """The content of a file, unpacked where its name ends in ``.gz``; `FormatError` if it cannot be read."""
+    """The content of a file of text, unpacked where it is packed by gzip or its name ends in ``.gz``.
+
+    The mark that some editors begin UTF-8 with is dropped. `FormatError` if the file cannot be read, or unpacks to
+    more than `unpack_limit` allows.
+    """
     file = os.fspath(path)
+    content = read_document(file)
+    if not (file.endswith(".gz") or content.startswith(_GZIP)):
+        return content
+    limit = unpack_limit(len(content))
     try:
-        content = Path(file).read_bytes()
-        return gzip.decompress(content) if file.endswith(".gz") else content
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            text = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"cannot be read: {first_line(error)}", file=file) from error
+    if len(text) > limit:
+        raise FormatError(_too_much(limit), file=file)
+    return text.removeprefix(MARK)
+
+
+class Archive(Mapping[str, npt.NDArray[Any]]):
+    """The arrays of an ``.npz``, each read when it is asked for, with its size checked before; as a context manager.
+
+    All that are read may together unpack to what `unpack_limit` allows the file. `InputError` for one that cannot be
+    read. Nothing is unpickled.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        with _unreadable():
+            self._zip = zipfile.ZipFile(path)
+            self._left = self._limit = unpack_limit(os.path.getsize(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removesuffix(".npy") for name in self._zip.namelist())
+
+    def __len__(self) -> int:
+        return len(self._zip.namelist())
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        if name not in self:
+            raise InputError(f"has no array {name!r}")
+        with _unreadable():
+            member = self._zip.getinfo(f"{name}.npy")
+            self._left -= member.file_size
+            if self._left < 0:
+                raise InputError(_too_much(self._limit))
+            with self._zip.open(member) as stream:
+                return read_array(stream, member.file_size)
+
+
+def read_array(stream: IO[bytes], size: int) -> npt.NDArray[Any]:
+    """The array of an ``.npy`` of `size` bytes; `InputError` if its header names more. Nothing is unpickled."""
+    with _unreadable():
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"it has an array of version {version[0]}.{version[1]}, which is none of numbers")
+        shape, _, dtype = readers[version](stream)
+        named = stream.tell() + math.prod(shape) * dtype.itemsize
+        if dtype.hasobject:
+            raise ValueError("it holds objects of Python, which are never read")
+        if named > size:
+            raise ValueError(f"its header names {named:,} bytes, {size:,} are there")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 @contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """A new name beside `path` to write to; it takes the place of `path` when the block ends well.
-
-    A reader sees the old file or the whole new one. If the block fails nothing is left behind; what the
-    operating system refused becomes a `FormatError`.
-    """
-    target = Path(path)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+def _unreadable() -> Iterator[None]:
     try:
-        yield temporary
-        os.replace(temporary, target)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise FormatError(f"cannot be written: {first_line(error)}", file=str(target)) from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"cannot be read by numpy: {first_line(error)}") from error
+
+
+def _too_much(limit: int) -> str:
+    return f"unpacks to more than {limit >> 20:,} MiB; if it is meant to, set {UNPACK_VARIABLE}, in MiB, to more"
 
 
 def check_csr(indptr: npt.NDArray[Any], indices: npt.NDArray[Any], shape: tuple[int, int]) -> None:

@@ -12,11 +12,14 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.formats.files import MOST_NEURONS, UNREADABLE, PathLike, check_csr, first_line, replacing
+from fsdcore.files import PathLike, first_line, replacing, write_text
+from fsdcore.formats.files import MOST_NEURONS, Archive, check_csr, read_array
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
 from fsdcore.network import as_inputs
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
+
+_ZIP = b"PK\x03\x04"
 
 
 def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
@@ -39,6 +42,8 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
         raise
     except InputError as error:
         raise FormatError(error.message, file=file) from error
+    except OSError as error:
+        raise FormatError(f"cannot be read: {first_line(error)}", file=file) from error
     if samples is not None and matrix.shape[0] != samples:
         raise FormatError(f"there are {matrix.shape[0]} samples, {samples} were asked for", file=file)
     return matrix
@@ -51,7 +56,8 @@ def save_outputs(path: PathLike, outputs: Any) -> None:
     if ending not in (".npz", ".npy"):
         raise FormatError(f"outputs are written as .npz (sparse) or .npy (dense), not {ending!r}", file=file)
     matrix = _matrix(outputs, sparse=ending == ".npz")
-    with replacing(file) as temporary, open(temporary, "xb") as stream:
+    # Open for reading as well: to a file that is not, numpy writes by a way that does not say why it fails.
+    with replacing(file) as temporary, open(temporary, "r+b") as stream:
         if isinstance(matrix, np.ndarray):
             np.save(stream, matrix, allow_pickle=False)
         else:
@@ -84,8 +90,7 @@ def save_categories(path: PathLike, categories: npt.ArrayLike) -> None:
     numbers = numbers.astype(np.int64) if numbers.size == 0 else numbers
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers.size and numbers.min() < 0):
         raise InputError("categories must be one row of sample numbers, 0 or more")
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{number + 1}\n" for number in numbers.tolist()))
+    write_text(path, "".join(f"{number + 1}\n" for number in numbers.tolist()))
 
 
 def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
@@ -103,9 +108,10 @@ def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
 
 def _npy(file: str, neurons: int | None, samples: int | None) -> npt.NDArray[np.float32]:
     del neurons, samples
-    loaded = _load(file)
-    if not isinstance(loaded, np.ndarray):
-        raise InputError("is an archive of arrays, not one array: its name should end in .npz")
+    with open(file, "rb") as stream:
+        _check_start(stream.read(len(_ZIP)), zipped=False)
+        stream.seek(0)
+        loaded = read_array(stream, os.fstat(stream.fileno()).st_size)
     if loaded.ndim != 2:
         raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {loaded.ndim}")
     return _floats(loaded)
@@ -113,9 +119,21 @@ def _npy(file: str, neurons: int | None, samples: int | None) -> npt.NDArray[np.
 
 def _npz(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
     del neurons, samples
-    arrays = _load(file)
-    if isinstance(arrays, np.ndarray):
+    with open(file, "rb") as stream:
+        _check_start(stream.read(len(_ZIP)), zipped=True)
+    with Archive(file) as arrays:
+        return _sparse(arrays)
+
+
+def _check_start(start: bytes, zipped: bool) -> None:
+    """`InputError` if the file is of the other kind: both are numpy's, and easily confused."""
+    if zipped and start == np.lib.format.MAGIC_PREFIX[: len(_ZIP)]:
         raise InputError("is one array, not an archive of arrays: its name should end in .npy")
+    if not zipped and start == _ZIP:
+        raise InputError("is an archive of arrays, not one array: its name should end in .npz")
+
+
+def _sparse(arrays: Archive) -> sp.csr_array:
     kind = _kind(arrays)
     missing = [name for name in ("indptr", "indices", "shape") if name not in arrays]
     if missing:
@@ -145,19 +163,7 @@ def _reader(file: str) -> Callable[[str, int | None, int | None], Any]:
     raise FormatError(f"inputs are read from {', '.join(_READERS)}; the name ends in none of them", file=file)
 
 
-def _load(file: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
-    """The array of an ``.npy``, or the arrays of an ``.npz``."""
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: np.asarray(loaded[name]) for name in loaded.files}
-    except UNREADABLE as error:
-        raise InputError(f"cannot be read by numpy: {first_line(error)}") from error
-
-
-def _kind(arrays: dict[str, npt.NDArray[Any]]) -> str:
+def _kind(arrays: Archive) -> str:
     """Which sparse format the archive holds; CSR if it does not say."""
     tag = arrays["format"].tolist() if "format" in arrays else "csr"
     kind = tag.decode("ascii", "replace") if isinstance(tag, bytes) else str(tag)

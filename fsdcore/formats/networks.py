@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from fsdcore.activations import Activation, FloatArray
 from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
-from fsdcore.formats.files import MOST_NEURONS, PathLike, check_csr, first_line, replacing
+from fsdcore.files import PathLike, first_line, replacing
+from fsdcore.formats.files import MOST_NEURONS, check_csr
 from fsdcore.network import Layer, Network
 
 __all__ = ["load_network", "save_network"]
