@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import InputError
 
-__all__ = ["IDENTITY", "RELU", "SIGMOID", "SOFTMAX", "TANH", "Activation", "clipped_relu", "leaky_relu"]
+__all__ = [
+    "IDENTITY",
+    "RELU",
+    "SIGMOID",
+    "SOFTMAX",
+    "TANH",
+    "Activation",
+    "as_activation",
+    "clipped_relu",
+    "leaky_relu",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -84,9 +94,11 @@ class Activation:
     parameter: float = 0.0
 
     def __post_init__(self) -> None:
-        kind = _KINDS.get(self.name)
+        kind = _KINDS.get(self.name) if isinstance(self.name, str) else None
         if kind is None:
             raise InputError(f"unknown activation {self.name!r}; known: {', '.join(_KINDS)}")
+        if not isinstance(self.parameter, float | int):
+            raise InputError(f"the parameter of {self.name} must be a number, not {type(self.parameter).__name__}")
         if kind.parameter is None and self.parameter != 0.0:
             raise InputError(f"activation {self.name} takes no parameter")
         # All is computed in float32: a bound that is infinite or zero there would be another function.
@@ -128,9 +140,29 @@ SOFTMAX = Activation("softmax")
 
 def clipped_relu(bound: float) -> Activation:
     """``min(max(z, 0), bound)``; the Graph Challenge uses a bound of 32."""
-    return Activation("clipped_relu", float(bound))
+    return Activation("clipped_relu", _number(bound))
 
 
 def leaky_relu(slope: float) -> Activation:
     """``z`` where positive, ``slope * z`` elsewhere."""
-    return Activation("leaky_relu", float(slope))
+    return Activation("leaky_relu", _number(slope))
+
+
+def _number(given: float) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"the parameter of an activation must be a number: {error}") from error
+
+
+def as_activation(given: Any) -> Activation:
+    """The activation itself, or the one of that name if it takes no parameter; `InputError` for anything else."""
+    if isinstance(given, Activation):
+        return given
+    if not isinstance(given, str):
+        found = getattr(given, "__name__", type(given).__name__)
+        raise InputError(f"activation must be one of {', '.join(_KINDS)}, not {found}")
+    kind = _KINDS.get(given)
+    if kind is not None and kind.parameter is not None:
+        raise InputError(f"activation {given} takes a {kind.parameter}: give {given}({kind.parameter}), not its name")
+    return Activation(given)

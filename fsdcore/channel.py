@@ -53,7 +53,8 @@ class Channel(ABC):
 
     **Delivery** is at least once and in any order: a frame may come twice, late, or after younger ones. It is
     never altered, and a frame that was sent is delivered in the end as long as the receiver goes on calling
-    `receive`. Frames of earlier runs on the same lane may come; the core tells them apart by their run id.
+    `receive`. Frames of earlier runs on the same lane may come; the core tells them apart by their run id. What
+    a stranger has sent and is no frame may come as well, and be thrown away by the channel or by the core.
 
     **Blocking.** `send` blocks until the service has taken the frames. `receive` blocks until at least one frame
     is there or the deadline has passed, and then returns what there is, perhaps nothing: an empty return is not
@@ -99,7 +100,10 @@ class Channel(ABC):
         """
 
     def observe(self, count: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to tell
-        """Have `count` told of each ``puts``, ``gets`` and ``lists`` that the channel makes of a store behind it."""
+        """Have `count` told of what only the channel knows of, by the names of `fsdcore.record.COUNTERS`.
+
+        ``puts``, ``gets`` and ``lists`` of a store behind it, calls that were made again, messages that were no frames.
+        """
 
     def purge(self) -> int:
         """Throw away frames waiting for this rank, of whatever run, and return how many (0 if not known).

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from fsdcore.activations import FloatArray
 from fsdcore.columns import ALL, RICE, Columns, Listed, decode_columns, encode_columns, read_columns
 from fsdcore.compression import compress, decompress
-from fsdcore.errors import WireError
+from fsdcore.errors import FrameTooLargeError, WireError
 from fsdcore.rowtable import Choice, RowTable
 from fsdcore.wire import EMPTY, ROWS, Body
 
@@ -226,7 +226,10 @@ def _body(rows: int, content: _Content, before: Columns | None) -> Body:
     counts, flags, head = (rows, *content.counts, len(listed)), content.flags | form, _SMALL
     if max(counts) > _LARGEST_SMALL:
         head, flags = _WIDE, flags | _IS_WIDE
-    return Body(ROWS, b"".join([head.pack(_VERSION, flags, *counts), listed, content.plain]))
+    try:
+        return Body(ROWS, b"".join([head.pack(_VERSION, flags, *counts), listed, content.plain]))
+    except struct.error as error:
+        raise FrameTooLargeError(f"a message of {rows} rows has counts beyond 32 bits; use smaller batches") from error
 
 
 def encode_rows(rows: Rows, samples: int) -> Encoded:

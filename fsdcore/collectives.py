@@ -74,9 +74,9 @@ class Collectives:
         gathered = self.gather(pack_arrays({"array": array}), root)
         if gathered is None:
             return None
-        arrays = [unpack_arrays(part)["array"] for part in gathered]
-        if len({(part.shape, part.dtype) for part in arrays}) != 1:
-            raise WireError("the arrays of a reduce differ in shape or dtype")
+        arrays = [array for part in gathered for array in unpack_arrays(part).values()]
+        if len(arrays) != len(gathered) or len({(array.shape, array.dtype) for array in arrays}) != 1:
+            raise WireError("the arrays of a reduce differ in number, shape or dtype")
         result = arrays[0]
         for part in arrays[1:]:
             result = operator(result, part)

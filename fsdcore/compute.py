@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from fsdcore.capabilities import ComputeCapabilities
+from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
 
 __all__ = ["Compute", "Exit", "Exits", "Invocation"]
@@ -18,7 +19,7 @@ __all__ = ["Compute", "Exit", "Exits", "Invocation"]
 class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a worker is told when it starts; everything else it reads from the store.
 
-    `channel` names the kind of channel; `plan` is the prefix of the plan's objects in the store;
+    `channel` names the kind of channel; `plan` is the id of the plan, which ends in the digest of its partition;
     `batches` is the number of samples in each batch, in order, `in_flight` how many of them are under way at once.
     `kernel` and `threads` say what multiplies (see `make_kernel`).
     `branching` is the fan-out of the launch tree.
@@ -52,12 +53,18 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return msgspec.json.encode(self)
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Invocation:
+    def from_json(cls, data: bytes | str) -> Self:
         """Read what `to_json` wrote; `WireError` for anything else."""
-        try:
-            return msgspec.json.decode(data, type=cls)
-        except msgspec.MsgspecError as error:
-            raise WireError(f"not an invocation: {error}") from error
+        return from_json(data, cls, _not_an_invocation)
+
+    @classmethod
+    def from_event(cls, event: Any) -> Self:
+        """As `from_json`, of JSON that a service has read already."""
+        return converted(event, cls, _not_an_invocation)
+
+
+def _not_an_invocation(reason: str) -> WireError:
+    return WireError(f"not an invocation: {reason}")
 
 
 class Exit(NamedTuple):

@@ -250,7 +250,7 @@ def _variable(variable: str, backends: list[str]) -> tuple[str | None, str]:
     if variable.isupper() and key in _RUN_TYPES:
         return None, key
     for backend in sorted(backends, key=len, reverse=True):
-        if variable.startswith(_variable_name(backend) + "_"):
+        if variable.startswith(_variable_name(backend) + "_") and not variable.endswith("_"):
             return backend, variable[len(_variable_name(backend)) + 1 :].lower()
     known = [FILE_VARIABLE, UNPACK_VARIABLE, *map(_variable_name, _RUN_TYPES)]
     known += [f"{_variable_name(backend)}_..." for backend in backends]
@@ -376,6 +376,9 @@ def _types(settings: type[Any]) -> dict[str, Any]:
 def _converted(key: str, kind: Any, value: Any, strict: bool) -> Any:
     if not strict and typing.get_origin(kind) in (tuple, list, set, frozenset):
         value = [part.strip() for part in value.split(",")]
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    if choices and value not in choices:
+        raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, not {str(value)[:40]!r}")
     try:
         return msgspec.convert(_plain(value), kind, strict=strict)
     except msgspec.ValidationError as error:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from fsdcore.decoding import from_json
 from fsdcore.errors import ConfigError
 
 __all__ = ["DeploymentFacts"]
@@ -40,10 +41,11 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read what `to_json` wrote; `ConfigError` for what another release made."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except msgspec.MsgspecError as error:
-            raise ConfigError(f"the deployment was made by another release ({error}); run: {cls.command}") from error
+        return from_json(
+            text,
+            cls,
+            lambda reason: ConfigError(f"the deployment was made by another release ({reason}); run: {cls.command}"),
+        )
 
     @classmethod
     def told(cls, text: str | None) -> Self | None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from fsdcore.channel import Slot
 from fsdcore.codec import Rows, decode_rows
+from fsdcore.decoding import converted, from_json
 from fsdcore.errors import FsdError, PreconditionError, WireError
 from fsdcore.kernels import SparseRows
 from fsdcore.plan import Index
@@ -111,10 +112,9 @@ class _About(msgspec.Struct, frozen=True):
 
 def _about(reader: SegmentReader, batch: int, samples: int) -> Index:
     """The bounds of the segments, checked."""
-    try:
-        about = msgspec.convert(reader.about, _About)
-    except msgspec.ValidationError as error:
-        raise WireError(f"the inputs of batch {batch} are damaged: {error}") from error
+    about = converted(
+        reader.about, _About, lambda reason: WireError(f"the inputs of batch {batch} are damaged: {reason}")
+    )
     if about.samples != samples:
         raise WireError(f"the inputs of batch {batch} have {about.samples} samples, not {samples}")
     rising = all(low <= high for low, high in itertools.pairwise([0, *about.bounds, 2**31 - 1]))
@@ -218,10 +218,7 @@ def read_failure(store: Store, key: str) -> Failure:
 
 
 def _decoded(store: Store, key: str, kind: type[_Kind]) -> _Kind:
-    try:
-        return msgspec.json.decode(store.get(key), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise WireError(f"object {key} is damaged: {error}") from error
+    return from_json(store.get(key), kind, lambda reason: WireError(f"object {key} is damaged: {reason}"))
 
 
 def failure_of(error: BaseException, rank: int, at: float, trace: str = "") -> Failure:

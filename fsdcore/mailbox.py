@@ -10,8 +10,9 @@ import msgspec
 
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
+from fsdcore.decoding import from_json
 from fsdcore.errors import AbortedError, WireError
-from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, open_body, parse_frame
+from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, is_marked, open_body, parse_frame
 
 __all__ = ["AbortNotice", "Mailbox"]
 
@@ -51,8 +52,9 @@ class _Partial:
 class Mailbox:
     """Holds messages for one rank of one run. All methods may be called from several threads.
 
-    Frames of other runs are dropped. A frame for another rank, from a rank that is not in the run, or with a batch
-    or layer out of range is refused with `WireError`, so what is held is bounded by the run's own messages.
+    What is no frame, doubles, frames of older runs, and those of this run that are for another rank are dropped, and
+    counted in `dropped`. A damaged frame, or one whose source, batch or layer the run does not have, is refused with
+    `WireError`, so what is held is bounded by the run's own messages.
     """
 
     def __init__(self, run: str, rank: int, workers: int, batches: int, layers: int) -> None:
@@ -63,7 +65,7 @@ class Mailbox:
         self._whole: dict[tuple[Slot, int], Body] = {}
         self._taken: defaultdict[tuple[int, int], set[tuple[Slot, int]]] = defaultdict(set)
         self._finished: set[tuple[int, int]] = set()
-        self._stopped: Exception | None = None
+        self._stopped: BaseException | None = None
         self.dropped = 0
 
     def add(self, frames: Iterable[bytes | memoryview]) -> list[int]:
@@ -71,15 +73,17 @@ class Mailbox:
 
         Returns the positions of those that are of a younger run: they are not this run's to throw away.
         """
-        parsed = [parse_frame(data) for data in frames]
+        parsed = [parse_frame(data) if is_marked(data) else None for data in frames]
+        younger = [position for position, frame in enumerate(parsed) if frame is not None and frame.run > self._run]
         with self._changed:
-            for frame in parsed:
-                self._add(frame)
+            for position, frame in enumerate(parsed):
+                if position not in younger:
+                    self._add(frame)
             self._changed.notify_all()
-        return [position for position, frame in enumerate(parsed) if frame.run > self._run]
+        return younger
 
-    def _add(self, frame: Frame) -> None:
-        if frame.run != self._run:
+    def _add(self, frame: Frame | None) -> None:
+        if frame is None or frame.run != self._run or frame.target != self._rank:
             self.dropped += 1
             return
         self._check(frame)
@@ -96,8 +100,8 @@ class Mailbox:
 
     def _check(self, frame: Frame) -> None:
         known_source = frame.source < self._workers or (frame.source == CLIENT and frame.slot.kind == ABORT)
-        if frame.target != self._rank or not known_source:
-            raise WireError(f"a frame from rank {frame.source} to rank {frame.target} came to rank {self._rank}")
+        if not known_source:
+            raise WireError(f"a frame from rank {frame.source}; the run has {self._workers} workers")
         if not self._in_range(frame.slot):
             raise WireError(
                 f"a frame of batch {frame.slot.batch}, layer {frame.slot.layer}; the run has {self._batches} "
@@ -112,13 +116,12 @@ class Mailbox:
 
     def _aborted(self, frame: Frame) -> AbortedError:
         plain = open_body(Body(frame.encoding, bytes(frame.data)), _LARGEST_NOTICE)
-        try:
-            notice = msgspec.json.decode(plain, type=AbortNotice)
-        except msgspec.MsgspecError as error:
-            raise WireError(f"an abort frame that cannot be read: {error}", peer=frame.source) from error
+        notice = from_json(
+            plain, AbortNotice, lambda reason: WireError(f"an abort that cannot be read: {reason}", peer=frame.source)
+        )
         return AbortedError(f"{notice.error}: {notice.message}", run=self._run, peer=notice.rank, layer=notice.layer)
 
-    def stop(self, cause: Exception) -> None:
+    def stop(self, cause: BaseException) -> None:
         """Make every wait, now and later, raise `cause`; the first cause stays."""
         with self._changed:
             self._stopped = self._stopped or cause

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
-from fsdcore.errors import DeadlineError, FsdError, RunError, WireError
+from fsdcore.errors import DeadlineError, RunError, WireError
 from fsdcore.leases import Watch
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.packing import Packer, pack
@@ -63,7 +64,8 @@ class Messenger:
     """One rank's messages in one run.
 
     Sends are made by this thread, or by a pool if the channel wants several publishes in flight. Frames are received by
-    whoever waits, or by a thread of their own if the channel wants it. `watch` sees whether the run goes on.
+    whoever waits, or by a thread of their own if the channel wants it. What the channel raises in another thread stops
+    the mailbox, and so is raised by the wait that this rank is in, or by the next. `watch` sees if the run goes on.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class Messenger:
         self._channel, self._address, self._mailbox = channel, address, mailbox
         self._recorder, self._patience, self._watch = recorder, patience, watch
         limits = channel.capabilities
-        self._pool = ThreadPoolExecutor(limits.publishes_in_flight) if limits.publishes_in_flight > 1 else None
+        several = limits.publishes_in_flight > 1
+        self._pool = ThreadPoolExecutor(limits.publishes_in_flight, "fsd-send") if several else None
         self._in_flight: list[Future[None]] = []
         self._closing = threading.Event()
-        self._receiver: threading.Thread | None = None
-        if limits.background_receive:
-            self._receiver = threading.Thread(target=self._receive_in_background, daemon=True)
-            self._receiver.start()
+        self._receiver = ThreadPoolExecutor(1, "fsd-receive") if limits.background_receive else None
+        if self._receiver is not None:
+            self._submit(self._receiver, self._receive_in_background)
 
     def send(self, slot: Slot, parts: Iterable[tuple[int, Body]]) -> None:
         """Send one message to each target; with several publishes in flight, returns before they are all taken.
@@ -112,27 +114,32 @@ class Messenger:
             if self._pool is None:
                 self._channel.send(frames)
                 return
-            waiting = [future for future in self._in_flight if not future.done()]
-            self._settle([future for future in self._in_flight if future.done()])
-            self._in_flight = [*waiting, self._pool.submit(self._send, frames)]
+            self._settle()
+            self._in_flight.append(self._submit(self._pool, partial(self._channel.send, frames)))
 
-    def _send(self, frames: Sequence[Outgoing]) -> None:
-        """Send in a thread of the pool; an error also ends the wait that this rank may be in."""
-        try:
-            self._channel.send(frames)
-        except FsdError as error:
+    def _submit(self, threads: ThreadPoolExecutor, call: Callable[[], None]) -> Future[None]:
+        future = threads.submit(call)
+        future.add_done_callback(self._heed)
+        return future
+
+    def _heed(self, future: Future[None]) -> None:
+        """Have an error in another thread end the wait that this rank may be in."""
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
             self._mailbox.stop(error)
-            raise
 
-    def _settle(self, futures: Iterable[Future[None]]) -> None:
-        for future in futures:
+    def _settle(self) -> None:
+        """Forget the sends that are done; raises what one of them has raised."""
+        done = {future for future in self._in_flight if future.done()}
+        self._in_flight = [future for future in self._in_flight if future not in done]
+        for future in done:
             future.result()
 
     def flush(self) -> None:
         """Wait until every message has been taken by the channel; raises what a publish raised."""
         with self._recorder.timed("send"):
-            self._settle(self._in_flight)
-        self._in_flight = []
+            wait(self._in_flight)
+            self._settle()
 
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:
         """Tell the channel what will be waited for."""
@@ -165,7 +172,6 @@ class Messenger:
         wanted = [(awaited.slot, awaited.source) for awaited in waits]
         with self._recorder.waiting(first.source, _place(first.slot)) as waiting:
             while True:
-                # Before the look into the mailbox, which a send that has failed by then has stopped.
                 until = self._watchful(first.deadline)
                 if self._mailbox.any_ready(wanted):
                     break
@@ -184,11 +190,11 @@ class Messenger:
             return self._mailbox.wait_any(wanted, max(until, one_receive, key=lambda each: each.at))
 
     def _watchful(self, deadline: Deadline) -> Deadline:
-        """How long to wait before a look at the run, and at the sends that are under way, which may fail."""
+        """How long to wait before a look at the run and at the sends under way; raises what one of them has raised."""
+        self._settle()
         if self._watch is not None:
             deadline = deadline.sooner(self._watch.interval)
-        sending = not all(future.done() for future in self._in_flight)
-        return deadline.sooner(_SENDING_SECONDS) if sending else deadline
+        return deadline.sooner(_SENDING_SECONDS) if self._in_flight else deadline
 
     def _late(self, slot: Slot, source: int) -> DeadlineError:
         seconds = self._patience.seconds
@@ -209,12 +215,15 @@ class Messenger:
         return bool(received)
 
     def _take_in(self, received: Sequence[Received]) -> None:
+        before = self._mailbox.dropped
         try:
             younger = set(self._mailbox.add(item.data for item in received))
         except WireError:
             # Or it would come again, and end the next run of this lane as well.
             self._acknowledge(received)
             raise
+        finally:
+            self._recorder.add("dropped", self._mailbox.dropped - before)
         self._acknowledge([item for position, item in enumerate(received) if position not in younger])
         if younger:
             self._channel.release([received[position] for position in sorted(younger)])
@@ -226,12 +235,8 @@ class Messenger:
             self._recorder.add("acknowledges")
 
     def _receive_in_background(self) -> None:
-        clock = self._patience.clock
-        try:
-            while not self._closing.is_set():
-                self._pump(Deadline.after(_BACKGROUND_SECONDS, clock))
-        except FsdError as error:
-            self._mailbox.stop(error)
+        while not self._closing.is_set():
+            self._pump(Deadline.after(_BACKGROUND_SECONDS, self._patience.clock))
 
     def check(self) -> None:
         """Raise `AbortedError` if a peer is known to have failed, or the run to be over."""
@@ -260,7 +265,7 @@ class Messenger:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         if self._receiver is not None:
-            self._receiver.join()
+            self._receiver.shutdown()
         self._channel.close()
 
 

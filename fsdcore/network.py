@@ -11,66 +11,50 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.activations import SOFTMAX, Activation, FloatArray
+from fsdcore.activations import SOFTMAX, Activation, FloatArray, as_activation
 from fsdcore.errors import InputError
+from fsdcore.matrices import as_csr, as_floats, frozen
 
 __all__ = ["Layer", "Network", "as_inputs"]
 
 
-def _canonical(matrix: Any, what: str, axes: str) -> sp.csr_array:
-    """`matrix` as CSR float32 with int32 indices, sorted, no duplicates, no stored zeros."""
-    try:
-        if np.iscomplexobj(matrix):
-            raise TypeError("complex numbers are not supported")
-        # What is too large for float32 becomes an infinity, which is refused below.
-        with np.errstate(over="ignore"):
-            weights = sp.csr_array(matrix, dtype=np.float32, copy=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} must be a matrix of numbers {axes}: {error}") from error
-    if weights.ndim != 2:
-        raise InputError(f"{what} must have 2 dimensions {axes}, not {weights.ndim}")
-    if not weights.has_canonical_format or np.count_nonzero(weights.data) != weights.nnz:
-        weights = weights.copy()
-        weights.sum_duplicates()
-        weights.eliminate_zeros()
-    if not np.isfinite(weights.data).all():
-        raise InputError(f"{what} must be finite: there is a NaN or an infinity")
-    weights.indices = weights.indices.astype(np.int32, copy=False)
-    weights.indptr = weights.indptr.astype(np.int32 if weights.nnz < 2**31 else np.int64, copy=False)
-    return weights
+def _weights(matrix: Any) -> sp.csr_array:
+    """The matrix in canonical form, on memory that nobody else can write to."""
+    weights = as_csr(matrix, "weights", "(outputs, inputs)")
+    parts = tuple(frozen(part, matrix) for part in (weights.data, weights.indices, weights.indptr))
+    return sp.csr_array(parts, shape=weights.shape, copy=False)
 
 
 def _biases(bias: Any, outputs: int) -> FloatArray:
-    """`bias` as float32 `(outputs,)`, from as many numbers or one."""
-    try:
-        with np.errstate(over="ignore"):
-            biases = np.asarray(bias, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"bias must be one number or a row of numbers: {error}") from error
+    """`bias` as float32 `(outputs,)`, from as many numbers, one, or None for none."""
+    biases = as_floats(0.0 if bias is None else bias, "bias")
     biases = np.full(outputs, biases, dtype=np.float32) if biases.ndim == 0 else biases
     if biases.shape != (outputs,):
         raise InputError(f"bias has shape {biases.shape}, the weights have {outputs} outputs")
     if not np.isfinite(biases).all():
         raise InputError("bias must be finite: there is a NaN or an infinity")
-    return biases
+    # What is no array may still share its memory, as a tensor does.
+    return frozen(biases, biases)
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Layer:
     """One layer: ``f(weights @ x + bias)``.
 
-    `weights`: CSR float32 `(outputs, inputs)`; anything scipy can read as such is taken and brought into canonical
-    form. `bias`: float32 `(outputs,)`, or one number for all. `InputError` if they do not fit or are not finite.
+    `weights`: CSR float32 `(outputs, inputs)`; any matrix of numbers, dense or scipy's, is taken and brought into
+    canonical form. `bias`: float32 `(outputs,)`, or one number for all, or None for none. `activation`: one of
+    `fsdcore.activations`, or the name of one that takes no parameter. `InputError` if they do not fit or are not
+    finite. What the layer holds is its own and read-only: whoever changes what was given does not change the layer.
     """
 
     weights: sp.csr_array
     bias: FloatArray
     activation: Activation
 
-    def __init__(self, weights: Any, bias: Any, activation: Activation) -> None:
-        object.__setattr__(self, "weights", _canonical(weights, "weights", "(outputs, inputs)"))
+    def __init__(self, weights: Any, bias: Any, activation: Activation | str) -> None:
+        object.__setattr__(self, "weights", _weights(weights))
         object.__setattr__(self, "bias", _biases(bias, self.weights.shape[0]))
-        object.__setattr__(self, "activation", activation)
+        object.__setattr__(self, "activation", as_activation(activation))
 
     @property
     def outputs(self) -> int:
@@ -100,10 +84,20 @@ class Layer:
 
 def as_inputs(x: Any, neurons: int) -> sp.csr_array:
     """Inputs as CSR float32 `(samples, neurons)`; `InputError` if `x` cannot be that."""
-    inputs = _canonical(x, "inputs", "(samples, neurons)")
+    inputs = as_csr(x, "inputs", "(samples, neurons)")
     if inputs.shape[1] != neurons:
         raise InputError(f"inputs have {inputs.shape[1]} neurons per sample, the network reads {neurons}")
     return inputs
+
+
+def _layers(layers: Any) -> tuple[Layer, ...]:
+    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+        raise InputError(f"a network is made of a list of layers, not of a {type(layers).__name__}")
+    found = tuple(layers)
+    for number, layer in enumerate(found, start=1):
+        if not isinstance(layer, Layer):
+            raise InputError(f"layer {number} is a {type(layer).__name__}; make it a Layer(weights, bias, activation)")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +108,10 @@ class Network:
     name: str = field(default="network")
 
     def __init__(self, layers: Iterable[Layer], name: str = "network") -> None:
-        object.__setattr__(self, "layers", tuple(layers))
+        object.__setattr__(self, "layers", _layers(layers))
         object.__setattr__(self, "name", name)
+        if not isinstance(name, str):
+            raise InputError(f"the name of a network must be a text, not {type(name).__name__}")
         if not self.layers:
             raise InputError("a network needs at least one layer")
         for number, (before, after) in enumerate(zip(self.layers, self.layers[1:], strict=False), start=2):

@@ -26,7 +26,7 @@ class _Kept(NamedTuple):
 class PlanCache:
     """Keeps the parts that were used last, up to `max_bytes` of weights. May be used from several threads.
 
-    A plan's id tells its content, so what is kept never goes out of date.
+    A plan's id tells its content, the partition it is made of included, so what is kept never goes out of date.
     """
 
     def __init__(self, max_bytes: int = 0) -> None:

@@ -1,21 +1,23 @@
 """Plans in a store: one object per rank, and a manifest written last, so that a plan is there whole or not at all.
 
-Keys: ``plans/{id}/{rank}``, ``plans/{id}/owners``, ``plans/{id}/manifest``; the id tells network, workers, method and
-seed apart, so a plan is made once. An object per rank has one segment per layer; reading it needs no other.
+Keys: ``plans/{id}/{rank}``, ``plans/{id}/owners``, ``plans/{id}/manifest``. An id is ``{name}/{digest}``: the name
+tells network, workers, method and seed apart, so a plan is made once; the digest is that of the partition, so parts of
+two partitions never meet, not even where another release of a partitioner divides the same network in another way.
+Every object says the id of its plan. An object per rank has one segment per layer; reading it needs no other.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 import numpy as np
 
 from fsdcore.activations import Activation
-from fsdcore.errors import KeyMissingError, PlanError, WireError
+from fsdcore.decoding import Refusal, converted, from_json
+from fsdcore.errors import InputError, PlanError, WireError
 from fsdcore.events import SILENT, Observer
 from fsdcore.plan import Index, LayerPart, RankPart, from_arrays, layer_arrays
 from fsdcore.readahead import ReadAhead
@@ -26,17 +28,30 @@ if TYPE_CHECKING:
     from fsdcore.network import Network
     from fsdcore.partition.base import Owners, Partition
 
-__all__ = ["Manifest", "RankPlan", "find_plan", "open_rank", "plan_id", "read_owners", "read_rank", "write_plan"]
+__all__ = [
+    "Manifest",
+    "RankPlan",
+    "find_plan",
+    "open_rank",
+    "plan_id",
+    "plan_name",
+    "read_owners",
+    "read_partition",
+    "read_rank",
+    "write_plan",
+]
 
 _Layer = TypeVar("_Layer")
 
-_VERSION = 2
+_VERSION = 3
+_MANIFEST = "/manifest"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stored plan is of. `memory_bytes` has each rank's weights, indices included."""
+    """What the stored plan of the id `plan` is of. `memory_bytes` has each rank's weights, indices included."""
 
     version: int
+    plan: str
     fingerprint: str
     workers: int
     method: str
@@ -46,36 +61,62 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     largest_rows: int
 
 
-def plan_id(fingerprint: str, workers: int, method: str, seed: int) -> str:
-    """The id of a plan, a part of its objects' keys."""
+class _About(msgspec.Struct, frozen=True):
+    """What each object of a plan says of itself."""
+
+    plan: str
+
+
+class _AboutRank(_About, frozen=True):
+    rank: int
+    workers: int
+    activations: list[tuple[str, float]]
+
+
+def plan_name(fingerprint: str, workers: int, method: str, seed: int) -> str:
+    """What a plan is asked for by, the first part of its id."""
     return f"{fingerprint[:32]}-p{workers}-{method}-s{seed}-v{_VERSION}"
+
+
+def plan_id(name: str, partition: Partition) -> str:
+    """The id of the plan of that name that is made of `partition`."""
+    return f"{name}/{partition.digest}"
 
 
 def custom_method(partition: Partition) -> str:
     """A method name for a partition that the user brought: told apart by content."""
-    digest = hashlib.sha256()
-    for owners in partition.owners:
-        digest.update(owners.astype("<i4").tobytes())
-    return f"custom{digest.hexdigest()[:16]}"
+    return f"custom{partition.digest}"
 
 
-def find_plan(store: Store, plan: str) -> Manifest | None:
-    """The manifest of the plan, None if it is not in the store."""
-    try:
-        data = store.get(f"plans/{plan}/manifest")
-    except KeyMissingError:
-        return None
-    try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise WireError(f"the manifest of plan {plan} is damaged: {error}; delete plans/{plan}/") from error
-    return manifest if manifest.version == _VERSION else None
+def find_plan(store: Store, name: str) -> Manifest | None:
+    """The manifest of the plan of that name, None if there is none in the store; of several, which are as good, one."""
+    keys = store.list(f"plans/{name}/")
+    plans = (key.removeprefix("plans/").removesuffix(_MANIFEST) for key in keys if key.endswith(_MANIFEST))
+    manifests = (_read_manifest(store, plan) for plan in plans)
+    return next((manifest for manifest in manifests if manifest.version == _VERSION), None)
+
+
+def _read_manifest(store: Store, plan: str) -> Manifest:
+    def refusal(reason: str) -> WireError:
+        return WireError(f"the manifest of plan {plan} is damaged: {reason}; delete plans/{plan}/")
+
+    manifest = from_json(store.get(f"plans/{plan}{_MANIFEST}"), Manifest, refusal)
+    _check_plan("manifest", manifest.plan, plan)
+    return manifest
+
+
+def _check_plan(part: str, found: str, plan: str) -> None:
+    """`PlanError` unless an object of `plan` is one of it."""
+    if found != plan:
+        raise PlanError(
+            f"object plans/{plan}/{part} is of plan {found}: delete plans/{plan}/ and load the network again"
+        )
 
 
 def write_plan(
     store: Store, plan: str, network: Network, partition: Partition, observer: Observer = SILENT
 ) -> Manifest:
-    """Make the plan of `partition` and write it. `PlanError` if it does not fit the network."""
+    """Make the plan of `partition` and write it under the id `plan`. `PlanError` if it does not fit the network."""
     ranks: list[list[tuple[bytes, int]]] = [[] for _ in range(partition.workers)]
     memory = np.zeros(partition.workers, np.int64)
     for number, parts in enumerate(layer_arrays(network, partition), start=1):
@@ -83,26 +124,27 @@ def write_plan(
             memory[rank] += sum(array.nbytes for name, array in arrays.items() if not name.startswith("send."))
             ranks[rank].append(compress_segment(pack_arrays(arrays)))
         observer.progress("plan", number, len(network))
-    activations = [[layer.activation.name, layer.activation.parameter] for layer in network.layers]
+    activations = [(layer.activation.name, layer.activation.parameter) for layer in network.layers]
     for rank, segments in enumerate(ranks):
-        about = {"rank": rank, "workers": partition.workers, "activations": activations}
-        store.put(f"plans/{plan}/{rank}", pack_segments(segments, about))
+        about = _AboutRank(plan, rank, partition.workers, activations)
+        store.put(f"plans/{plan}/{rank}", pack_segments(segments, msgspec.structs.asdict(about)))
     _write_owners(store, plan, partition)
-    manifest = _manifest(network, partition, memory.tolist())
-    store.put(f"plans/{plan}/manifest", msgspec.json.encode(manifest))
+    manifest = _manifest(plan, network, partition, memory.tolist())
+    store.put(f"plans/{plan}{_MANIFEST}", msgspec.json.encode(manifest))
     return manifest
 
 
 def _write_owners(store: Store, plan: str, partition: Partition) -> None:
     """One segment per boundary, so that the last can be read alone."""
     segments = [compress_segment(pack_arrays({"owners": owners})) for owners in partition.owners]
-    store.put(f"plans/{plan}/owners", pack_segments(segments, {"workers": partition.workers}))
+    store.put(f"plans/{plan}/owners", pack_segments(segments, {"plan": plan}))
 
 
-def _manifest(network: Network, partition: Partition, memory: list[int]) -> Manifest:
+def _manifest(plan: str, network: Network, partition: Partition, memory: list[int]) -> Manifest:
     largest = max(int(np.bincount(o, minlength=1).max(initial=0)) for o in partition.owners[1:])
     return Manifest(
         version=_VERSION,
+        plan=plan,
         fingerprint=network.fingerprint,
         workers=partition.workers,
         method=partition.method,
@@ -114,8 +156,9 @@ def _manifest(network: Network, partition: Partition, memory: list[int]) -> Mani
 
 
 def read_owners(store: Store, plan: str, boundaries: list[int] | None = None) -> list[Owners]:
-    """The owners at the given boundaries, or at all, from a stored plan."""
+    """The owners at the given boundaries, or at all, from a stored plan; `PlanError` if they are of another."""
     reader = SegmentReader(store, f"plans/{plan}/owners")
+    _check_plan("owners", converted(reader.about, _About, _damaged(plan)).plan, plan)
     numbers = range(len(reader)) if boundaries is None else boundaries
     try:
         return [unpack_arrays(segment)["owners"].astype(np.int32) for segment in reader.read(numbers)]
@@ -123,23 +166,26 @@ def read_owners(store: Store, plan: str, boundaries: list[int] | None = None) ->
         raise WireError(f"the owners of plan {plan} are damaged: there is no array {error}") from error
 
 
-def read_partition(store: Store, plan: str, manifest: Manifest) -> Partition:
+def read_partition(store: Store, manifest: Manifest) -> Partition:
     """The partition that a stored plan was made of."""
     # Here, because it brings scipy, which a worker can do without.
     from fsdcore.partition.base import Partition
 
-    owners = tuple(read_owners(store, plan))
+    owners = tuple(read_owners(store, manifest.plan))
     return Partition(manifest.workers, owners, manifest.method, manifest.seed, manifest.fingerprint)
 
 
-def _activations(about: dict[str, Any], layers: int) -> list[Activation]:
+def _damaged(plan: str) -> Refusal:
+    return lambda reason: WireError(f"an object of plan {plan} is damaged: {reason}; delete plans/{plan}/")
+
+
+def _activations(about: _AboutRank, layers: int) -> list[Activation]:
+    if len(about.activations) != layers:
+        raise WireError(f"a plan of {layers} layers with {len(about.activations)} activations")
     try:
-        found = [Activation(str(name), float(parameter)) for name, parameter in about["activations"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise WireError(f"a plan whose activations are damaged: {error}") from error
-    if len(found) != layers:
-        raise WireError(f"a plan of {layers} layers with {len(found)} activations")
-    return found
+        return [Activation(name, parameter) for name, parameter in about.activations]
+    except InputError as error:
+        raise WireError(f"a plan whose activations are damaged: {error.message}") from error
 
 
 class RankPlan(Generic[_Layer]):
@@ -164,17 +210,19 @@ def open_rank(
 ) -> RankPlan[_Layer]:
     """Begin to read one rank's part; each layer is what `prepare` makes of it.
 
-    Returns when layer 1 is there. `PlanError` if the plan is for other workers.
+    Returns when layer 1 is there. `PlanError` if the plan is for other workers, or the part is of another plan.
     """
     reader = SegmentReader(store, f"plans/{plan}/{rank}")
-    if (reader.about.get("rank"), reader.about.get("workers")) != (rank, workers):
+    about = converted(reader.about, _AboutRank, _damaged(plan))
+    if (about.rank, about.workers) != (rank, workers):
         raise PlanError(f"plan {plan} is not a plan for rank {rank} of {workers}")
+    _check_plan(str(rank), about.plan, plan)
     if len(reader) == 0:
         raise WireError(f"plan {plan} has no layers")
-    activations = _activations(reader.about, len(reader))
+    activations = _activations(about, len(reader))
     segments = reader.read(range(len(reader)))
     arrays = unpack_arrays(next(segments))
-    input_rows = arrays.pop("input_rows", np.empty(0, np.int32))
+    input_rows = _input_rows(plan, arrays)
     first = _layer(plan, rank, 1, arrays, activations[0], input_rows.size)
 
     def layers() -> Iterator[_Layer]:
@@ -186,6 +234,14 @@ def open_rank(
             yield prepare(part)
 
     return RankPlan(input_rows, ReadAhead(layers(), len(reader)))
+
+
+def _input_rows(plan: str, arrays: Arrays) -> Index:
+    """The input neurons that layer 1 reads, taken out of its arrays."""
+    rows = arrays.pop("input_rows", np.empty(0, np.int32))
+    if rows.dtype != np.int32 or rows.ndim != 1 or (rows.size and (rows[0] < 0 or (np.diff(rows) <= 0).any())):
+        raise _damaged(plan)("its input rows are not neurons in ascending order")
+    return rows
 
 
 def _layer(plan: str, rank: int, number: int, arrays: Arrays, activation: Activation, width: int) -> LayerPart:

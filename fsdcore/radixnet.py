@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from fsdcore.errors import InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.formats.graph_challenge import ACTIVATION, official_bias
+from fsdcore.matrices import as_floats
 from fsdcore.network import Layer, Network
 
 __all__ = ["radixnet"]
@@ -50,7 +51,10 @@ def radixnet(
     # One array for all layers: their values, row ends and biases are the same.
     data = np.full(neurons * _CONNECTIONS, _WEIGHT, dtype=np.float32)
     indptr = np.arange(0, data.size + 1, _CONNECTIONS, dtype=np.int32)
-    biases = np.full(neurons, _bias(neurons) if bias is None else bias, dtype=np.float32)
+    biases = np.full(neurons, as_floats(_bias(neurons) if bias is None else bias, "bias"), dtype=np.float32)
+    for shared in (data, indptr, biases):
+        # Or each layer would make a copy of its own.
+        shared.setflags(write=False)
     made = []
     for number, inputs in enumerate(islice(_structures(neurons, seed), layers), start=1):
         weights = sp.csr_array((data, inputs.reshape(-1), indptr), shape=(neurons, neurons))

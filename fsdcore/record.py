@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
+from fsdcore.decoding import from_json
 from fsdcore.errors import FormatError, InputError
 from fsdcore.spans import ACTIVITIES, Span, SpanLog
 
@@ -28,7 +29,7 @@ __all__ = [
 
 # Services count what one call carries in started blocks of this size; `blocks_sent` adds them up.
 BLOCK_BYTES = 64 * 1024
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 
 COUNTERS = (
     "rows_sent",
@@ -44,6 +45,7 @@ COUNTERS = (
     "gets",
     "lists",
     "invocations",
+    "dropped",
 )
 
 _NUMBERS = {activity: number for number, activity in enumerate(ACTIVITIES)}
@@ -162,14 +164,15 @@ def read_record(file: str | os.PathLike[str]) -> Record:
     from fsdcore.soundness import check
 
     name = os.fspath(file)
-    try:
-        data = read_document(name)
-        version = msgspec.json.decode(data, type=_Versioned).version
-        if version != RECORD_VERSION:
-            raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
-        record = msgspec.json.decode(data, type=Record)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise FormatError(f"not the record of a run: {error}", file=name) from error
+
+    def refusal(reason: str) -> FormatError:
+        return FormatError(f"not the record of a run: {reason}", file=name)
+
+    data = read_document(name)
+    version = from_json(data, _Versioned, refusal).version
+    if version != RECORD_VERSION:
+        raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
+    record = from_json(data, Record, refusal)
     try:
         check(record)
     except InputError as error:

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from fsdcore.compression import compress, decompress
+from fsdcore.decoding import from_json
 from fsdcore.errors import WireError
 from fsdcore.store import Store
 from fsdcore.unpacking import UNPACK_VARIABLE, unpack_limit
@@ -100,10 +101,7 @@ class SegmentReader:
         encoded = self._range(_HEAD.size, self._base)
         if zlib.crc32(encoded) != checksum:
             raise WireError(f"object {self._key} is damaged: its index has a wrong checksum")
-        try:
-            index = msgspec.json.decode(encoded, type=Index)
-        except msgspec.MsgspecError as error:
-            raise WireError(f"object {self._key} is damaged: {error}") from error
+        index = from_json(encoded, Index, lambda reason: WireError(f"object {self._key} is damaged: {reason}"))
         sizes = [*index.stored, *index.plain]
         if len(index.stored) != len(index.plain) or not all(0 <= size <= _LARGEST_SEGMENT for size in sizes):
             raise WireError(f"object {self._key} is damaged: its index contradicts itself")

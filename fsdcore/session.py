@@ -24,6 +24,7 @@ from fsdcore.backend import Backend
 from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
 from fsdcore.events import SILENT, Observer, following
+from fsdcore.matrices import MOST_NEURONS
 from fsdcore.network import Network, as_inputs
 from fsdcore.partition import QualityReport, make_partition, quality
 from fsdcore.partition.base import Partition
@@ -34,13 +35,15 @@ from fsdcore.plan_store import (
     custom_method,
     find_plan,
     plan_id,
+    plan_name,
     read_owners,
     read_partition,
     write_plan,
 )
-from fsdcore.record import Record, Setting, by_layer, total_counters, total_seconds
+from fsdcore.record import Record, Recorder, Setting, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
+from fsdcore.wire import new_run_id
 
 __all__ = [
     "Model",
@@ -54,6 +57,8 @@ __all__ = [
 
 # What one worker's activations of all batches under way may take.
 _ACTIVATION_BYTES = 64 * 1024 * 1024
+# What the rows of a worker for one batch may take, packed or not.
+_MOST_BATCH_BYTES = (1 << 32) - (1 << 20)
 # Settings of a backend that say what its functions were; others may name what is not for every reader of a record.
 _OF_FUNCTIONS = ("region", "memory_mb", "cpu", "architecture", "timeout_seconds", "publishes_in_flight")
 
@@ -82,14 +87,14 @@ class Result:
 class Model:
     """A network whose plan is in the session's store; runs of it need not make the plan again."""
 
-    def __init__(self, session: Session, network: Network, plan: str, manifest: Manifest) -> None:
+    def __init__(self, session: Session, network: Network, manifest: Manifest) -> None:
         self._session, self._manifest = session, manifest
-        self.network, self.plan = network, plan
+        self.network, self.plan = network, manifest.plan
 
     @cached_property
     def partition(self) -> Partition:
         """The partition that the plan was made of."""
-        return read_partition(self._session.backend.store, self.plan, self._manifest)
+        return read_partition(self._session.backend.store, self._manifest)
 
     @cached_property
     def quality(self) -> QualityReport:
@@ -115,16 +120,32 @@ class Model:
 
     def _run(self, inputs: sp.csr_array, batch_size: int | None, sparse: bool) -> Result:
         size = self._batch_size(batch_size, inputs.shape[0])
+        if not inputs.shape[0] or not all(self.network.widths):
+            return self._without_workers(inputs, size, sparse)
         starts = range(0, max(1, inputs.shape[0]), size)
         batches = [inputs[start : start + size] for start in starts]
         settings = self._settled(inputs)
         in_flight = self._in_flight(size, len(batches))
+        settings = replace(settings, batch_size=size, in_flight=in_flight)
         done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings, in_flight))
+        return self._result(done, settings, inputs, sparse, len(batches))
+
+    def _without_workers(self, inputs: sp.csr_array, size: int, sparse: bool) -> Result:
+        """The result where there is nothing to compute with: no samples, or a layer without neurons."""
+        settings = self._session.settings
+        if settings.channel == AUTO:
+            settings = replace(settings, channel=self._session.backend.channels[0])
+        settings = replace(settings, batch_size=size, in_flight=1)
+        recorders = [Recorder(rank, len(self.network), settings.workers) for rank in range(settings.workers)]
+        outputs = self.network.infer(inputs)
+        done = Done(new_run_id(), outputs, [recorder.finish(0) for recorder in recorders], {}, 0.0)
+        return Result(outputs if sparse else outputs.toarray(), self._record(done, settings, int(inputs.shape[0]), 1))
+
+    def _result(self, done: Done, settings: RunSettings, inputs: sp.csr_array, sparse: bool, batches: int) -> Result:
         outputs = done.outputs if sparse else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
             outputs = _finish_softmax(done.outputs, sparse)
-        settings = replace(settings, batch_size=size, in_flight=in_flight)
-        return Result(outputs, self._record(done, settings, int(inputs.shape[0]), len(batches)))
+        return Result(outputs, self._record(done, settings, int(inputs.shape[0]), batches))
 
     def _settled(self, inputs: sp.csr_array) -> RunSettings:
         """The settings with a channel: where it is left open, the one that is forecast to be cheapest."""
@@ -139,10 +160,13 @@ class Model:
         return replace(settings, channel=cheapest_channel(backend, self.network, self.partition, inputs, settings))
 
     def _batch_size(self, given: int | None, samples: int) -> int:
-        size = self._session.settings.batch_size if given is None else given
-        if size < 0 or (given is not None and given < 1):
-            raise InputError(f"batch_size must be at least 1, not {size}")
-        return size or default_batch_size(self._manifest.largest_rows, samples, self._session.settings.in_flight)
+        rows = self._manifest.largest_rows
+        size = self._session.settings.batch_size if given is None else _whole("batch_size", given)
+        most = max(1, _MOST_BATCH_BYTES // (4 * max(1, rows)))
+        if min(size, samples) > most:
+            # Outputs and messages of a batch are pieces whose length has 4 bytes.
+            raise InputError(f"a batch of {min(size, samples):,} samples of {rows:,} rows is too large; take {most:,}")
+        return size or default_batch_size(rows, samples, self._session.settings.in_flight)
 
     def _in_flight(self, size: int, batches: int) -> int:
         return batches_under_way(self._manifest.largest_rows, size, batches, self._session.settings.in_flight)
@@ -178,6 +202,13 @@ class Model:
             known["memory_mb"] = memory >> 20
         method = {"method": self._manifest.method, "seed": self._manifest.seed}
         return {"network": self.network.name, **asdict(settings), **method, **known}
+
+
+def _whole(name: str, given: Any) -> int:
+    """A number from 1 that fits the field it is sent in; `InputError` if it is none."""
+    if not isinstance(given, int | np.integer) or isinstance(given, bool) or not 1 <= given <= MOST_NEURONS:
+        raise InputError(f"{name} must be a whole number from 1 to {MOST_NEURONS}, not {given!r}")
+    return int(given)
 
 
 def _most_samples(largest_rows: int) -> int:
@@ -218,6 +249,7 @@ class Session:
 
         With `partition`, the plan is made of that one; `PlanError` if it fits neither the network nor the workers.
         """
+        _check_types(network, partition)
         with self.following("load", network):
             return self._load(network, partition)
 
@@ -228,13 +260,13 @@ class Session:
             partition.check(network)
             _check_partition(partition, settings.workers)
             method, seed = custom_method(partition), partition.seed
-        plan = plan_id(network.fingerprint, settings.workers, method, seed)
-        manifest = find_plan(self.backend.store, plan)
+        name = plan_name(network.fingerprint, settings.workers, method, seed)
+        manifest = find_plan(self.backend.store, name)
         if manifest is None:
-            made = partition or self._kept(network, plan)
+            made = partition or self._kept(network, name)
             made = made or make_partition(network, settings.workers, method, seed, self._observer)
-            manifest = write_plan(self.backend.store, plan, network, made, self._observer)
-        return Model(self, network, plan, manifest)
+            manifest = write_plan(self.backend.store, plan_id(name, made), network, made, self._observer)
+        return Model(self, network, manifest)
 
     def following(
         self, task: str, network: Network, **more: Setting
@@ -260,6 +292,14 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_types(network: Any, partition: Any) -> None:
+    """`InputError` for what is no network or partition, such as the name of a file."""
+    if not isinstance(network, Network):
+        raise InputError(f"load takes a Network, not a {type(network).__name__}; a file is read with load_network")
+    if partition is not None and not isinstance(partition, Partition):
+        raise InputError(f"partition must be a Partition, not a {type(partition).__name__}")
 
 
 def _check_partition(partition: Partition, workers: int) -> None:

@@ -46,10 +46,13 @@ __all__ = [
     "HEADER_BYTES",
     "Body",
     "Frame",
+    "Outline",
     "build_frames",
+    "is_marked",
     "make_body",
     "new_run_id",
     "open_body",
+    "outline",
     "parse_frame",
 ]
 
@@ -87,6 +90,14 @@ class Frame(NamedTuple):
     data: memoryview
 
 
+class Outline(NamedTuple):
+    """What a frame says of itself before anything of it has been checked; `size` is that of the whole frame."""
+
+    piece: int
+    pieces: int
+    size: int
+
+
 def new_run_id(after: str = "") -> str:
     """A fresh run id: 16 hex digits, 44 bits of milliseconds and 20 random ones; above `after` whatever the clock says.
 
@@ -119,7 +130,7 @@ def open_body(body: Body, limit: int) -> bytes:
 def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max_frame_bytes: int) -> Iterator[bytes]:
     """Cut a message into frames of at most `max_frame_bytes`, header included.
 
-    `FrameTooLargeError` if it would need more than 65,535 of them.
+    `FrameTooLargeError` if it would need more than 65,535 of them, or a piece, a batch or a layer is beyond 32 bits.
     """
     room = max_frame_bytes - HEADER_BYTES
     pieces = max(1, -(-len(body.data) // room)) if room > 0 else _MAX_PIECES + 1
@@ -132,8 +143,26 @@ def build_frames(run: str, slot: Slot, source: int, target: int, body: Body, max
     for piece in range(pieces):
         part = body.data[piece * room : (piece + 1) * room]
         fields = (number, slot.batch, slot.layer, source, target, piece, pieces, len(part))
-        head = _HEADER.pack(_MAGIC, _VERSION, slot.kind, body.encoding, 0, *fields, 0)
+        try:
+            head = _HEADER.pack(_MAGIC, _VERSION, slot.kind, body.encoding, 0, *fields, 0)
+        except struct.error as error:
+            raise FrameTooLargeError(
+                f"a frame of {len(part)} bytes of batch {slot.batch} is beyond 32 bits; use smaller batches, or fewer"
+            ) from error
         yield head[:_CRC_AT] + struct.pack("<I", zlib.crc32(part, zlib.crc32(head))) + part
+
+
+def is_marked(data: bytes | memoryview) -> bool:
+    """Whether data begin as a frame does, sound or not; what does not is of no run."""
+    return data[: len(_MAGIC)] == _MAGIC
+
+
+def outline(data: bytes | memoryview) -> Outline:
+    """The outline of the frame that `data` begin with; `WireError` if they are shorter than a header."""
+    if len(data) < HEADER_BYTES:
+        raise WireError(f"a frame of {len(data)} bytes is shorter than its header of {HEADER_BYTES}")
+    *_, piece, pieces, length, _ = _HEADER.unpack_from(data)
+    return Outline(piece, pieces, HEADER_BYTES + length)
 
 
 def parse_frame(data: bytes | memoryview) -> Frame:

@@ -20,7 +20,8 @@ from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
-from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
+from fsdcore.decoding import from_json
+from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError, WireError
 from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
@@ -191,7 +192,7 @@ class _Worker:
         gathered = Collectives(self._messenger, self._address()).gather(mine)
         if gathered is None:
             return []
-        others = [msgspec.json.decode(part, type=WorkerRecord) for part in gathered[1:]]
+        others = [from_json(part, WorkerRecord, _not_a_record) for part in gathered[1:]]
         # Once more, with the calls that brought the others.
         return [self._recorder.finish(peak_memory_bytes()), *others]
 
@@ -236,6 +237,10 @@ class _Worker:
         self._messenger.abort(
             AbortNotice(rank=invocation.rank, layer=layer, batch=self._batch, error=name, message=message)
         )
+
+
+def _not_a_record(reason: str) -> WireError:
+    return WireError(f"a worker's record that is damaged: {reason}")
 
 
 def _stopped_by_the_client(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import tracemalloc
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from fsdcore.codec import RowEncoder, Rows, decode_rows, encode_rows, open_rows
 from fsdcore.columns import ALL, BITMAP, RICE, Columns, decode_columns, encode_columns
 from fsdcore.compression import compress
-from fsdcore.errors import WireError
+from fsdcore.errors import FrameTooLargeError, WireError
 from fsdcore.wire import PLAIN, ROWS, ZSTD, Body
 
 KINDS = ["random", "few values", "one value", "twins", "special", "zero"]
@@ -237,3 +238,11 @@ def test_a_bomb_is_refused_in_bounded_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def test_counts_beyond_their_fields_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As more than 2^32 nonzeros of a message are, which no test could hold."""
+    monkeypatch.setattr("fsdcore.codec._WIDE", struct.Struct("<BBHHHHH"))
+    rows = Rows(np.arange(300, dtype=np.int32), np.arange(1, 90_001, dtype=np.float32).reshape(300, 300))
+    with pytest.raises(FrameTooLargeError, match=r"300 rows .* use smaller batches"):
+        encode_rows(rows, 300)

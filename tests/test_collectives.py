@@ -18,6 +18,7 @@ from fsdcore.errors import WireError
 from fsdcore.mailbox import Mailbox
 from fsdcore.messenger import Messenger, Patience
 from fsdcore.record import Recorder
+from fsdcore.segments import pack_arrays
 from fsdcore.wire import new_run_id
 
 WORKERS = 5
@@ -90,8 +91,16 @@ def test_operations_in_a_row_do_not_mix() -> None:
 
 
 def test_arrays_that_differ_in_shape_cannot_be_reduced() -> None:
-    with pytest.raises(WireError, match="differ in shape or dtype"):
+    with pytest.raises(WireError, match="differ in number, shape or dtype"):
         on_every_rank(lambda group, rank: group.reduce(np.zeros(rank + 1)))
+
+
+def test_what_holds_no_array_cannot_be_reduced() -> None:
+    def work(group: Collectives, rank: int) -> object:
+        return group.reduce(np.zeros(3)) if rank == 0 else group.gather(pack_arrays({}))
+
+    with pytest.raises(WireError, match="differ in number"):
+        on_every_rank(work)
 
 
 def test_a_part_over_the_limit_is_refused() -> None:

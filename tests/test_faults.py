@@ -115,7 +115,19 @@ def test_a_run_that_takes_too_long_ends(make_session: SessionMaker, network: Net
         session.load(network).run(random_inputs(12, 20))
 
 
-@pytest.mark.parametrize("data", [b"garbage", b"FS\x02" + bytes(50)])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"{}"])
+def test_what_is_no_frame_is_thrown_away_and_counted(make_session: SessionMaker, network: Network, data: bytes) -> None:
+    session = make_session(workers=3, settings=LocalSettings(lanes=1))
+    model, x = session.load(network), random_inputs(12, 20)
+    undisturbed = model.run(x)
+    session.backend.open_channel("queue", Address("0" * 16, 0, 3)).send([Outgoing(1, data)])
+    result = model.run(x)
+    assert (result.outputs != undisturbed.outputs).nnz == 0
+    assert (undisturbed.record.counters["dropped"], result.record.counters["dropped"]) == (0, 1)
+    assert session.backend.open_channel("queue", Address("0" * 16, 1, 3)).purge() == 0
+
+
+@pytest.mark.parametrize("data", [b"FS", b"FS\x02" + bytes(50), b"FS\x01" + bytes(50)])
 def test_a_hostile_frame_ends_the_run_with_a_wire_error(
     make_session: SessionMaker, network: Network, data: bytes
 ) -> None:

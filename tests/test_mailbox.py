@@ -62,12 +62,26 @@ def test_doubles_of_a_finished_batch_are_forgotten() -> None:
 
 @pytest.mark.parametrize(
     "frames",
-    [cut(b"x", source=4), cut(b"x", target=1), cut(b"x", layer=6), cut(b"x", batch=2), [b"short"]],
-    ids=["source", "target", "layer", "batch", "short"],
+    [cut(b"x", source=4), cut(b"x", layer=6), cut(b"x", batch=2), [b"FS, but short"]],
+    ids=["source", "layer", "batch", "short"],
 )
 def test_frames_that_cannot_belong_to_the_run_are_refused(frames: list[bytes]) -> None:
     with pytest.raises(WireError):
         mailbox().add(frames)
+
+
+@pytest.mark.parametrize("frames", [cut(b"x", target=1), [b""], [b"F"], [b"{}"], cut(b"x", run="0" * 16)])
+def test_what_is_another_s_or_no_frame_is_dropped_and_counted(frames: list[bytes]) -> None:
+    box = mailbox()
+    assert box.add([*frames, *cut(b"y")]) == []
+    assert box.dropped == len(frames)
+    assert box.take(Slot(DATA, 0, 1), 1) == Body(1, b"y")
+
+
+def test_frames_of_a_younger_run_are_handed_back_and_not_counted() -> None:
+    box = mailbox()
+    assert box.add([b"no frame", *cut(b"x", run=OTHER), *cut(b"y")]) == [1]
+    assert box.dropped == 1
 
 
 def test_pieces_that_contradict_each_other_are_refused() -> None:

@@ -17,7 +17,7 @@ from fsdcore.leases import Watch, take_lease
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Awaited, Messenger, Patience
 from fsdcore.record import Recorder
-from fsdcore.wire import DATA, Body, build_frames, make_body
+from fsdcore.wire import ABORT, DATA, Body, build_frames, make_body
 
 OLDER, RUN, YOUNGER = "00000000000000aa", "00000000000000bb", "00000000000000cc"
 SLOT = Slot(DATA, 0, 1)
@@ -91,9 +91,18 @@ def test_frames_of_a_younger_run_are_given_back_and_end_this_one(ends: Callable[
     assert pair.waiting() == 1
 
 
-def test_garbage_ends_the_run_but_not_the_next_one(ends: Callable[[], Ends]) -> None:
+def test_a_frame_for_another_rank_is_thrown_away_and_counted(ends: Callable[[], Ends]) -> None:
     pair = ends()
-    pair.send_raw(b"garbage")
+    pair.send_raw(next(build_frames(RUN, SLOT, 0, 0, make_body(b"for rank 0"), 1 << 20)))
+    pair.send_raw(frames_of(RUN, b"mine")[0])
+    assert pair.ends[1].receive(SLOT, 0) == make_body(b"mine")
+    pair.ends[1].close()
+    assert (pair.waiting(), pair.counts(1)["dropped"]) == (0, 1)
+
+
+def test_a_damaged_frame_ends_the_run_but_not_the_next_one(ends: Callable[[], Ends]) -> None:
+    pair = ends()
+    pair.send_raw(b"FS and then garbage")
     with pytest.raises(WireError):
         pair.ends[1].receive(SLOT, 0)
     pair.ends[1].close()
@@ -159,6 +168,49 @@ def test_a_publish_that_fails_ends_the_wait_of_its_own_rank(ends: Callable[[], E
     messenger.close()
     for end in pair.ends:
         end.close()
+
+
+class BrokenChannel(LocalQueueChannel):
+    """A stranger's, which raises what is no error of the framework: from `send`, or from `receive`."""
+
+    def __init__(self, service: QueueService, address: Address, broken: str) -> None:
+        super().__init__(service, address)
+        self._broken = broken
+
+    def send(self, frames: Sequence[Outgoing]) -> None:
+        if self._broken == "send":
+            raise KeyError("no such topic")
+        super().send(frames)
+
+    def receive(self, deadline: Deadline) -> list[Received]:
+        if self._broken == "receive":
+            raise KeyError("no such topic")
+        return super().receive(deadline)
+
+
+@pytest.mark.parametrize("broken", ["send", "receive"])
+def test_whatever_a_channel_raises_in_another_thread_ends_the_wait(broken: str) -> None:
+    settings = LocalSettings(publishes_in_flight=2, background_receive=True)
+    service, address = QueueService(settings.limits(), visibility_timeout=30.0), Address(RUN, 0, 2)
+    # Longer than a test may last.
+    patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0)
+    mailbox = Mailbox(RUN, 0, workers=2, batches=1, layers=3)
+    messenger = Messenger(BrokenChannel(service, address, broken), address, mailbox, Recorder(0), patience)
+    if broken == "send":
+        messenger.send(SLOT, [(1, make_body(b"lost"))])
+    with pytest.raises(KeyError, match="no such topic"):
+        messenger.receive(SLOT, 1)
+    messenger.close()
+
+
+def test_an_abort_that_cannot_be_read_ends_the_wait(ends: Callable[[], Ends]) -> None:
+    pair = Ends(ends().settings, seconds=3_600.0)
+    (frame,) = build_frames(RUN, Slot(ABORT, 0, 0), 0, 1, Body(1, b'{"message": "caf\xe9"}'), 1 << 20)
+    pair.send_raw(frame)
+    with pytest.raises(WireError, match="an abort that cannot be read"):
+        pair.ends[1].receive(SLOT, 0)
+    pair.ends[1].close()
+    assert pair.waiting() == 0
 
 
 class SlowlyRefusingChannel(RefusingChannel):

@@ -122,9 +122,67 @@ def test_mixed_index_types_become_one() -> None:
     assert weights.indptr.dtype == np.int64
 
 
-def test_layers_share_the_arrays_they_are_given() -> None:
-    weights = sp.csr_array(EYE)
-    assert np.shares_memory(Layer(weights, 0.0, RELU).weights.data, weights.data)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_a_layer_was_made_of_may_be_changed_later(dtype: type) -> None:
+    given, bias = sp.csr_array(EYE.astype(dtype)), np.ones(3, dtype=np.dtype(dtype))
+    network = Network([Layer(given, bias, RELU)])
+    before, x = network.fingerprint, np.ones((2, 3))
+    outputs = network.infer(x)
+    for array in (given.data, given.indices, given.indptr, bias):
+        array[:] = 0
+    assert np.array_equal(network.infer(x), outputs)
+    assert Network(network.layers).fingerprint == before
+
+
+def test_the_arrays_of_a_layer_are_read_only() -> None:
+    layer = Layer(sp.csr_array(EYE), 0.0, RELU)
+    for array in (layer.weights.data, layer.weights.indices, layer.weights.indptr, layer.bias):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_arrays_that_nobody_can_write_are_shared() -> None:
+    values = np.ones(3, np.float32)
+    values.setflags(write=False)
+    weights = sp.csr_array((values, np.arange(3), np.arange(4)))
+    shared = [np.shares_memory(Layer(weights, 0.0, RELU).weights.data, weights.data)]
+    weights.data = np.ones(3, np.float32)[:]
+    weights.data.setflags(write=False)
+    # Its base can be written.
+    shared.append(np.shares_memory(Layer(weights, 0.0, RELU).weights.data, weights.data))
+    assert shared == [True, False]
+
+
+def test_an_activation_may_be_named_and_a_bias_left_out() -> None:
+    layer = Layer(EYE, None, "tanh")
+    assert (layer.activation, layer.bias.tolist()) == (TANH, [0.0, 0.0, 0.0])
+
+
+class Stubborn:
+    """What reads as a matrix and will not, as a tensor that requires grad."""
+
+    shape = (2, 2)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise self._error
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, ValueError, AttributeError])
+def test_what_does_not_become_an_array_says_why(kind: type[Exception]) -> None:
+    given = Stubborn(kind("use tensor.detach()"))
+    for make in (
+        lambda: Layer(given, 0.0, RELU),
+        lambda: Layer(EYE, given, RELU),
+        lambda: Network([Layer(np.eye(2), 0.0, RELU)]).infer(given),
+    ):
+        with pytest.raises(InputError, match=r"use tensor\.detach\(\)"):
+            make()
 
 
 def test_sizes() -> None:
@@ -164,16 +222,31 @@ def test_fingerprint_changes_with_every_part(parts: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Layer("text", 0.0, RELU), "weights must be a matrix of numbers (outputs, inputs)"),
-        (lambda: Layer(np.array([["a"]]), 0.0, RELU), "weights must be a matrix of numbers"),
-        (lambda: Layer(EYE * 1j, 0.0, RELU), "complex numbers are not supported"),
+        (lambda: Layer("text", 0.0, RELU), "weights must be real numbers, not the str 'text'"),
+        (lambda: Layer(None, 0.0, RELU), "weights must be real numbers, not NoneType"),
+        (lambda: Layer(np.array([["a"]]), 0.0, RELU), "weights must be real numbers, not <U1"),
+        (lambda: Layer(EYE * 1j, 0.0, RELU), "weights must be real numbers, not complex"),
+        (lambda: Layer(sp.csr_array(EYE * 1j), 0.0, RELU), "weights must be real numbers, not complex"),
+        (lambda: Layer(np.ma.array(EYE, mask=EYE == 0), 0.0, RELU), "weights must not be masked"),
+        (lambda: Layer((4, 3), 0.0, RELU), "weights must have 2 dimensions (outputs, inputs), not 1"),
+        (lambda: Layer(EYE, 0.0, None), "activation must be one of identity, relu, "),  # type: ignore[arg-type]
+        (lambda: Layer(EYE, 0.0, np.tanh), "activation must be one of identity, relu, "),  # type: ignore[arg-type]
+        (lambda: Layer(EYE, 0.0, clipped_relu), "not clipped_relu"),  # type: ignore[arg-type]
+        (lambda: Layer(EYE, 0.0, "clipped_relu"), "activation clipped_relu takes a bound"),
+        (lambda: Layer(EYE, 0.0, "rely"), "unknown activation 'rely'"),
+        (lambda: clipped_relu("high"), "the parameter of an activation must be a number"),  # type: ignore[arg-type]
+        (lambda: Network(Layer(EYE, 0.0, RELU)), "a network is made of a list of layers"),  # type: ignore[arg-type]
+        (lambda: Network(7), "a network is made of a list of layers, not of a int"),  # type: ignore[arg-type]
+        (lambda: Network([EYE]), "layer 1 is a ndarray; make it a Layer"),  # type: ignore[list-item]
+        (lambda: Network([Layer(EYE, 0.0, RELU)], name=3), "name of a network must be a text"),  # type: ignore[arg-type]
         (lambda: Layer(np.ones(3), 0.0, RELU), "weights must have 2 dimensions (outputs, inputs), not 1"),
         (lambda: Layer(EYE * np.nan, 0.0, RELU), "weights must be finite"),
         (lambda: Layer([[1e300]], 0.0, RELU), "weights must be finite"),
         (lambda: Layer(EYE, np.zeros(2), RELU), "bias has shape (2,), the weights have 3 outputs"),
         (lambda: Layer(EYE, np.inf, RELU), "bias must be finite"),
         (lambda: Layer(EYE, 1e300, RELU), "bias must be finite"),
-        (lambda: Layer(EYE, "high", RELU), "bias must be one number or a row of numbers"),
+        (lambda: Layer(EYE, "high", RELU), "bias must be real numbers, not the str 'high'"),
+        (lambda: Layer(EYE, np.ma.array([1, 2, 3], mask=[False, True, False]), RELU), "bias must not be masked"),
         (lambda: Network([]), "a network needs at least one layer"),
         (
             lambda: Network([Layer(EYE, 0.0, RELU), Layer(np.ones((2, 4)), 0.0, RELU)]),
@@ -184,8 +257,12 @@ def test_fingerprint_changes_with_every_part(parts: dict[str, Any]) -> None:
             "layer 1 has softmax, which is allowed on the last layer only",
         ),
         (lambda: as_inputs(np.ones(3), 3), "inputs must have 2 dimensions (samples, neurons), not 1"),
-        (lambda: as_inputs([["a", "b"]], 2), "inputs must be a matrix of numbers (samples, neurons)"),
-        (lambda: as_inputs([[1, 2], [1]], 2), "inputs must be a matrix of numbers"),
+        (lambda: as_inputs([["a", "b"]], 2), "inputs must be real numbers, not <U1"),
+        (lambda: as_inputs([[1, 2], [1]], 2), "inputs cannot be read as numbers: "),
+        (lambda: as_inputs("inputs.npz", 2), "a file is read with load_inputs"),
+        (lambda: as_inputs(np.zeros((1, 2), "M8[s]"), 2), "inputs must be real numbers, not datetime64[s]"),
+        (lambda: as_inputs(np.array([[1, "2"]], object), 2), "inputs must be real numbers, not object"),
+        (lambda: as_inputs((row for row in EYE), 3), "inputs must be real numbers, not generator"),
         (lambda: as_inputs([[np.nan, 1]], 2), "inputs must be finite"),
         (lambda: as_inputs([[1e300, 1]], 2), "inputs must be finite"),
         (lambda: as_inputs(np.ones((2, 4)), 3), "inputs have 4 neurons per sample, the network reads 3"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,12 +26,13 @@ from fsdcore.plan_store import (
     find_plan,
     open_rank,
     plan_id,
+    plan_name,
     read_owners,
     read_partition,
     read_rank,
     write_plan,
 )
-from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments
+from fsdcore.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.testing import random_network
 
 WORKERS = 3
@@ -142,7 +144,8 @@ def test_the_partition_comes_back() -> None:
     store = written()
     manifest = find_plan(store, PLAN)
     assert manifest is not None
-    found = read_partition(store, PLAN, manifest)
+    assert manifest.plan == PLAN
+    found = read_partition(store, manifest)
     assert (found.workers, found.method, found.seed) == (WORKERS, "random", 4)
     assert found.fingerprint == NETWORK.fingerprint
     assert [o.tolist() for o in found.owners] == [o.tolist() for o in PARTITION.owners]
@@ -216,15 +219,30 @@ def test_damaged_bytes_are_refused_or_change_nothing(at: int, change: int, cut: 
     assert all(same(found, wanted) for found, wanted in zip(part.layers, expected.layers, strict=True))
 
 
+SAID = {"plan": PLAN, "rank": 1, "workers": WORKERS}
+
+
 def object_of(about: dict[str, Any], layers: int = 3) -> bytes:
     """The object of rank 1, with `layers` of its segments, and something else said about it."""
     store = MemoryStore()
     store.put("sound", SOUND)
     segments = [compress_segment(plain) for plain in SegmentReader(store, "sound").read(range(layers))]
-    return pack_segments(segments, {"rank": 1, "workers": WORKERS} | about)
+    return pack_segments(segments, SAID | about)
 
 
 ACTIVATIONS = [["relu", 0.0]] * 3
+BAD_ROWS = [np.array(rows) for rows in ([0.0, 1.0], [True, False], [[0, 1]], [1, 0], [0, 0], [-1, 0])]
+
+
+def with_input_rows(rows: npt.NDArray[Any]) -> bytes:
+    """The object of rank 1, reading other neurons of the input."""
+    store = MemoryStore()
+    store.put("sound", SOUND)
+    first, *more = SegmentReader(store, "sound").read(range(3))
+    kind = np.int32 if rows.dtype.kind == "i" else rows.dtype
+    arrays = unpack_arrays(first) | {"input_rows": rows.astype(kind), "local.width": np.array([rows.size], np.int32)}
+    segments = [compress_segment(plain) for plain in (pack_arrays(arrays), *more)]
+    return pack_segments(segments, SAID | {"activations": ACTIVATIONS})
 
 
 def test_the_objects_made_here_are_like_the_real_ones() -> None:
@@ -244,9 +262,12 @@ def test_the_objects_made_here_are_like_the_real_ones() -> None:
         object_of({"activations": [["unheard of", 0.0]] * 3}),
         object_of({"activations": [["relu", "x"]] * 3}),
         object_of({"activations": [["clipped_relu", -1.0]] * 3}),
+        object_of({"activations": [["relu", 10**400]] * 3}),
+        object_of({"activations": ACTIVATIONS, "plan": 1}),
+        *(with_input_rows(rows) for rows in BAD_ROWS),
         pack_segments(
             [compress_segment(pack_arrays({"x": np.zeros(1)}))],
-            {"rank": 1, "workers": WORKERS, "activations": ACTIVATIONS[:1]},
+            SAID | {"activations": ACTIVATIONS[:1]},
         ),
     ],
 )
@@ -261,7 +282,7 @@ def test_layers_that_do_not_follow_each_other_are_refused() -> None:
     store = MemoryStore()
     store.put("sound", SOUND)
     segments = [compress_segment(plain) for plain in SegmentReader(store, "sound").read([0, 1, 2])]
-    about = {"rank": 1, "workers": WORKERS, "activations": ACTIVATIONS}
+    about = SAID | {"activations": ACTIVATIONS}
     store.put(f"plans/{PLAN}/1", pack_segments([segments[1], segments[0], segments[2]], about))
     with pytest.raises(WireError):
         read_rank(store, PLAN, 1, WORKERS)
@@ -280,14 +301,32 @@ def test_damaged_owners_are_refused() -> None:
 
 
 def test_plans_are_told_apart_by_all_that_makes_them() -> None:
-    ids = {
-        plan_id(fingerprint, workers, method, seed)
+    names = {
+        plan_name(fingerprint, workers, method, seed)
         for fingerprint in ("a" * 64, "b" * 64)
         for workers in (1, 2)
         for method in ("block", "random", custom_method(PARTITION))
         for seed in (0, 1)
     }
-    assert len(ids) == 24
+    assert len(names) == 24
+    assert plan_id("name", PARTITION) != plan_id("name", make_partition(NETWORK, WORKERS, "random", 5))
+
+
+def test_parts_of_two_partitions_never_meet() -> None:
+    """As two releases of a partitioner may make them, which divide one network in two ways under one name."""
+    store = MemoryStore()
+    partitions = [make_partition(NETWORK, WORKERS, "random", seed) for seed in (4, 5)]
+    plans = [write_plan(store, plan_id("name", partition), NETWORK, partition).plan for partition in partitions]
+    assert plans[0] != plans[1]
+    found = find_plan(store, "name")
+    assert found is not None
+    assert found.plan in plans
+    store.put(f"plans/{plans[0]}/1", store.get(f"plans/{plans[1]}/1"))
+    store.put(f"plans/{plans[0]}/owners", store.get(f"plans/{plans[1]}/owners"))
+    for read in (lambda: read_rank(store, plans[0], 1, WORKERS), lambda: read_owners(store, plans[0])):
+        with pytest.raises(PlanError, match=f"plans/{plans[0]}/.* is of plan {plans[1]}"):
+            read()
+    read_rank(store, plans[0], 0, WORKERS)
 
 
 def test_custom_partitions_are_told_apart_by_content() -> None:

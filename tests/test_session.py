@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -19,15 +23,21 @@ from fsdcore.activations import (
     clipped_relu,
     leaky_relu,
 )
-from fsdcore.errors import ConfigError, InputError, PlanError
+from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
+from fsdcore.events import Observer
 from fsdcore.network import Layer, Network
-from fsdcore.partition import make_partition
+from fsdcore.partition import Partition, make_partition
+from fsdcore.plan_cache import PlanCache
 from fsdcore.session import connect
+from fsdcore.soundness import check
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import compare
+from fsdcore.worker import run_worker
 from tests.conftest import SessionMaker
 
 ACTIVATIONS = [IDENTITY, RELU, clipped_relu(1.5), leaky_relu(0.1), SIGMOID, TANH]
+
+SMALL = random_network((12, 16, 10))
 
 relaxed = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -203,3 +213,69 @@ def test_connect_refuses_what_it_does_not_know() -> None:
         connect("local", worker=3)
     with pytest.raises(ConfigError, match="no channel 'pigeon'"):
         connect("local", channel="pigeon")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("widths", "samples"), [((12, 16, 10), 0), ((12, 16, 0), 5), ((12, 0, 10), 5), ((0, 16, 10), 5), ((0, 0), 0)]
+)
+def test_where_there_is_nothing_to_compute_with_no_worker_starts(
+    make_session: SessionMaker, workers: int, widths: tuple[int, ...], samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Network([Layer(np.ones((after, before)), 0.5, RELU) for before, after in itertools.pairwise(widths)])
+    session = make_session(workers=workers, channel="queue")
+    model, x = session.load(network), np.ones((samples, widths[0]))
+    monkeypatch.setattr(session.backend.compute, "invoke", None)
+    result = model.run(x)
+    np.testing.assert_array_equal(result.outputs, network.infer(x))
+    assert result.outputs.shape == (samples, widths[-1])
+    assert model.run(sp.csr_array(x)).outputs.shape == (samples, widths[-1])
+    assert (result.record.samples, result.record.counters["invocations"]) == (samples, 0)
+    check(result.record)
+    assert session.backend.store.list("runs/") == []
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 2.5, "3", 2**31, 2**63])
+def test_a_batch_size_that_cannot_be_is_refused_before_a_worker_starts(
+    make_session: SessionMaker, size: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(workers=2)
+    model = session.load(SMALL)
+    monkeypatch.setattr(session.backend.compute, "invoke", None)
+    with pytest.raises(InputError, match="batch_size must be a whole number from 1 to 2147483647"):
+        model.run(random_inputs(3, SMALL.inputs), batch_size=size)
+
+
+def test_what_is_no_network_or_partition_is_refused(make_session: SessionMaker) -> None:
+    session = make_session(workers=2)
+    with pytest.raises(InputError, match="load takes a Network, not a str; a file is read with load_network"):
+        session.load("net.safetensors")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="partition must be a Partition, not a str"):
+        session.load(SMALL, "split.npz")  # type: ignore[arg-type]
+
+
+def test_a_network_divided_anew_runs_with_its_new_parts_in_warm_workers(
+    make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update of the partitioner: the same name, another division, and functions that kept a part."""
+    session, kept, network, inputs = (
+        make_session(workers=2),
+        PlanCache(1 << 30),
+        random_network((20, 24, 20)),
+        random_inputs(9, 20),
+    )
+    monkeypatch.setattr("fsdcore.worker.run_worker", partial(run_worker, plans=kept))
+    before = session.load(network)
+    expected = before.run(inputs).outputs.toarray()
+    session.backend.store.delete(session.backend.store.list("plans/"))
+
+    def otherwise(network: Network, workers: int, method: str, seed: int, observer: Observer) -> Partition:
+        return make_partition(network, workers, "random", 7)
+
+    monkeypatch.setattr("fsdcore.session.make_partition", otherwise)
+    after = session.load(network)
+    assert before.plan != after.plan
+    assert before.plan.partition("/")[0] == after.plan.partition("/")[0]
+    np.testing.assert_allclose(after.run(inputs).outputs.toarray(), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(KeyMissingError, match="plans/"):
+        before.quality.pairs  # noqa: B018 - its objects are gone, and none of the other's are taken for them

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from backends.local.memory_store import MemoryStore
 from fsdcore.compression import compress
@@ -29,7 +30,7 @@ from fsdcore.errors import FsdError
 from fsdcore.formats import load_inputs
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    load_inputs(sys.argv[1], 4, 4)
+    load_inputs(sys.argv[1], 4, None if sys.argv[2] == "None" else 4)
     said = "read"
 except FsdError as error:
     said = str(error)
@@ -37,8 +38,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10, said)
 """
 
 
-def read_apart(file: Path) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", _READ, str(file)], capture_output=True, text=True, check=True)
+def read_apart(file: Path, samples: str = "4") -> tuple[int, str]:
+    command = [sys.executable, "-c", _READ, str(file), samples]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     grown, _, said = done.stdout.partition(" ")
     return int(grown), said
 
@@ -149,3 +151,16 @@ def test_a_segment_says_how_large_it_is_before_it_is_unpacked(monkeypatch: pytes
     monkeypatch.setenv(UNPACK_VARIABLE, "2")
     with pytest.raises(WireError, match=f"3 MiB, 2 are the most; if it is meant to, set {UNPACK_VARIABLE}"):
         list(SegmentReader(store, "sound").read([0]))
+
+
+@pytest.mark.parametrize("kind", ["coo", "csc", "mtx"])
+def test_a_claim_of_many_empty_samples(tmp_path: Path, kind: str) -> None:
+    if kind == "mtx":
+        file = tmp_path / "x.mtx"
+        file.write_text("%%MatrixMarket matrix coordinate real general\n2000000000 4 1\n1 1 1.0\n")
+    else:
+        file = tmp_path / "x.npz"
+        sp.save_npz(file, sp.coo_array(([1.0], ([0], [0])), shape=(2_000_000_000, 4)).asformat(kind))
+    grown, said = read_apart(file, samples="None")
+    assert "sample 2000000000 in a file of 1 values: give `samples` if meant" in said
+    assert grown < 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,15 @@ def test_an_empty_message_is_a_header_alone() -> None:
 def test_a_message_of_too_many_pieces_is_refused() -> None:
     with pytest.raises(FrameTooLargeError, match="smaller batches"):
         list(build_frames(RUN, Slot(DATA, 0, 0), 0, 1, Body(1, bytes(70_000)), HEADER_BYTES + 1))
+
+
+def test_what_is_beyond_32_bits_is_refused() -> None:
+    # Memory that is never touched, and so not taken.
+    large = np.empty((1 << 32) + 10, np.uint8).data
+    with pytest.raises(FrameTooLargeError, match=r"a frame of 4294967306 bytes.* use smaller batches"):
+        next(build_frames(RUN, Slot(DATA, 0, 0), 0, 0, Body(3, large), 1 << 40))  # type: ignore[arg-type]
+    with pytest.raises(FrameTooLargeError, match="batch 4294967296"):
+        next(build_frames(RUN, Slot(DATA, 1 << 32, 0), 0, 0, Body(0, b""), 1 << 20))
 
 
 def test_ten_thousand_mutated_frames_are_refused_or_harmless() -> None:

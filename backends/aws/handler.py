@@ -6,8 +6,6 @@ import os
 from functools import cache
 from typing import Any
 
-import msgspec
-
 from backends.aws.backend import AwsBackend
 from backends.aws.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
@@ -33,20 +31,13 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     """
     left = context.get_remaining_time_in_millis() / 1000
     end = SYSTEM_CLOCK.now() + left - min(_REPORT_SECONDS, left / 2)
-    invocation = _invocation(event)
+    invocation = Invocation.from_event(event)
     backend, plans = _environment()
     most = backend.deployment.workers
     if not 0 <= invocation.rank < invocation.workers <= most:
         raise WireError(f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}")
     run_worker(backend, invocation, end=end, plans=plans)
     return {"run": invocation.run, "rank": invocation.rank}
-
-
-def _invocation(event: Any) -> Invocation:
-    try:
-        return msgspec.convert(event, Invocation)
-    except msgspec.ValidationError as error:
-        raise WireError(f"not an invocation: {error}") from None
 
 
 @cache

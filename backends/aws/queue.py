@@ -103,7 +103,15 @@ class _QueueChannel(Channel):
                 WaitTimeSeconds=seconds,
                 MessageAttributeNames=[FRAME],
             )
-        return [Received(read_frame(message), message["ReceiptHandle"]) for message in answer.get("Messages", ())]
+        received = [Received(read_frame(message), message["ReceiptHandle"]) for message in answer.get("Messages", ())]
+        self._drop([item for item in received if not item.data])
+        return [item for item in received if item.data]
+
+    def _drop(self, received: Sequence[Received]) -> None:
+        """Delete messages that carry no frame: somebody else's, which would come again for ever."""
+        self.acknowledge(received)
+        for _ in received:
+            self._count("dropped")
 
     def acknowledge(self, received: Sequence[Received]) -> None:
         self._settle()

@@ -118,7 +118,17 @@ class GcpCompute(Compute):
                 answer = _answer(self._send(invocation))
             except ComputeError as error:
                 answer = Answer(0, str(error), told=False)
+            except FsdError as error:
+                self._refuse(invocation, error)
+                return
         self._note(invocation, answer)
+
+    def _refuse(self, invocation: Invocation, error: FsdError) -> None:
+        """Have `exits` raise what the start was refused with, and tell for the worker that will not begin."""
+        with self._lock:
+            self._refused[invocation.run] = error.at(run=invocation.run, rank=invocation.rank)
+        if self._lost is not None:
+            self._lost(invocation, str(error))
 
     def _is_wanted(self, invocation: Invocation, answer: Answer) -> bool:
         """Whether no worker has begun for all that is known, in a run that goes on."""

@@ -126,10 +126,10 @@ class DirectoryStore(Store):
             raise ValueError(f"a range from {start} of {length} bytes")
         file = self._file(key)
         with _translated(key), file.open("rb") as stream:
-            there = os.fstat(stream.fileno()).st_size
-            stream.seek(min(start, there))
-            # As much as is asked for would be set aside before it is read.
-            return stream.read(min(length, there))
+            # Python makes room for what is asked for, not for what is there.
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(min(start, size))
+            return stream.read(min(length, size))
 
     def list(self, prefix: str) -> list[str]:
         folder = self._folder_of(prefix)

@@ -36,7 +36,7 @@ _Wide = tuple[list[int], list[int], list[int]]
 
 def advise(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
-    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")] = None,
+    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds: the cheapest way that is done by then.")] = None,
     budget: Annotated[float | None, typer.Option(help="Dollars: the fastest way for them.")] = None,
     density: Densities = None,

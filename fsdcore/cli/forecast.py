@@ -38,7 +38,7 @@ __all__ = ["bill", "forecast", "read_forecast"]
 
 def forecast(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
-    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")] = None,
+    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
     density: Densities = None,
     samples: SamplesOption = None,
     backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,
@@ -125,11 +125,9 @@ def read_forecast(file: Path | None) -> Forecast | None:
     """The forecast in a file; `FormatError` if it holds none."""
     if file is None:
         return None
-    import msgspec
-
+    from fsdcore.decoding import from_json
     from fsdcore.forecast import Forecast
 
-    try:
-        return msgspec.json.decode(read_document(file), type=Forecast)
-    except msgspec.MsgspecError as error:
-        raise FormatError(f"not a forecast: {error}", file=str(file)) from error
+    return from_json(
+        read_document(file), Forecast, lambda reason: FormatError(f"not a forecast: {reason}", file=str(file))
+    )

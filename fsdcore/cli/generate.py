@@ -16,6 +16,7 @@ __all__ = ["app"]
 app = group("Make networks and inputs.")
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.", min=0)]
+Bias = Annotated[float | None, typer.Option(help="Of every neuron; needed where no official network has that size.")]
 Neurons = Annotated[int, typer.Option(help="Neurons per layer, a power of two from 64 to 65536.")]
 
 
@@ -24,6 +25,7 @@ def radixnet(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it (.safetensors).")],
     neurons: Neurons = 1024,
     layers: Annotated[int, typer.Option(help="Number of layers.")] = 120,
+    bias: Bias = None,
     seed: Seed = 0,
 ) -> None:
     """Make a network like those of the Graph Challenge: 32 connections per neuron, clipped ReLU."""
@@ -32,7 +34,7 @@ def radixnet(
     from fsdcore.radixnet import radixnet as generated
 
     with watching() as observer:
-        network = generated(neurons, layers, seed=seed, observer=observer)
+        network = generated(neurons, layers, seed=seed, bias=bias, observer=observer)
         save_network(network, output)
     say(f"{output}: {len(network)} layers of {neurons} neurons, {network.nonzeros:,} weights")
 

@@ -58,7 +58,9 @@ MemoryHadOption = Annotated[
     typer.Option("--memory", help="MiB a worker had; left out, what the record says, or 2048.", min=1),
 ]
 Densities = Annotated[str | None, typer.Option("--density", help="In place of INPUTS: one share of nonzeros, or L+1.")]
-SamplesOption = Annotated[int | None, typer.Option(help="With --density: how many samples.", min=1)]
+SamplesOption = Annotated[
+    int | None, typer.Option(help="How many samples: with --density, or where a TSV has no line for the last.", min=1)
+]
 
 
 def memory_had(record: Record, given: int | None) -> int:
@@ -84,7 +86,7 @@ def activity(network: Network, inputs: Path | None, density: str | None, samples
     if (inputs is None) == (density is None):
         raise InputError("give either INPUTS or --density with --samples")
     if inputs is not None:
-        return activity_of(network, load_inputs(inputs, network.inputs))
+        return activity_of(network, load_inputs(inputs, network.inputs, samples))
     if samples is None:
         raise InputError("--density needs --samples, the number of samples")
     return assumed_activity(network, densities(density or ""), samples)
@@ -126,7 +128,7 @@ def forecaster_of(planned: Planned, settings: Config, target: Target, store: Sto
         return forecaster_for(network, split, flows, target)
     if planned.inputs is None:
         raise InputError("--exact needs INPUTS: it computes what they become")
-    x = load_inputs(planned.inputs, network.inputs)
+    x = load_inputs(planned.inputs, network.inputs, planned.samples)
     return rehearsed(store, network, split, flows, x, settings.run, target, observer)
 
 

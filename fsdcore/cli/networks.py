@@ -35,6 +35,9 @@ def graph_challenge(
     neurons: Annotated[int, typer.Option(help="Neurons per layer.")],
     layers: Annotated[int, typer.Option(help="Number of layers.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it (.safetensors).")],
+    bias: Annotated[
+        float | None, typer.Option(help="Of every neuron; needed where no official network has that size.")
+    ] = None,
 ) -> None:
     """Read a network of the Sparse DNN Graph Challenge."""
     from fsdcore.formats import load_graph_challenge, save_network
@@ -44,7 +47,7 @@ def graph_challenge(
     check_output(output)
 
     with watching() as observer:
-        network = load_graph_challenge(folder, neurons, layers, observer=observer)
+        network = load_graph_challenge(folder, neurons, layers, bias, observer=observer)
         save_network(network, output)
     say(f"{output}: {len(network)} layers of {neurons} neurons, {network.nonzeros:,} weights")
 
@@ -100,7 +103,7 @@ def partition(
     ] = None,
 ) -> None:
     """Split a network over workers, and show how good the split is."""
-    check_output(output)
+    check_output(output, (".npz",))
     from fsdcore.config import RunSettings
     from fsdcore.formats import load_network
     from fsdcore.partition import make_partition, quality, save_partition

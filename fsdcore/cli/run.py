@@ -36,9 +36,12 @@ class _Files:
     output: Path | None
     categories: Path | None
     record: Path | None
+    samples: int | None = None
 
     def check(self) -> None:
         """Refuse, before the work, what could not be written after it."""
+        if self.inputs.suffix == ".safetensors" and self.network.suffix != ".safetensors":
+            raise InputError(f"{self.network} and {self.inputs} are swapped: the network comes first, then the inputs")
         check_output(self.output, (".npz", ".npy"))
         check_output(self.categories)
         check_output(self.record)
@@ -46,13 +49,16 @@ class _Files:
 
 def run(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
-    inputs: Annotated[Path, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")],
+    inputs: Annotated[Path, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write the outputs (.npz or .npy).")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Where workers run; see `fsd backends`.")] = None,
     channel: Annotated[str | None, typer.Option(help="How rows travel: queue, object or auto.")] = None,
     workers: Annotated[int | None, typer.Option(help="How many take part; 1 is the serial variant.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="How many samples there are, where a TSV has no line for the last.", min=0)
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Batches that are under way at once.")] = None,
     kernel: Annotated[str | None, typer.Option(help="What multiplies: auto, compiled or scipy.")] = None,
@@ -77,7 +83,7 @@ def run(
     `fsd config show`.
     Nothing is written if --verify or --truth finds the outputs wrong, but the record.
     """
-    files = _Files(network, inputs, partition, truth, output, categories, record)
+    files = _Files(network, inputs, partition, truth, output, categories, record, samples)
     arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers}
     arguments |= {
         "batch_size": batch_size,
@@ -90,6 +96,8 @@ def run(
     }
     if trace and record is None:
         raise InputError("--trace needs --record FILE: the trace is a part of the record")
+    if partition is not None and (method is not None or seed is not None):
+        raise InputError("--partition is a split that is made already: leave out --method and --seed")
     settings = load_config(config, **arguments)
     files.check()
     wanted = Billing(prices, model, memory) if bill else None
@@ -102,7 +110,7 @@ def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any
     truth = load_categories(files.truth) if files.truth is not None else None
     with watching() as observer:
         network = load_network(files.network, observer)
-        x = load_inputs(files.inputs, network.inputs)
+        x = load_inputs(files.inputs, network.inputs, files.samples)
         split = _split(files.partition, network)
         if split is not None:
             settings = _for_workers(split, settings, arguments)
@@ -126,7 +134,10 @@ def _split(file: Path | None, network: Network) -> Partition | None:
     from fsdcore.partition import load_partition
 
     split = load_partition(file)
-    split.check(network)
+    try:
+        split.check(network)
+    except PlanError as error:
+        raise PlanError(f"{file}: {error.message}; make another with `fsd partition`") from error
     return split
 
 

@@ -60,7 +60,7 @@ class _What(NamedTuple):
 
 def simulate(
     network: Annotated[Path | None, typer.Argument(help="A network file (.safetensors); none with --neurons.")] = None,
-    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .tsv, .tsv.gz).")] = None,
+    inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
     neurons: Annotated[int | None, typer.Option(help="In place of NETWORK: neurons of each layer.", min=1)] = None,
     layers: Annotated[int | None, typer.Option(help="With --neurons: how many layers.", min=1)] = None,
     connections: Annotated[int, typer.Option(help="With --neurons: inputs of each neuron.", min=1)] = 32,

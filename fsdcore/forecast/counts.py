@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Outgoing
 from fsdcore.forecast.profile import Messages, Profile
+from fsdcore.object_channel import ENTRY_BYTES, FRONT_BYTES, HEAD_BYTES
 from fsdcore.packing import pack_in_order
 from fsdcore.record import BLOCK_BYTES
 from fsdcore.wire import HEADER_BYTES
@@ -31,9 +32,6 @@ __all__ = [
 ]
 
 Ints = npt.NDArray[np.int64]
-
-# An object of the object channel: what is read of it at first, its head, and its entry for each target.
-FRONT_BYTES, _INDEX_BYTES, _ENTRY_BYTES = 256 * 1024, 8, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +141,7 @@ def beyond_front(frames: Frames, workers: int) -> npt.NDArray[np.bool_]:
     before = np.where(first > 0, end[first - 1], 0)
     part = np.cumsum(changes) - 1
     last = np.zeros(int(changes.sum()), np.int64)
-    np.maximum.at(last, part, end - before + _INDEX_BYTES + _ENTRY_BYTES * targets[group])
+    np.maximum.at(last, part, end - before + HEAD_BYTES + ENTRY_BYTES * targets[group])
     found = np.empty(order.size, np.bool_)
     # Of a part in several frames, the first stands for it.
     found[order] = changes & (last[part] > FRONT_BYTES)

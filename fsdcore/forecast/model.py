@@ -5,12 +5,12 @@ Seconds unless a name says otherwise. `fsd calibrate` writes such a file; ``docs
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
+from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
 from fsdcore.files import read_text
 from fsdcore.registry import suggestion
@@ -99,10 +99,7 @@ def load_model(name: str) -> Model:
 
 
 def _read(file: str, text: str) -> Model:
-    try:
-        model = msgspec.convert(tomllib.loads(text), Model)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{file}: {error}") from error
+    model = from_toml(text, Model, lambda reason: InputError(f"{file}: {reason}"))
     parts: list[tuple[str, msgspec.Struct]] = [("compute", model.compute), ("store", model.store)]
     parts += [(f"channels.{kind}", channel) for kind, channel in model.channels.items()]
     for part, struct in parts:

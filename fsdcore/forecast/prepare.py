@@ -18,7 +18,7 @@ from fsdcore.forecast.structure import structure_of
 from fsdcore.network import Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.partition.kept import find_kept, keep
-from fsdcore.plan_store import find_plan, plan_id, read_partition
+from fsdcore.plan_store import find_plan, plan_name, read_partition
 from fsdcore.prices import load_prices, price_names
 from fsdcore.store import Store
 
@@ -64,10 +64,10 @@ def partition_for(
 
     A new one is kept in the store, under ``partitions/``, as making it takes longest.
     """
-    plan = plan_id(network.fingerprint, workers, settings.method, settings.seed)
+    plan = plan_name(network.fingerprint, workers, settings.method, settings.seed)
     manifest = find_plan(store, plan)
     if manifest is not None:
-        return read_partition(store, plan, manifest)
+        return read_partition(store, manifest)
     kept = find_kept(store, plan, network, workers, settings.method, settings.seed)
     if kept is not None:
         return kept

@@ -14,6 +14,7 @@ from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import PathLike
 from fsdcore.formats.tsv import Axis, read_triples
+from fsdcore.matrices import as_floats, frozen
 from fsdcore.network import Layer, Network
 
 __all__ = ["ACTIVATION", "layer_files", "load_graph_challenge", "official_bias"]
@@ -45,7 +46,7 @@ def load_graph_challenge(
     """
     if neurons < 1 or layers < 1:
         raise InputError(f"neurons and layers must be 1 or more, not {neurons} and {layers}")
-    biases = np.full(neurons, official_bias(neurons) if bias is None else bias, dtype=np.float32)
+    biases = np.full(neurons, as_floats(official_bias(neurons) if bias is None else bias, "bias"), dtype=np.float32)
     constants: dict[tuple[float, int], FloatArray] = {}
     made = []
     for number in range(1, layers + 1):
@@ -82,5 +83,7 @@ def _weights(path: Path, neurons: int, constants: dict[tuple[float, int], FloatA
     inputs, outputs = lines.first.astype(np.int32), lines.second.astype(np.int32)
     weights = sp.csr_array((lines.values, (outputs, inputs)), shape=(neurons, neurons))
     if (weights.data == weights.data[0]).all():
-        weights.data = constants.setdefault((float(weights.data[0]), weights.nnz), weights.data)
+        key = (float(weights.data[0]), weights.nnz)
+        # Frozen, or each layer would make a copy of its own.
+        weights.data = constants.setdefault(key, frozen(weights.data.copy(), None))
     return weights

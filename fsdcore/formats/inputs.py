@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,18 @@ import scipy.sparse as sp
 
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, first_line, replacing, write_text
-from fsdcore.formats.files import MOST_NEURONS, Archive, check_csr, read_array
+from fsdcore.formats.archives import Archive, read_array
+from fsdcore.formats.files import UNREADABLE
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
+from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr
 from fsdcore.network import as_inputs
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
 
-_ZIP = b"PK\x03\x04"
+_Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+# What the files of numpy begin with: an archive, and an array.
+_ZIP, _ARRAY = b"PK\x03\x04", b"\x93NUM"
 
 
 def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
@@ -27,16 +33,22 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
 
     - ``.tsv``, ``.tsv.gz``: lines of ``sample<TAB>neuron<TAB>value`` from 1, as in the Graph Challenge;
       `neurons` must be given, and `samples` if the last ones are all zero (they have no line)
-    - ``.npz``: a matrix saved by `scipy.sparse.save_npz` as CSR or CSC; without ``data`` every value is 1
+    - ``.npz``: a matrix saved by `scipy.sparse.save_npz` (CSR, CSC, BSR, COO or DIA; CSR and CSC without ``data`` have
+      1 everywhere), or one dense array saved by `numpy.savez`
     - ``.npy``: a dense array
+    - ``.mtx``: a Matrix Market file
 
     `neurons` and `samples`, where given, must fit. `FormatError` names the file, and the line of a TSV;
     pickles are never read.
     """
     file = os.fspath(path)
     reader = _reader(file)
+    if not os.path.exists(file):
+        raise FormatError("there is no such file", file=file)
     try:
         inputs = reader(file, neurons, samples)
+        if samples is None and sp.issparse(inputs) and inputs.format != "csr":
+            _check_count(inputs.shape[0], inputs.nnz, "values")
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
     except FormatError:
         raise
@@ -65,18 +77,13 @@ def save_outputs(path: PathLike, outputs: Any) -> None:
 
 
 def _matrix(outputs: Any, sparse: bool) -> sp.csr_array | npt.NDArray[np.float32]:
-    toarray = getattr(outputs, "toarray", None)
-    matrix: sp.csr_array | npt.NDArray[np.float32]
-    try:
-        if sparse:
-            matrix = sp.csr_array(outputs, dtype=np.float32)
-        else:
-            matrix = np.asarray(outputs if toarray is None else toarray(), dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"outputs must be a matrix of numbers: {first_line(error)}") from error
-    if matrix.ndim != 2:
-        raise InputError(f"outputs must have 2 dimensions (samples, neurons), not {matrix.ndim}")
-    return matrix
+    if sparse or sp.issparse(outputs):
+        matrix = as_csr(outputs, "outputs", "(samples, neurons)", finite=False)
+        return matrix if sparse else matrix.toarray()
+    array = as_floats(outputs, "outputs")
+    if array.ndim != 2:
+        raise InputError(f"outputs must have 2 dimensions (samples, neurons), not {array.ndim}")
+    return array
 
 
 def load_categories(path: PathLike) -> npt.NDArray[np.int64]:
@@ -99,53 +106,114 @@ def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
     most = MOST_NEURONS if samples is None else samples
     lines = read_triples(file, Axis("sample", most), Axis("neuron", neurons))
     count = int(lines.first.max()) + 1 if samples is None else samples
-    if samples is None and count > 1_000_000 + 100 * lines.first.size:
-        # One stray number must not make gigabytes of empty samples.
-        raise InputError(f"sample {count} in a file of {lines.first.size} lines: give `samples` if meant")
+    if samples is None:
+        _check_count(count, lines.first.size, "lines")
     places = (lines.first.astype(np.int32), lines.second.astype(np.int32))
     return sp.csr_array((lines.values, places), shape=(count, neurons))
+
+
+def _check_count(samples: int, size: int, of: str) -> None:
+    """`InputError` where one stray number, or a claim, would make gigabytes of empty samples."""
+    if samples > 1_000_000 + 100 * size:
+        raise InputError(f"sample {samples} in a file of {size} {of}: give `samples` if meant")
 
 
 def _npy(file: str, neurons: int | None, samples: int | None) -> npt.NDArray[np.float32]:
     del neurons, samples
     with open(file, "rb") as stream:
-        _check_start(stream.read(len(_ZIP)), zipped=False)
-        stream.seek(0)
-        loaded = read_array(stream, os.fstat(stream.fileno()).st_size)
-    if loaded.ndim != 2:
-        raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {loaded.ndim}")
-    return _floats(loaded)
+        if _start(stream) == _ZIP:
+            raise InputError("is an archive of arrays, not one array: its name should end in .npz")
+        return _dense(read_array(stream, os.fstat(stream.fileno()).st_size))
 
 
-def _npz(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
+def _npz(file: str, neurons: int | None, samples: int | None) -> Any:
+    """A matrix as `scipy.sparse.save_npz` writes it, or the one dense array of `numpy.savez`."""
     del neurons, samples
     with open(file, "rb") as stream:
-        _check_start(stream.read(len(_ZIP)), zipped=True)
+        if _start(stream) == _ARRAY:
+            raise InputError("is one array, not an archive of arrays: its name should end in .npy")
     with Archive(file) as arrays:
-        return _sparse(arrays)
+        return _saved(arrays)
 
 
-def _check_start(start: bytes, zipped: bool) -> None:
-    """`InputError` if the file is of the other kind: both are numpy's, and easily confused."""
-    if zipped and start == np.lib.format.MAGIC_PREFIX[: len(_ZIP)]:
-        raise InputError("is one array, not an archive of arrays: its name should end in .npy")
-    if not zipped and start == _ZIP:
-        raise InputError("is an archive of arrays, not one array: its name should end in .npz")
+def _start(stream: IO[bytes]) -> bytes:
+    """What tells the two kinds of file apart, which are easily confused."""
+    start = stream.read(len(_ZIP))
+    stream.seek(0)
+    return start
 
 
-def _sparse(arrays: Archive) -> sp.csr_array:
+def _saved(arrays: _Arrays) -> Any:
+    if "shape" not in arrays and len(arrays) == 1:
+        (array,) = arrays.values()
+        return _dense(array)
     kind = _kind(arrays)
-    missing = [name for name in ("indptr", "indices", "shape") if name not in arrays]
+    missing = [name for name in (*_PARTS[kind], "shape") if name not in arrays]
     if missing:
         raise InputError(f"has no array {missing[0]!r}: write it with scipy.sparse.save_npz")
-    shape, indptr, indices = _shape(arrays["shape"]), arrays["indptr"], arrays["indices"]
-    check_csr(indptr, indices, shape if kind == "csr" else shape[::-1])
-    data = _floats(arrays["data"]) if "data" in arrays else np.ones(indices.size, dtype=np.float32)
+    try:
+        return _BUILDERS[kind](arrays, _shape(arrays["shape"]))
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"holds no sound {kind} matrix: {first_line(error)}") from error
+
+
+def _dense(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if array.ndim != 2:
+        raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {array.ndim}")
+    return as_floats(array, "values")
+
+
+def _compressed(arrays: _Arrays, shape: tuple[int, int], by_row: bool) -> sp.sparray:
+    indptr, indices = arrays["indptr"], arrays["indices"]
+    check_csr(indptr, indices, shape if by_row else shape[::-1])
+    data = as_floats(arrays["data"], "values") if "data" in arrays else np.ones(indices.size, dtype=np.float32)
     if data.shape != indices.shape:
         raise InputError(f"data has shape {data.shape}, indices has {indices.shape}")
-    build = sp.csr_array if kind == "csr" else sp.csc_array
-    parts = (data, indices.astype(np.int32, copy=False), indptr.astype(np.int64, copy=False))
-    return sp.csr_array(build(parts, shape=shape))
+    build = sp.csr_array if by_row else sp.csc_array
+    return build((data, indices.astype(np.int32, copy=False), indptr.astype(np.int64, copy=False)), shape=shape)
+
+
+def _blocks(arrays: _Arrays, shape: tuple[int, int]) -> sp.sparray:
+    data, indptr, indices = arrays["data"], arrays["indptr"], arrays["indices"]
+    if data.ndim != 3 or 0 in data.shape[1:] or shape[0] % data.shape[1] or shape[1] % data.shape[2]:
+        raise InputError(f"blocks of shape {data.shape} do not fit the shape {shape}")
+    check_csr(indptr, indices, (shape[0] // data.shape[1], shape[1] // data.shape[2]))
+    return sp.bsr_array((data, indices, indptr), shape=shape)
+
+
+_BUILDERS: dict[str, Callable[[_Arrays, tuple[int, int]], Any]] = {
+    "csr": partial(_compressed, by_row=True),
+    "csc": partial(_compressed, by_row=False),
+    "bsr": _blocks,
+    "coo": lambda arrays, shape: sp.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape=shape),
+    "dia": lambda arrays, shape: sp.dia_array((arrays["data"], arrays["offsets"]), shape=shape),
+}
+_PARTS = {
+    "csr": ("indptr", "indices"),
+    "csc": ("indptr", "indices"),
+    "bsr": ("data", "indptr", "indices"),
+    "coo": ("data", "row", "col"),
+    "dia": ("data", "offsets"),
+}
+
+
+def _mtx(file: str, neurons: int | None, samples: int | None) -> Any:
+    """A matrix in the exchange format of NIST, coordinates or dense."""
+    del neurons, samples
+    from scipy import io
+
+    try:
+        rows, columns, entries = io.mminfo(file)[:3]
+        # What is claimed is allocated before it is read: a line takes two bytes at least.
+        if not 0 <= 2 * entries <= 2 * os.path.getsize(file) or rows > MOST_NEURONS or columns > MOST_NEURONS:
+            raise InputError(f"claims {entries} values of a matrix ({rows}, {columns}), more than the file can hold")
+        return io.mmread(file, spmatrix=False)
+    except UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot be read as Matrix Market: {first_line(error)}") from error
 
 
 _READERS: dict[str, Callable[[str, int | None, int | None], Any]] = {
@@ -153,6 +221,7 @@ _READERS: dict[str, Callable[[str, int | None, int | None], Any]] = {
     ".tsv.gz": _tsv,
     ".npz": _npz,
     ".npy": _npy,
+    ".mtx": _mtx,
 }
 
 
@@ -163,12 +232,12 @@ def _reader(file: str) -> Callable[[str, int | None, int | None], Any]:
     raise FormatError(f"inputs are read from {', '.join(_READERS)}; the name ends in none of them", file=file)
 
 
-def _kind(arrays: Archive) -> str:
+def _kind(arrays: _Arrays) -> str:
     """Which sparse format the archive holds; CSR if it does not say."""
     tag = arrays["format"].tolist() if "format" in arrays else "csr"
     kind = tag.decode("ascii", "replace") if isinstance(tag, bytes) else str(tag)
-    if kind not in ("csr", "csc"):
-        raise InputError(f"the sparse format is {kind[:20]!r}: save the matrix as csr or csc")
+    if kind not in _BUILDERS:
+        raise InputError(f"the sparse format is {kind[:20]!r}: save the matrix as {', '.join(_BUILDERS)}")
     return kind
 
 
@@ -176,10 +245,3 @@ def _shape(array: npt.NDArray[Any]) -> tuple[int, int]:
     if array.shape != (2,) or array.dtype.kind not in "iu":
         raise InputError(f"shape must be 2 whole numbers, not {array.dtype} of shape {array.shape}")
     return int(array[0]), int(array[1])
-
-
-def _floats(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"values must be real numbers, not {array.dtype}")
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)

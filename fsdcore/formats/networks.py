@@ -19,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from fsdcore.activations import Activation, FloatArray
+from fsdcore.decoding import from_json
 from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import PathLike, first_line, replacing
-from fsdcore.formats.files import MOST_NEURONS, check_csr
+from fsdcore.matrices import MOST_NEURONS, check_csr
 from fsdcore.network import Layer, Network
 
 __all__ = ["load_network", "save_network"]
@@ -137,10 +138,11 @@ def _headers(metadata: dict[str, str]) -> list[_LayerHeader]:
     version = metadata.get("version", "")
     if version != _VERSION:
         raise InputError(f"has format version {version[:20]!r}, this program reads version {_VERSION!r}")
-    try:
-        return msgspec.json.decode(metadata.get("layers", ""), type=list[_LayerHeader])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise InputError(f"the metadata `layers` are not sound: {first_line(error)}") from error
+    return from_json(
+        metadata.get("layers", ""),
+        list[_LayerHeader],
+        lambda reason: InputError(f"the metadata `layers` are not sound: {reason}"),
+    )
 
 
 def _check_names(found: set[str], layers: int) -> None:
@@ -188,4 +190,5 @@ def _unpacked(part: str, values: FloatArray, size: int, constants: _Constants) -
     key = (values.tobytes(), size)
     if key not in constants:
         constants[key] = np.full(size, values[0], dtype=np.float32)
+        constants[key].setflags(write=False)
     return constants[key]

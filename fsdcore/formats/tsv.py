@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from fsdcore.errors import FormatError
 from fsdcore.files import PathLike
-from fsdcore.formats.files import MOST_NEURONS, read_bytes
+from fsdcore.formats.files import read_bytes
+from fsdcore.matrices import MOST_NEURONS
 
 __all__ = ["Axis", "Triples", "read_indices", "read_triples"]
 
@@ -57,9 +58,7 @@ class Axis:
 def read_triples(path: PathLike, first: Axis, second: Axis) -> Triples:
     """The triples of a file, in range, finite and different; `FormatError` with file and line otherwise."""
     file = os.fspath(path)
-    data = read_bytes(file)
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
+    data = _text(file)
     if not data:
         raise FormatError("the file is empty", file=file)
     records = _parse(data)
@@ -73,7 +72,7 @@ def read_indices(path: PathLike, axis: Axis) -> IndexArray:
     """The 1-based indices of a file, one a line, as 0-based int64; an empty file is none."""
     file = os.fspath(path)
     numbers: dict[int, int] = {}
-    for line, text in _lines(file, read_bytes(file).replace(b"\r\n", b"\n")):
+    for line, text in _lines(file, _text(file)):
         fault = axis.fault(text)
         if fault:
             raise FormatError(fault, file=file, line=line)
@@ -81,6 +80,15 @@ def read_indices(path: PathLike, axis: Axis) -> IndexArray:
             again = f"{axis.name} {int(text)} is there again: it is on line {numbers[int(text)]}"
             raise FormatError(again, file=file, line=line)
     return np.array(list(numbers), dtype=np.int64) - 1
+
+
+def _text(file: str) -> bytes:
+    """The content, lines ended as on Unix, without blank lines at its end."""
+    data = read_bytes(file)
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    whole = data.rstrip(b"\n")
+    return data[: len(whole) + 1]
 
 
 def _parse(data: bytes) -> npt.NDArray[np.void] | None:

@@ -288,8 +288,9 @@ static PyObject *move(PyObject *self, PyObject *args) {
     Py_ssize_t rows, x_tile, x_lanes, tile, lanes;
     if (!PyArg_ParseTuple(args, "(y*nnn)y*(w*nn)", &x, &rows, &x_tile, &x_lanes, &lane_of, &z, &tile, &lanes))
         return NULL;
-    int sound = rows >= 0 && x_tile >= 1 && x_lanes >= 0 && x_lanes < INT32_MAX && x.len / 4 >= rows * x_lanes &&
-                tile >= STEP && tile <= WIDEST && lanes >= 0 && lane_of.len == 4 * lanes && z.len / 4 >= rows * lanes &&
+    /* Sizes below 2^31 first, so that no product of two overflows. */
+    int sound = rows >= 0 && rows < INT32_MAX && x_tile >= 1 && x_lanes >= 0 && x_lanes < INT32_MAX &&
+                x.len / 4 >= rows * x_lanes && tile >= STEP && tile <= WIDEST && lanes >= 0 && lanes < INT32_MAX && lane_of.len == 4 * lanes && z.len / 4 >= rows * lanes &&
                 sound_lanes(lane_of.buf, lanes, x_lanes);
     if (sound) {
         PyThreadState *state = let_go(8 * rows * lanes);
@@ -341,8 +342,8 @@ static PyObject *take(PyObject *self, PyObject *args) {
     Py_ssize_t rows, tile, lanes;
     if (!PyArg_ParseTuple(args, "(y*nnn)y*y*w*", &x, &rows, &tile, &lanes, &picked, &lane_of, &result)) return NULL;
     int64_t count = picked.len / 4, width = lane_of.len / 4;
-    int sound = rows >= 0 && tile >= 1 && lanes >= 0 && lanes < INT32_MAX && x.len / 4 >= rows * lanes &&
-                result.len / 4 == count * width && ascending(lane_of.buf, width) &&
+    int sound = rows >= 0 && rows < INT32_MAX && tile >= 1 && lanes >= 0 && lanes < INT32_MAX &&
+                x.len / 4 >= rows * lanes && count < INT32_MAX && width < INT32_MAX && result.len / 4 == count * width && ascending(lane_of.buf, width) &&
                 sound_lanes(lane_of.buf, width, lanes);
     for (int64_t i = 0; sound && i < count; i++)
         sound = ((const int32_t *)picked.buf)[i] >= 0 && ((const int32_t *)picked.buf)[i] < rows;

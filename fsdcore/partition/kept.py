@@ -1,6 +1,6 @@
 """Partitions in a store, kept for a plan that may be made later, as making them takes longest.
 
-Keys: ``partitions/{id}``, with the id of the plan; one segment per boundary.
+Keys: ``partitions/{name}``, with the name of the plan; one segment per boundary.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["find_kept", "keep"]
 
 
 def keep(store: Store, plan: str, partition: Partition) -> None:
-    """Keep the partition that the plan of this id is, or would be, made of."""
+    """Keep the partition that the plan of this name is, or would be, made of."""
     segments = [compress_segment(pack_arrays({"owners": owners})) for owners in partition.owners]
     about = {"workers": partition.workers, "method": partition.method, "seed": partition.seed}
     store.put(f"partitions/{plan}", pack_segments(segments, about))

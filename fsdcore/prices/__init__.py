@@ -8,13 +8,13 @@ own lines; ``docs/cost.md`` describes both.
 from __future__ import annotations
 
 import math
-import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
 from fsdcore.files import read_text
 from fsdcore.registry import suggestion
@@ -193,10 +193,4 @@ def _tariff(file: str, provider: str) -> Tariff:
 
 
 def _decoded(file: str, text: str, kind: type[_Struct]) -> _Struct:
-    try:
-        found: dict[str, Any] = tomllib.loads(text)
-        return msgspec.convert(found, kind)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: {error}") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"{file}: {error}") from error
+    return from_toml(text, kind, lambda reason: InputError(f"{file}: {reason}"))

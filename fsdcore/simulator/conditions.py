@@ -5,12 +5,12 @@ The usual answers are those of a forecast's model. ``steady`` is a world in whic
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
+from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
 from fsdcore.files import read_text
 from fsdcore.registry import suggestion
@@ -92,10 +92,7 @@ def load_conditions(name: str) -> Conditions:
 
 
 def _read(file: str, text: str) -> Conditions:
-    try:
-        found = msgspec.convert(tomllib.loads(text), Conditions)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{file}: {error}") from error
+    found = from_toml(text, Conditions, lambda reason: InputError(f"{file}: {reason}"))
     check_conditions(found, file)
     return found
 

@@ -79,6 +79,16 @@ class ChannelTests:
         self.expect(channel, [1], [1])
         assert channel.receive(Deadline.after(_SILENCE)) == []
 
+    def test_a_message_may_come_in_several_publishes(self, opener: Opener) -> None:
+        run = new_run_id()
+        source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
+        body = Body(_PLAIN, bytes(range(256)))
+        pieces = list(build_frames(run, Slot(DATA, 0, 1), 0, 1, body, HEADER_BYTES + 100))
+        self.expect(target, [1], [0])
+        for piece in pieces:
+            source.send([Outgoing(1, piece)])
+        assert sorted(item.data for item in self.collect(target, len(pieces))) == sorted(pieces)
+
     def test_acknowledged_frames_do_not_come_again(self, opener: Opener) -> None:
         run = new_run_id()
         source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))

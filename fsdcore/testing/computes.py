@@ -14,7 +14,7 @@ from fsdcore.compute import Exit, Invocation
 from fsdcore.exchange import read_done, read_failure, write_inputs
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.plan_store import find_plan, plan_id, write_plan
+from fsdcore.plan_store import find_plan, plan_id, plan_name, write_plan
 from fsdcore.testing.networks import random_inputs, random_network
 from fsdcore.wire import new_run_id
 
@@ -77,9 +77,13 @@ class ComputeTests:
         self, backend: Backend, workers: int = 1, branching: int = 2, network: Network = _NETWORK
     ) -> Invocation:
         """Rank 0 of a run of `network`, whose plan and inputs are in the store."""
-        plan = plan_id(network.fingerprint, workers, "block", 0)
-        if find_plan(backend.store, plan) is None:
-            write_plan(backend.store, plan, network, make_partition(network, workers, "block", 0))
+        name, partition = (
+            plan_name(network.fingerprint, workers, "block", 0),
+            make_partition(network, workers, "block", 0),
+        )
+        plan = plan_id(name, partition)
+        if find_plan(backend.store, name) is None:
+            write_plan(backend.store, plan, network, partition)
         run = new_run_id()
         write_inputs(backend.store, run, 0, _INPUTS)
         return Invocation(

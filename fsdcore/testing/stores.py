@@ -74,7 +74,16 @@ class StoreTests:
 
     @pytest.mark.parametrize(
         ("start", "length", "expected"),
-        [(0, 4, b"0123"), (3, 4, b"3456"), (8, 10, b"89"), (10, 1, b""), (99, 5, b""), (2, 0, b"")],
+        [
+            (0, 4, b"0123"),
+            (3, 4, b"3456"),
+            (8, 10, b"89"),
+            (10, 1, b""),
+            (99, 5, b""),
+            (2, 0, b""),
+            (4, 1 << 30, b"456789"),
+            (1 << 30, 9, b""),
+        ],
     )
     def test_a_range_ends_where_the_object_ends(self, store: Store, start: int, length: int, expected: bytes) -> None:
         store.put("k", b"0123456789")

@@ -123,7 +123,7 @@ def test_a_partition_from_a_file_brings_its_workers(files: tuple[Path, Path], tm
         (("--method", "blok"), "did you mean 'block'?"),
         (("--batch-size", -1), "batch_size must be at least 0"),
         (("--in-flight", 0), "in_flight must be at least 1"),
-        (("--kernel", "abacus"), "kernel: invalid enum value 'abacus'"),
+        (("--kernel", "abacus"), "kernel must be one of auto, compiled, scipy, not 'abacus'"),
         (("-o", "absent/out.npz"), "there is no folder absent"),
         (("-o", "out.txt"), "must end in .npz or .npy"),
         (("-o", "x.npz", "--record", "./x.npz"), "must be different files"),
@@ -191,3 +191,29 @@ def test_the_demo_refuses_a_channel_that_is_not_there() -> None:
     done = fsd("demo", "--channel", "pigeon")
     assert done.exit_code == 2
     assert "no channel 'pigeon'" in done.stderr
+
+
+def test_a_tsv_may_end_before_its_last_samples(files: tuple[Path, Path], tmp_path: Path) -> None:
+    inputs, output = tmp_path / "five.tsv", tmp_path / "o.npy"
+    inputs.write_text("1\t1\t1\n3\t1\t1\n")
+    done = fsd("run", files[0], inputs, "--workers", 1, "--samples", 5, "-o", output)
+    assert done.exit_code == 0, done.output
+    assert np.load(output).shape[0] == 5
+
+
+def test_network_and_inputs_that_are_swapped_are_said_to_be_so(files: tuple[Path, Path]) -> None:
+    done = fsd("run", *reversed(files))
+    assert (done.exit_code, "are swapped: the network comes first" in done.stderr) == (2, True)
+
+
+def test_a_split_that_is_given_is_not_made_by_a_method(files: tuple[Path, Path], tmp_path: Path) -> None:
+    done = fsd("run", *files, "--partition", tmp_path / "p.npz", "--method", "random")
+    assert (done.exit_code, "leave out --method and --seed" in done.stderr) == (2, True)
+
+
+def test_a_bias_of_ones_own_for_sizes_between_the_official_ones(tmp_path: Path) -> None:
+    network = tmp_path / "n.safetensors"
+    given = ("generate", "radixnet", "--neurons", 2048, "--layers", 2, "-o", network)
+    assert fsd(*given).exit_code == 2
+    assert fsd(*given, "--bias", -0.25).exit_code == 0
+    assert set(load_network(network).layers[0].bias.tolist()) == {-0.25}

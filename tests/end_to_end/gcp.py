@@ -28,7 +28,7 @@ __all__ = ["GcpSite", "deployed"]
 
 _OLD_RUN = "0" * 16
 # What workers alone read of a plan.
-_PART = re.compile(r"/plans/[^/]+/\d+$")
+_PART = re.compile(r"/plans/[^/]+/[^/]+/\d+$")
 _COUNTERS = {
     "Publish": "publishes",
     "Pull": "receives",

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.io import mmwrite
 
 from fsdcore.errors import FormatError, InputError
 from fsdcore.formats import load_categories, load_inputs, save_categories, save_outputs
@@ -141,7 +142,10 @@ def parts(**changes: Any) -> dict[str, Any]:
         ({"data": np.array(["a", "b", "c"])}, "values must be real numbers"),
         ({"data": np.array([1, np.nan, 1])}, "inputs must be finite"),
         ({"data": np.array([1, 1e300, 1])}, "inputs must be finite"),
-        ({"format": np.array(b"bsr")}, "the sparse format is 'bsr': save the matrix as csr or csc"),
+        ({"format": np.array(b"bsr")}, "blocks of shape (3,) do not fit the shape (2, 3)"),
+        ({"format": np.array(b"lil")}, "the sparse format is 'lil': save the matrix as csr, csc, bsr, coo, dia"),
+        ({"format": np.array(b"coo")}, "has no array 'row'"),
+        ({"format": np.array(b"dia")}, "has no array 'offsets'"),
         ({"format": np.array(["csr", "csc"])}, "the sparse format is"),
         ({"format": np.array(b"\xff\xfe")}, "the sparse format is"),
     ],
@@ -161,12 +165,12 @@ class Trap:
 def test_pickles_are_never_read(tmp_path: Path) -> None:
     for name in ("x.npy", "x.npz"):
         (tmp_path / name).write_bytes(pickle.dumps(Trap()))
-        assert "cannot be read by numpy" in refusal(tmp_path / name)
+        assert "is not a file of numpy" in refusal(tmp_path / name)
     objects = np.array([[Trap()]], dtype=object)
     np.save(tmp_path / "x.npy", objects, allow_pickle=True)
-    assert "cannot be read by numpy" in refusal(tmp_path / "x.npy")
+    assert "it holds objects of Python, which are never read" in refusal(tmp_path / "x.npy")
     np.savez(tmp_path / "x.npz", **parts(data=objects))
-    assert "cannot be read by numpy" in refusal(tmp_path / "x.npz")
+    assert "it holds objects of Python, which are never read" in refusal(tmp_path / "x.npz")
 
 
 def test_arrays_of_other_shapes_and_types(tmp_path: Path) -> None:
@@ -199,9 +203,9 @@ def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
         assert "cannot be read by numpy" in refusal(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.tsv", "x.tsv.gz"])
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.tsv", "x.tsv.gz", "x.mtx"])
 def test_missing_files_and_folders(tmp_path: Path, name: str) -> None:
-    assert "No such file" in refusal(tmp_path / name, neurons=4)
+    assert "no such file" in refusal(tmp_path / name, neurons=4).lower()
     (tmp_path / name).mkdir()
     assert "cannot be read" in refusal(tmp_path / name, neurons=4)
 
@@ -234,7 +238,7 @@ def test_mutated_bytes_give_a_matrix_or_one_clear_line(tmp_path: Path, data: st.
 
 @pytest.mark.parametrize(
     ("outputs", "says"),
-    [("text", "outputs must be a matrix of numbers"), (np.ones(3), "outputs must have 2 dimensions")],
+    [("text", "outputs must be real numbers"), (np.ones(3), "outputs must have 2 dimensions")],
 )
 @pytest.mark.parametrize("name", ["x.npz", "x.npy"])
 def test_outputs_that_are_no_matrix(tmp_path: Path, name: str, outputs: Any, says: str) -> None:
@@ -297,3 +301,56 @@ def test_categories_that_cannot_be_read(tmp_path: Path, text: bytes, says: str) 
 def test_categories_that_are_no_sample_numbers(tmp_path: Path, categories: Any) -> None:
     with pytest.raises(InputError, match="categories must be one row of sample numbers, 0 or more"):
         save_categories(tmp_path / "c.tsv", categories)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "bsr", "coo", "dia"])
+def test_every_format_that_scipy_saves_is_read(tmp_path: Path, kind: Any) -> None:
+    dense = np.random.default_rng(0).random((4, 6)).round() * 2.5
+    sp.save_npz(tmp_path / "x.npz", sp.csr_array(dense).asformat(kind))
+    np.testing.assert_array_equal(load_inputs(tmp_path / "x.npz").toarray(), dense)
+
+
+def test_one_dense_array_of_an_archive_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.eye(3))
+    np.testing.assert_array_equal(load_inputs(tmp_path / "x.npz").toarray(), np.eye(3))
+    np.savez(tmp_path / "x.npz", images=np.eye(3), labels=np.ones(3))
+    assert "has no array 'indptr'" in refusal(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("changes", [{"row": np.array([0, 9])}, {"col": np.array([0, -1])}, {"col": np.array([0])}])
+def test_coordinates_that_lie_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    sound = {"row": np.array([0, 1]), "col": np.array([0, 1]), "data": np.ones(2), "shape": np.array([2, 2])}
+    np.savez(tmp_path / "x.npz", format=np.array(b"coo"), **{**sound, **changes})
+    assert "\n" not in refusal(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_matrix_market_file_is_read(tmp_path: Path, dense: bool) -> None:
+    matrix = np.arange(6.0).reshape(2, 3)
+    mmwrite(tmp_path / "x.mtx", matrix if dense else sp.coo_array(matrix))
+    np.testing.assert_array_equal(load_inputs(tmp_path / "x.mtx").toarray(), matrix)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "cannot be read as Matrix Market"),
+        ("%%MatrixMarket matrix coordinate real general\n2 2 1\n3 1 1.0\n", "cannot be read as Matrix Market"),
+        ("%%MatrixMarket matrix coordinate real general\n2 2 2\n1 1 1.0\n", "cannot be read as Matrix Market"),
+        ("%%MatrixMarket matrix coordinate complex general\n1 1 1\n1 1 1 1\n", "inputs must be real numbers"),
+        ("%%MatrixMarket matrix coordinate real general\n9 9 4000000000\n", "more than the file can hold"),
+        ("%%MatrixMarket matrix array real general\n2000000000 2000000000\n", "more than the file can hold"),
+    ],
+)
+def test_a_matrix_market_file_that_is_not_sound_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "x.mtx").write_text(text)
+    assert says in refusal(tmp_path / "x.mtx")
+
+
+def test_blank_lines_at_the_end_of_a_tsv_and_gzip_under_any_name(tmp_path: Path) -> None:
+    text = b"1\t1\t1\n2\t3\t1\n\n\r\n\n"
+    for name, content in (("x.tsv", text), ("y.tsv", gzip.compress(text)), ("z.tsv.gz", gzip.compress(text))):
+        (tmp_path / name).write_bytes(content)
+        assert load_inputs(tmp_path / name, neurons=3, samples=5).shape == (5, 3)
+    (tmp_path / "x.tsv").write_bytes(b"1\t1\t1\n\n2\t3\t1\n")
+    assert ":2: a line has 3 fields" in refusal(tmp_path / "x.tsv", neurons=3)

@@ -83,8 +83,9 @@ class FilesystemStore(Store):
         if start < 0 or length < 0:
             raise ValueError(f"a range from {start} of {length} bytes")
         with _translated(key), self._file(key).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(min(start, size))
+            return stream.read(min(length, size))
 
     def list(self, prefix: str) -> list[str]:
         with _translated(prefix):

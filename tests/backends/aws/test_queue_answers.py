@@ -113,6 +113,22 @@ def test_a_long_wait_is_several_polls_of_whole_seconds(clients: StubbedClients, 
     assert counted == ["receives"] * 2
 
 
+def test_messages_that_carry_no_frame_are_deleted_and_counted(clients: StubbedClients, channel: SnsChannel) -> None:
+    counted: list[str] = []
+    channel.observe(counted.append)
+    frame = {"frame": {"DataType": "Binary", "BinaryValue": b"data"}}
+    told = [
+        {"Body": "hello from another program", "ReceiptHandle": "a"},
+        {"Body": "-", "MessageAttributes": frame, "ReceiptHandle": "b"},
+    ]
+    clients.answers("sqs", "receive_message", {"Messages": told})
+    gone = [{"Id": "0", "ReceiptHandle": "a"}]
+    clients.answers("sqs", "delete_message_batch", DONE, QueueUrl=URL, Entries=gone)
+    assert channel.receive(Deadline.after(0.0, ManualClock())) == [Received(b"data", "b")]
+    channel.close()
+    assert counted == ["dropped"]
+
+
 def test_deletions_that_failed_are_made_again(clients: StubbedClients, channel: SnsChannel) -> None:
     clients.answers("sqs", "delete_message_batch", refused("1"))
     again = [{"Id": "1", "ReceiptHandle": "b"}]

@@ -114,6 +114,36 @@ def test_a_start_sends_the_invocation_and_its_answer_is_the_exit(serve: Callable
     assert [Invocation.from_json(body) for body in service.bodies] == [sent]
 
 
+class FirstTokenOnly(IdentityTokens):
+    """Tokens that can no longer be had when a start is repeated."""
+
+    def __init__(self) -> None:
+        super().__init__("", "", emulated=True)
+        self._asked = 0
+
+    def token(self) -> str:
+        self._asked += 1
+        if self._asked > 1:
+            raise CredentialsError("the credentials have expired")
+        return super().token()
+
+
+def test_a_start_that_may_not_be_repeated_is_refused_at_once(serve: Callable[..., Service]) -> None:
+    lost: list[int] = []
+    limits = ComputeCapabilities(max_seconds=30.0, reports_exit=True)
+    started = GcpCompute(
+        serve(429).url,
+        FirstTokenOnly(),
+        limits,
+        claimed=lambda asked: asked.rank == 0,
+        lost=lambda invocation, _: lost.append(invocation.rank),
+    )
+    started.invoke(invocation())
+    with pytest.raises(CredentialsError, match="have expired"):
+        ended(started)
+    assert lost == [2]
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_start_without_an_instance_is_repeated(serve: Callable[..., Service], status: int) -> None:
     service = serve(status, status, 200)

@@ -131,3 +131,11 @@ def test_a_refusal_of_the_file_system_is_access_denied(
     }
     with pytest.raises(AccessDeniedError, match="somewhere"):
         calls[call]()
+
+
+@pytest.mark.parametrize("far", [1 << 40, 1 << 63, 1 << 64])
+def test_a_range_takes_no_more_memory_than_the_object(tmp_path: Path, far: int) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("k", b"0123456789")
+    assert store.get_range("k", 4, far) == b"456789"
+    assert store.get_range("k", far, far) == b""

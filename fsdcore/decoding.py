@@ -1,0 +1,50 @@
+"""Data that came from outside, as the types they should be; or one error, whatever they are instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from fsdcore.errors import FsdError
+
+__all__ = ["Refusal", "converted", "from_json", "from_toml"]
+
+_Kind = TypeVar("_Kind")
+# Makes the error that says what was to be read, from the reason why it cannot be.
+Refusal: TypeAlias = Callable[[str], FsdError]
+
+
+def from_json(data: bytes | bytearray | memoryview | str, kind: type[_Kind], refusal: Refusal) -> _Kind:
+    """`data` as `kind`; raises what `refusal` makes of the reason if they are no JSON, or JSON of something else."""
+    with _refusing(refusal):
+        return msgspec.json.decode(data, type=kind)
+
+
+def from_toml(text: str, kind: type[_Kind], refusal: Refusal) -> _Kind:
+    """As `from_json`, of TOML."""
+    # Here, because workers read none.
+    import tomllib
+
+    with _refusing(refusal):
+        return msgspec.convert(tomllib.loads(text), kind)
+
+
+def converted(value: Any, kind: type[_Kind], refusal: Refusal) -> _Kind:
+    """As `from_json`, of lists, tables, texts and numbers that something else has read."""
+    with _refusing(refusal):
+        return msgspec.convert(value, kind)
+
+
+@contextmanager
+def _refusing(refusal: Refusal) -> Iterator[None]:
+    # Beside their own errors decoders raise those of Python for text that is no UTF-8, for numbers that are too long or
+    # too large, and for what is nested without end.
+    try:
+        yield
+    except RecursionError as error:
+        raise refusal("it is nested too deep") from error
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise refusal(" ".join(str(error).split())) from error
