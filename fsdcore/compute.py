@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
 
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
+from fsdcore.wire import RunId
 
 __all__ = ["Compute", "Exit", "Exits", "Invocation"]
+
+
+# What a worker counts on: sizes that fit 32 bits, and seconds that can be added to a clock.
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,20 +35,20 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     With `trace`, workers record when they did what.
     """
 
-    run: str
-    rank: int
-    workers: int
+    run: RunId
+    rank: _Size
+    workers: _Count
     channel: str
-    lane: int
+    lane: _Size
     plan: str
-    batches: tuple[int, ...]
-    branching: int
-    deadline_seconds: float
-    run_seconds: float
+    batches: tuple[_Size, ...]
+    branching: _Count
+    deadline_seconds: _Seconds
+    run_seconds: _Seconds
     lease: str = ""
-    in_flight: int = 1
+    in_flight: _Count = 1
     kernel: str = "auto"
-    threads: int = 0
+    threads: _Size = 0
     trace: bool = False
 
     def for_rank(self, rank: int, run_seconds: float | None = None) -> Invocation:

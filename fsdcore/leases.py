@@ -11,17 +11,19 @@ generations never repeat.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import msgspec
 
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.decoding import from_json
 from fsdcore.errors import (
     AbortedError,
     DeadlineError,
@@ -32,7 +34,7 @@ from fsdcore.errors import (
     WireError,
 )
 from fsdcore.store import Store
-from fsdcore.wire import new_run_id
+from fsdcore.wire import RunId, new_run_id
 
 __all__ = [
     "BEAT_SECONDS",
@@ -69,14 +71,18 @@ class State(StrEnum):
     CLEAN = "clean"
 
 
+# Until the year 5138; beyond what the calendar can show there are no leases.
+_Wall = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+
+
 class Terms(msgspec.Struct, frozen=True):
     """What a lease says. `since`, `until` (when its run must have ended) and `expires` are in wall-clock seconds."""
 
-    run: str
+    run: RunId
     state: State
-    since: float
-    until: float
-    expires: float
+    since: _Wall
+    until: _Wall
+    expires: _Wall
 
 
 @dataclass
@@ -137,6 +143,7 @@ class Heartbeat:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="fsd-heartbeat", daemon=True)
         self._lost = False
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -149,7 +156,9 @@ class Heartbeat:
         self._thread.join()
 
     def check(self) -> None:
-        """`RunError` if the lease was not renewed in time."""
+        """`RunError` if the lease was not renewed in time; what ended the thread, if anything has."""
+        if self._error is not None:
+            raise self._error
         if self._lost:
             raise RunError(
                 f"the lease of the run could not be renewed for {LEASE_SECONDS:g} s, so its workers have ended; did "
@@ -158,6 +167,12 @@ class Heartbeat:
             )
 
     def _work(self) -> None:
+        try:
+            self._beat()
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that checks
+            self._error = error
+
+    def _beat(self) -> None:
         _tolerant(lambda: remove_dead(self._lease.store, self._lease.run, self._lease.clock))
         while not self._stopped.wait(BEAT_SECONDS) and not self._lost:
             self._lost = self._lease.lost()
@@ -218,11 +233,12 @@ def remove_run(store: Store, run: str) -> None:
 def _terms(store: Store, key: str) -> Terms | None:
     """What the lease says; None if there is none."""
     try:
-        return msgspec.json.decode(store.get(key), type=Terms)
+        data = store.get(key)
     except KeyMissingError:
         return None
-    except msgspec.MsgspecError as error:
-        raise WireError(f"object {key} is damaged: {error}; delete it once no run is under way") from error
+    return from_json(
+        data, Terms, lambda reason: WireError(f"object {key} is damaged: {reason}; delete it once no run is under way")
+    )
 
 
 class _Lane(NamedTuple):
@@ -235,24 +251,30 @@ class _Lane(NamedTuple):
         return f"{_LANES}{self.pool}/{self.lane}/{self.generation:012d}"
 
 
-def _parse(key: str) -> _Lane:
-    pool, lane, generation = key[len(_LANES) :].split("/")
-    return _Lane(pool, int(lane), int(generation))
+_LANE = re.compile(re.escape(_LANES) + "([^/]+)/([0-9]{1,9})/([0-9]{12})")
+
+
+def _parse(key: str) -> _Lane | None:
+    """The lane of a lease's key; None if it is the key of something else."""
+    found = _LANE.fullmatch(key)
+    return _Lane(found[1], int(found[2]), int(found[3])) if found else None
 
 
 def _latest(keys: Iterable[str]) -> dict[tuple[str, int], int]:
     """The last generation of each lane."""
     found: dict[tuple[str, int], int] = {}
-    for lane in map(_parse, keys):
+    for lane in filter(None, map(_parse, keys)):
         found[lane.pool, lane.lane] = max(found.get((lane.pool, lane.lane), 0), lane.generation)
     return found
 
 
 def remove_dead(store: Store, mine: str, clock: Clock = SYSTEM_CLOCK) -> None:
-    """Remove what is left of runs whose holders have died, and of leases that nobody needs; not of the run `mine`."""
-    keys = store.list(LEASES)
-    lanes = [key for key in keys if key.startswith(_LANES)]
-    kept = {_Lane(*lane, generation).key for lane, generation in _latest(lanes).items()}
+    """Remove what is left of runs whose holders have died, and of leases that nobody needs; not of the run `mine`.
+
+    Objects beside them that are no leases are left alone.
+    """
+    keys = [key for key in store.list(LEASES) if _parse(key) or key.startswith(_RUNS)]
+    kept = {_Lane(*lane, generation).key for lane, generation in _latest(keys).items()}
     for key in keys:
         terms = _terms(store, key)
         if terms is None or terms.run == mine or _holds(terms, clock):

@@ -59,7 +59,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     `started` and `ended` are wall-clock seconds; `peak_memory_bytes` is the largest size of its process.
     ``bytes_to[r]`` are the bytes of the rows sent to rank r, without the headers of frames; ``waits_for[r]`` are the
     seconds of waits that ended with a message of rank r, those for the records at the end included. `spans` is empty
-    unless the run was traced.
+    unless the run was traced; `spans_dropped` counts those after the first 4,000,000, of which nothing else is kept.
     """
 
     rank: int
@@ -71,6 +71,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_to: list[int]
     waits_for: list[float]
     spans: list[Span] = []
+    spans_dropped: int = 0
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,6 +259,7 @@ class Recorder:
             bytes_to=[self._bytes_to.get(rank, 0) for rank in range(self._workers)],
             waits_for=[round(self._waits_for.get(rank, 0.0), 6) for rank in range(self._workers)],
             spans=self.log.spans() if self.log is not None else [],
+            spans_dropped=self.log.dropped if self.log is not None else 0,
         )
 
 

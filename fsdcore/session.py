@@ -112,6 +112,7 @@ class Model:
         activations stay below 64 MiB); by default in one batch if that does, else in batches that allow for as many.
         `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
+        self._session.check_process()
         inputs = as_inputs(x, self.network.inputs)
         with self._session.following("run", self.network, samples=int(inputs.shape[0])) as ended:
             result = self._run(inputs, batch_size, sp.issparse(x))
@@ -234,11 +235,15 @@ def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:
 
 
 class Session:
-    """A backend in use, with the settings of its runs. Made by `connect`; a context manager."""
+    """A backend in use, with the settings of its runs. Made by `connect`; a context manager.
+
+    It belongs to the process that made it: threads, locks and connections do not survive a fork, so a process that was
+    forked connects anew.
+    """
 
     def __init__(self, backend: Backend, settings: RunSettings, observer: Observer = SILENT) -> None:
         self.backend, self.settings = backend, settings
-        self._observer = observer
+        self._observer, self._process = observer, os.getpid()
         backend.observer = observer
         if settings.channel != AUTO:
             backend.check_channel(settings.channel)
@@ -254,6 +259,7 @@ class Session:
             return self._load(network, partition)
 
     def _load(self, network: Network, partition: Partition | None) -> Model:
+        self.check_process()
         settings = self.settings
         method, seed = settings.method, settings.seed
         if partition is not None:
@@ -267,6 +273,11 @@ class Session:
             made = made or make_partition(network, settings.workers, method, seed, self._observer)
             manifest = write_plan(self.backend.store, plan_id(name, made), network, made, self._observer)
         return Model(self, network, manifest)
+
+    def check_process(self) -> None:
+        """`InputError` in another process than the one that made the session."""
+        if os.getpid() != self._process:
+            raise InputError(f"this session belongs to process {self._process}, which has forked: connect again here")
 
     def following(
         self, task: str, network: Network, **more: Setting

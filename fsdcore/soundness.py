@@ -77,7 +77,7 @@ def _counted(record: Record) -> Iterator[float]:
     yield from (record.samples, record.batches, *record.counters.values())
     yield from chain.from_iterable(layer["counters"].values() for layer in record.per_layer)
     for worker in record.per_worker:
-        yield from (worker.peak_memory_bytes, *worker.bytes_to)
+        yield from (worker.peak_memory_bytes, worker.spans_dropped, *worker.bytes_to)
         yield from chain.from_iterable(worker.counters.values())
         for span in worker.spans:
             yield from (span.start_us, span.duration_us, span.batch + 1, span.layer, span.peer + 1)

@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["ACTIVITIES", "WAIT", "Span", "SpanLog"]
+__all__ = ["ACTIVITIES", "MOST_SPANS", "WAIT", "Span", "SpanLog"]
 
 ACTIVITIES = ("load", "multiply", "encode", "decode", "send", "wait")
 WAIT = ACTIVITIES.index("wait")
 
+# A worker's spans at most: as text of up to 63 bytes each they fit what it may contribute to a gather, and its end is
+# where a run would fail of them.
+MOST_SPANS = 4_000_000
 # So many waits of a stretch stand by themselves, if they are not short.
 _MOST_WAITS = 3
 # What is shorter joins the longest span beside it.
@@ -51,9 +54,11 @@ class _Piece(NamedTuple):
 
 
 class SpanLog:
-    """Takes what one thread did, piece by piece, in order."""
+    """Takes what one thread did, piece by piece, in order. Spans beyond the first `most` are dropped, and counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_SPANS) -> None:
+        self.dropped = 0
+        self._most = most
         self._spans: list[Span] = []
         self._pieces: list[_Piece] = []
         self._place = (-1, 0)
@@ -105,4 +110,7 @@ class SpanLog:
             start += length
 
     def _write(self, activity: int, start: int, length: int, peer: int = -1) -> None:
-        self._spans.append(Span(activity, *self._place, start, length, peer))
+        if len(self._spans) < self._most:
+            self._spans.append(Span(activity, *self._place, start, length, peer))
+        else:
+            self.dropped += 1

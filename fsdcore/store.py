@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from fsdcore.capabilities import StoreCapabilities
+from fsdcore.errors import InputError
 
 __all__ = ["Store", "check_key"]
 
@@ -13,13 +14,13 @@ _FORBIDDEN = frozenset({"", ".", ".."})
 
 
 def check_key(key: str) -> str:
-    """Return `key` if every store can hold it, else raise `ValueError`.
+    """Return `key` if every store can hold it, else raise `InputError`, which is a `ValueError`.
 
     A key is 1 to 900 printable ASCII characters, parts joined by ``/``, no part empty, ``.`` or ``..``.
     """
     sound = 0 < len(key) <= 900 and key.isascii() and key.isprintable() and "\\" not in key
     if not sound or _FORBIDDEN.intersection(key.split("/")):
-        raise ValueError(f"not a usable object key: {key!r}")
+        raise InputError(f"not a usable object key: {key!r}")
     return key
 
 
@@ -36,7 +37,7 @@ class Store(ABC):
     such; everything else the service says becomes a plain `StoreError`. A call that raised may have taken
     effect; all calls but ``put(if_absent=True)`` may be repeated safely.
 
-    **Keys** are as `check_key` says, else `ValueError`.
+    **Keys** are as `check_key` says, else `InputError`.
     """
 
     @property

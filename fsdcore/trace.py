@@ -57,7 +57,7 @@ def make_trace(record: Record, most_bytes: int = MOST_BYTES) -> Trace:
     cannot be.
     """
     timeline = timeline_of(record)
-    notes = list(_notes(timeline))
+    notes = [*_notes(timeline), *_dropped(record)]
     room = most_bytes - len(_document(record, notes, [])) - _SAID
     if room < 0:
         raise InputError(f"a trace of {record.workers} ranks does not fit {most_bytes:,} bytes")
@@ -79,6 +79,15 @@ def _notes(timeline: Timeline) -> Iterator[str]:
         )
     if timeline.hidden:
         yield f"{timeline.hidden:,} waits have no arrow: what ended them left in a span too short to show"
+
+
+def _dropped(record: Record) -> Iterator[str]:
+    short = {worker.rank: worker.spans_dropped for worker in record.per_worker if worker.spans_dropped}
+    if short:
+        yield (
+            f"{len(short)} ranks had more spans than a record holds: the last {sum(short.values()):,} were not kept, "
+            f"the most of rank {max(short, key=short.__getitem__)}; trace fewer batches at once"
+        )
 
 
 def _left_out(microseconds: Sequence[int], flows: int) -> str:

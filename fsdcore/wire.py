@@ -31,7 +31,9 @@ import secrets
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
 
 from fsdcore.channel import Slot
 from fsdcore.clock import SYSTEM_CLOCK
@@ -47,6 +49,7 @@ __all__ = [
     "Body",
     "Frame",
     "Outline",
+    "RunId",
     "build_frames",
     "is_marked",
     "make_body",
@@ -68,6 +71,10 @@ HEADER_BYTES = _HEADER.size
 _CRC_AT = HEADER_BYTES - 4
 _MAX_PIECES = 0xFFFF
 _RANDOM_BITS = 20
+
+
+# As `new_run_id` makes them.
+RunId: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 
 
 class Body(NamedTuple):

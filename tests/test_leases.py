@@ -268,3 +268,40 @@ def test_a_heartbeat_beats_and_says_when_that_came_too_late(monkeypatch: pytest.
         with pytest.raises(RunError, match="could not be renewed"):
             _until_it_raises(heartbeat.check)
     assert msgspec.json.decode(store.get(lease.key))["expires"] > before.expires
+
+
+def test_whatever_ends_a_heartbeat_is_told_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsdcore.leases.BEAT_SECONDS", 0.001)
+    store = MemoryStore()
+    lease = take_lease(store, 900.0)
+
+    def broken(*given: Any) -> None:
+        raise KeyError("a stranger's store")
+
+    monkeypatch.setattr(store, "put", broken)
+    with Heartbeat(lease) as heartbeat, pytest.raises(KeyError, match="a stranger's store"):
+        _until_it_raises(heartbeat.check)
+
+
+def test_objects_beside_the_leases_are_left_alone() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    others = [f"{LEASES}readme", f"{LEASES}lanes/queue/readme", f"{LEASES}lanes/queue/0/x/y", f"{LEASES}lanes/x/1"]
+    for key in others:
+        store.put(key, b"not a lease")
+    held = lane(store, clock)
+    remove_dead(store, held.run, clock)
+    held.release()
+    lane(store, clock)
+    assert set(others) <= set(store.list(LEASES))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "zz"}, {"run": "f" * 17}, {"expires": 1e300}, {"since": -1.0}, {"state": "unheard of"}, {"run": None}],
+)
+def test_a_damaged_lease_is_refused_and_says_what_to_delete(change: dict[str, object]) -> None:
+    store, clock = MemoryStore(), ManualClock()
+    lease = lane(store, clock)
+    store.put(lease.key, msgspec.json.encode(msgspec.to_builtins(lease.terms) | change))
+    with pytest.raises(WireError, match=f"{lease.key} is damaged: .*; delete it"):
+        lane(store, clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,9 @@ from fsdcore.record import (
     total_counters,
     total_seconds,
 )
+from fsdcore.spans import SpanLog
 from fsdcore.testing import random_inputs, random_network
+from fsdcore.trace import make_trace
 from tests.conftest import SessionMaker
 
 
@@ -119,6 +122,20 @@ def test_what_goes_to_peers_adds_up(make_session: SessionMaker, channel: str) ->
         assert 0 < sum(worker.bytes_to) < sum(worker.counters["bytes_sent"])
     headers = 42 * record.counters["frames"]
     assert sum(sum(worker.bytes_to) for worker in record.per_worker) == record.counters["bytes_sent"] - headers
+
+
+def test_a_run_with_more_spans_than_a_record_holds_ends_well(
+    make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsdcore.record.SpanLog", partial(SpanLog, most=5))
+    record = _run(make_session, trace=True)
+    assert [len(worker.spans) for worker in record.per_worker] == [5] * 4
+    assert all(worker.spans_dropped > 0 for worker in record.per_worker)
+    (note,) = (note for note in make_trace(record).notes if "not kept" in note)
+    assert (
+        f"4 ranks had more spans than a record holds: the last {sum(w.spans_dropped for w in record.per_worker)}"
+        in note
+    )
 
 
 def test_a_traced_worker_says_when_it_did_what(make_session: SessionMaker) -> None:

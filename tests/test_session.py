@@ -279,3 +279,13 @@ def test_a_network_divided_anew_runs_with_its_new_parts_in_warm_workers(
     np.testing.assert_allclose(after.run(inputs).outputs.toarray(), expected, rtol=1e-5, atol=1e-5)
     with pytest.raises(KeyMissingError, match="plans/"):
         before.quality.pairs  # noqa: B018 - its objects are gone, and none of the other's are taken for them
+
+
+def test_a_session_that_was_forked_is_refused(make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the child sees it: a fork of this process, with its threads, would be one that may hang."""
+    session, network = make_session(workers=2), random_network((20, 24, 20))
+    model = session.load(network)
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    for use in (lambda: session.load(network), lambda: model.run(random_inputs(3, 20))):
+        with pytest.raises(InputError, match=r"belongs to process [0-9]+, which has forked: connect again here"):
+            use()

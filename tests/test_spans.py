@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from inspect import signature
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsdcore.spans import ACTIVITIES, WAIT, Span, SpanLog
+from fsdcore.collectives import Collectives
+from fsdcore.spans import ACTIVITIES, MOST_SPANS, WAIT, Span, SpanLog
 
 LOAD, MULTIPLY, ENCODE, SEND = (ACTIVITIES.index(name) for name in ("load", "multiply", "encode", "send"))
 
@@ -95,3 +98,20 @@ def test_what_runs_inside_another_piece_does_not_overlap_it(outer: int, inner: i
 def test_batches_under_way_at_once_are_told_apart() -> None:
     spans = log_of(*[(MULTIPLY, (batch, 2), 100, 0, -1) for batch in (0, 1, 0, 0)])
     assert [(span.batch, span.duration_us) for span in spans] == [(0, 100), (1, 100), (0, 200)]
+
+
+def test_spans_beyond_the_most_are_dropped_and_counted() -> None:
+    log = SpanLog(most=3)
+    for number in range(5):
+        log.add(MULTIPLY, (number, 1), number * 1e-3, (number + 0.5) * 1e-3)
+    assert [span.batch for span in log.spans()] == [0, 1, 2]
+    assert log.dropped == 2
+
+
+def test_the_most_spans_fit_what_a_worker_may_contribute_to_a_gather() -> None:
+    largest = Span(len(ACTIVITIES) - 1, 2**31 - 1, 2**31 - 1, 10**12 - 1, 10**12 - 1, 2**31 - 1)
+    # A comma each, and 8 MiB for the rest of the record.
+    assert (
+        MOST_SPANS * (len(msgspec.json.encode(largest)) + 1) + (8 << 20)
+        < signature(Collectives).parameters["limit"].default
+    )

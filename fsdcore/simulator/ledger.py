@@ -140,6 +140,7 @@ class Ledger:
                 bytes_to=sent[rank],
                 waits_for=[round(self.waits[rank].get(peer, 0.0), 6) for peer in ranks],
                 spans=self.logs[rank].spans() if self.traced else [],
+                spans_dropped=self.logs[rank].dropped if self.traced else 0,
             )
             for rank in range(self.work.workers)
         ]

@@ -164,8 +164,8 @@ class AwsSite(Site):
             for record in self._local.requests(self._start)
             if record.action in _COUNTERS and _is_of_run(record, run)
         )
-        # Two for the lane, where the channel has lanes, and two to clean up: the client's own, that no run counts.
-        seen["lists"] -= 4 if seen["receives"] else 2
+        # One to find the plan, two for the lane, where the channel has lanes, and two to clean up: that no run counts.
+        seen["lists"] -= 5 if seen["receives"] else 3
         return seen
 
     def figures(self, run: str) -> Mapping[str, float]:

@@ -161,8 +161,8 @@ class GcpSite(Site):
         calls = [call for server in self._services for call in server.log]
         counted = (call for call in calls if call.kind in _COUNTERS and _is_of_run(call, run))
         seen = Counter(_COUNTERS[call.kind] for call in counted)
-        # Two for the lane, where the channel has lanes, and two to clean up: the client's own, that no run counts.
-        seen["lists"] -= 4 if seen["receives"] else 2
+        # One to find the plan, two for the lane, where the channel has lanes, and two to clean up: that no run counts.
+        seen["lists"] -= 5 if seen["receives"] else 3
         return seen
 
     def figures(self, run: str) -> Mapping[str, float]:

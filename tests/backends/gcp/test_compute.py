@@ -73,7 +73,7 @@ def serve() -> Iterator[Callable[..., Service]]:
 
 def invocation(run_seconds: float = 30.0, rank: int = 2) -> Invocation:
     return Invocation(
-        run="r",
+        run="0" * 16,
         rank=rank,
         workers=3,
         channel="queue",
@@ -103,7 +103,7 @@ def compute(
 
 def ended(started: GcpCompute) -> Sequence[Exit]:
     started.join(Deadline.after(20.0))
-    return started.exits("r")
+    return started.exits("0" * 16)
 
 
 def test_a_start_sends_the_invocation_and_its_answer_is_the_exit(serve: Callable[..., Service]) -> None:

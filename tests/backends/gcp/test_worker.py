@@ -28,7 +28,7 @@ class Request:
 
 def invocation(workers: int) -> bytes:
     order = Invocation(
-        run="r",
+        run="0" * 16,
         rank=0,
         workers=workers,
         channel="queue",
