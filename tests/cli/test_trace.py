@@ -49,7 +49,10 @@ def test_the_configuration_may_ask_for_a_trace(folder: Path) -> None:
             ("trace", "plain.json", "-o", "t.json"),
             "plain.json: the record has no trace: run again with fsd run --trace",
         ),
-        (("trace", "old.json", "-o", "t.json"), f"old.json: a record of version {RECORD_VERSION - 1}; this release reads version"),
+        (
+            ("trace", "old.json", "-o", "t.json"),
+            f"old.json: a record of version {RECORD_VERSION - 1}; this release reads version",
+        ),
         (("trace", "bent.json", "-o", "t.json"), "bent.json: the record has 3 workers of 4"),
         (("trace", "x.npz", "-o", "t.json"), "x.npz: not the record of a run"),
         (("trace", "none.json", "-o", "t.json"), "none.json: cannot be read: No such file"),
