@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 from pathlib import Path
 
 _ALL = ("runs", "encoding", "inflight", "coldstart", "memory", "growth", "serial", "pull")

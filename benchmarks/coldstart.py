@@ -52,7 +52,9 @@ def _start(root: str, workers: int, samples: int) -> list[tuple[float, float]]:
     """Seconds from the start of a process to each step: by the wall clock, and of its processor."""
     command = [sys.executable, "-m", "benchmarks", "--cold-start-worker", root, str(workers), str(samples)]
     begin = time.time()
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ)).stdout.split()
+    printed = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=True, env=dict(os.environ)
+    ).stdout.split()
     numbers = [float(number) for number in printed]
     return [(wall - begin, cpu) for wall, cpu in zip(numbers[::2], numbers[1::2], strict=True)]
 

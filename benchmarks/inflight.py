@@ -22,7 +22,7 @@ def _forget_peak() -> None:
     """Where the system can do it, the next peak is of what comes now."""
     file = Path("/proc/self/clear_refs")
     if file.exists():
-        file.write_text("5")
+        file.write_text("5", encoding="utf-8")
 
 
 def _model(job: Workload, partition: fsd.Partition, seconds: float, in_flight: int) -> Model:

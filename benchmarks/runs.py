@@ -75,7 +75,7 @@ def _published(file: str) -> dict[int, dict[str, str]]:
     path = DATA.parent / "paper" / file
     if not path.is_file():
         return {}
-    with path.open() as lines:
+    with path.open(encoding="utf-8") as lines:
         return {int(row["workers"]): row for row in csv.DictReader(lines) if row["neurons"] == "1024"}
 
 

@@ -69,5 +69,5 @@ def save(name: str, tables: Sequence[Table], folder: Path) -> Path:
     """Write the tables as JSON to ``folder/name.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.json"
-    file.write_text(json.dumps([asdict(table) for table in tables], indent=1) + "\n")
+    file.write_text(json.dumps([asdict(table) for table in tables], indent=1) + "\n", encoding="utf-8")
     return file

@@ -22,17 +22,22 @@ from typing import Any, Literal, NamedTuple, NoReturn, SupportsIndex
 from fsdcore import registry
 from fsdcore.backend import Backend
 from fsdcore.decoding import converted
-from fsdcore.errors import BackendNotFoundError, ConfigError, MissingExtraError
+from fsdcore.errors import BackendNotFoundError, ConfigError, FormatError, MissingExtraError
+from fsdcore.files import read_text
+from fsdcore.unpacking import UNPACK_VARIABLE
 
-__all__ = ["AUTO", "Config", "RunSettings", "load_config"]
+__all__ = ["AUTO", "FILE_VARIABLE", "Config", "RunSettings", "load_config"]
 
 # The channel of a run that is to choose the cheapest by its forecast.
 AUTO = "auto"
 
 _PREFIX = "FSD_"
-_FILE_VARIABLE = "FSD_CONFIG"
+FILE_VARIABLE = "FSD_CONFIG"
 _DEFAULT = "default"
 _ARGUMENT = "argument"
+# What Kubernetes, and links of Docker, set for a service whose name begins with fsd; also FSD_PORT with an address.
+_OF_SERVICE = re.compile(r"FSD(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_ADDRESS = re.compile(r"(tcp|udp|sctp)://\S*")
 # What a TOML reader says of the place; only newer Pythons give the line as a number.
 _PLACE = re.compile(r" \((?:at line (?P<line>\d+), column \d+|at end of document)\)$")
 
@@ -165,7 +170,7 @@ def load_config(
 
 
 def _files(file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Iterator[_Source]:
-    path = file if file is not None else environ.get(_FILE_VARIABLE)
+    path = file if file is not None else environ.get(FILE_VARIABLE)
     if path:
         yield _from_file(path)
 
@@ -198,14 +203,9 @@ def _read_toml(name: str) -> dict[str, Any]:
 
 def _read_text(name: str) -> str:
     try:
-        with open(name, "rb") as stream:
-            return stream.read().decode()
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{name}:{line}: not UTF-8 text") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{name}: cannot read this configuration file: {reason}") from error
+        return read_text(name)
+    except FormatError as error:
+        raise ConfigError(error.message) from error
 
 
 def _toml_problem(name: str, text: str, message: str) -> str:
@@ -226,7 +226,7 @@ def _from_environment(environ: Mapping[str, str]) -> _Source:
     source = _Source({}, {})
     backends = registry.backend_names()
     for variable in sorted(environ):
-        if not variable.startswith(_PREFIX) or variable == _FILE_VARIABLE:
+        if not variable.startswith(_PREFIX) or _is_of_others(variable, environ[variable]):
             continue
         backend, key = _variable(variable, backends)
         if environ[variable] == "":
@@ -236,15 +236,22 @@ def _from_environment(environ: Mapping[str, str]) -> _Source:
     return source
 
 
+def _is_of_others(variable: str, value: str) -> bool:
+    """Whether a variable that begins like those of the configuration is none of its own."""
+    if variable in (FILE_VARIABLE, UNPACK_VARIABLE) or _OF_SERVICE.fullmatch(variable):
+        return True
+    return variable.endswith("_PORT") and _ADDRESS.fullmatch(value) is not None
+
+
 def _variable(variable: str, backends: list[str]) -> tuple[str | None, str]:
     """The backend (None for the run) and the key that a variable speaks of."""
     key = variable.removeprefix(_PREFIX).lower()
     if variable.isupper() and key in _RUN_TYPES:
         return None, key
     for backend in sorted(backends, key=len, reverse=True):
-        if variable.startswith(_variable_name(backend) + "_"):
+        if variable.startswith(_variable_name(backend) + "_") and not variable.endswith("_"):
             return backend, variable[len(_variable_name(backend)) + 1 :].lower()
-    known = [_FILE_VARIABLE, *map(_variable_name, _RUN_TYPES)]
+    known = [FILE_VARIABLE, UNPACK_VARIABLE, *map(_variable_name, _RUN_TYPES)]
     known += [f"{_variable_name(backend)}_..." for backend in backends]
     raise ConfigError(f"unknown environment variable {variable}{registry.suggestion(variable, known)}")
 
@@ -345,6 +352,10 @@ def _backend_settings(backend: type[Backend], name: str, values: _Values) -> Any
     try:
         return backend.settings_type(**converted)
     except (ValueError, TypeError) as error:
+        # Where it begins with one of the settings, what gave that is what to change.
+        key = str(error).partition(" ")[0].rstrip(":")
+        if key in values:
+            _refuse(values[key], f"{name}.{error}")
         raise ConfigError(f"settings of backend {name!r}: {error}") from error
 
 

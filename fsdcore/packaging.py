@@ -23,6 +23,7 @@ from typing import TypeAlias
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import DeploymentError, InputError
 from fsdcore.events import SILENT, Observer
+from fsdcore.files import settled
 
 __all__ = ["Package", "Recipe", "Target", "build_package", "cache_folder", "worker_requirements"]
 
@@ -107,8 +108,8 @@ def worker_requirements(target: Target) -> tuple[str, ...]:
 
 
 def cache_folder() -> Path:
-    """Where packages are kept between builds."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fsd-inference" / "packages"
+    """Where packages are kept between builds; `ConfigError` if no home folder is known."""
+    return settled(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fsd-inference" / "packages"
 
 
 def build_package(recipe: Recipe, folder: Path, observer: Observer = SILENT) -> Package:
@@ -266,7 +267,7 @@ def _install(recipe: Recipe, folder: Path) -> None:
         return
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--no-compile"]
     command += ["--only-binary", ":all:", "--target", str(folder), *_platform(recipe.target), *recipe.requirements]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module" in line]
@@ -315,7 +316,7 @@ def _pack(recipe: Recipe, files: dict[str, Path], scratch: Path, path: Path) -> 
     for name, source in files.items():
         _copy(source, tree / name)
     for name, text in recipe.texts.items():
-        (tree / name).write_text(text)
+        (tree / name).write_text(text, encoding="utf-8", newline="")
     if recipe.target.is_here:
         _compile(tree)
     _write_zip(tree, scratch / "made.zip")

@@ -182,7 +182,7 @@ class _Versioned(msgspec.Struct):
 def read_record(file: str | os.PathLike[str]) -> Record:
     """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version, or not whole."""
     # Workers write records, and read none.
-    from fsdcore.formats.files import read_bytes
+    from fsdcore.files import read_document
     from fsdcore.soundness import check
 
     name = os.fspath(file)
@@ -190,7 +190,7 @@ def read_record(file: str | os.PathLike[str]) -> Record:
     def refusal(reason: str) -> FormatError:
         return FormatError(f"not the record of a run: {reason}", file=name)
 
-    data = read_bytes(name)
+    data = read_document(name)
     version = from_json(data, _Versioned, refusal).version
     if version != RECORD_VERSION:
         raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)

@@ -22,6 +22,7 @@ from fsdcore.compression import compress, decompress
 from fsdcore.decoding import from_json
 from fsdcore.errors import WireError
 from fsdcore.store import Store
+from fsdcore.unpacking import UNPACK_VARIABLE, unpack_limit
 
 __all__ = ["Arrays", "SegmentReader", "pack_arrays", "pack_segments", "unpack_arrays"]
 
@@ -123,8 +124,18 @@ class SegmentReader:
             start = self._offsets[group[0]]
             data = memoryview(self._range(start, self._offsets[group[-1] + 1]))
             for number in group:
+                self._check(number)
                 part = data[self._offsets[number] - start : self._offsets[number + 1] - start]
                 yield decompress(part, self.index.plain[number])
+
+    def _check(self, number: int) -> None:
+        """`WireError` for a segment that unpacks to more than it may: it says so itself, before anything is made."""
+        plain, limit = self.index.plain[number], unpack_limit(self.index.stored[number])
+        if plain > limit:
+            raise WireError(
+                f"a segment of {self._key} unpacks to {plain >> 20:,} MiB, {limit >> 20:,} are the most; "
+                f"if it is meant to, set {UNPACK_VARIABLE}, in MiB, to more"
+            )
 
     def _together(self, first: int, number: int) -> bool:
         """Whether one request should bring both: not what is too far apart, nor what is there with what is not."""

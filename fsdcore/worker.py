@@ -59,7 +59,7 @@ def peak_memory_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         # getrusage would count what the parent was before this program took its place.
-        lines = status.read_text().splitlines()
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

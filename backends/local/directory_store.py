@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fsdcore.capabilities import StoreCapabilities
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
+from fsdcore.files import first_line, new_file, settled
 from fsdcore.store import Store, check_key
 
 __all__ = ["DirectoryStore"]
@@ -63,7 +63,7 @@ def _translated(key: str) -> Iterator[None]:
     except PermissionError as error:
         raise AccessDeniedError(f"no permission for {error.filename}") from error
     except OSError as error:
-        raise StoreError(f"{key!r}: {error}") from error
+        raise StoreError(f"{key!r}: {first_line(error)}") from error
 
 
 class DirectoryStore(Store):
@@ -73,7 +73,7 @@ class DirectoryStore(Store):
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root).expanduser()
+        self._root = settled(root)
 
     @property
     def capabilities(self) -> StoreCapabilities:
@@ -88,10 +88,10 @@ class DirectoryStore(Store):
             # Outside the translation: a folder that cannot be made is no missing key.
             handle, unfinished = self._begin(file.parent)
             self._write(handle, unfinished, file, data, key, if_absent)
-        except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-            raise StoreError(f"{self._root} cannot hold objects: {error}") from error
         except PermissionError as error:
             raise AccessDeniedError(f"no permission for {error.filename}") from error
+        except OSError as error:
+            raise StoreError(f"{self._root} cannot hold objects: {first_line(error)}") from error
 
     def _begin(self, folder: Path) -> tuple[int, str]:
         """A new file in `folder`, which another's `delete` may remove between the steps as long as it is empty."""
@@ -102,7 +102,7 @@ class DirectoryStore(Store):
 
     def _make(self, folder: Path) -> tuple[int, str]:
         folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+        return new_file(folder, _UNFINISHED)
 
     def _write(self, handle: int, unfinished: str, file: Path, data: bytes, key: str, if_absent: bool) -> None:
         try:

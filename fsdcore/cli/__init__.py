@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -25,12 +26,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "run: pip install 'fsd-inference[client]'\n"
         )
         return 1
+    _show_what_can_be_shown()
     try:
         with ending_like_ctrl_c():
             app(args=None if arguments is None else list(arguments), prog_name="fsd")
     except SystemExit as stop:
         return _flushed(stop.code)
     return _flushed(0)
+
+
+def _show_what_can_be_shown() -> None:
+    """What the encoding of a terminal does not have is written as an escape, not raised."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flushed(code: str | int | None) -> int:

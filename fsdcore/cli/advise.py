@@ -16,7 +16,7 @@ from fsdcore.cli.insight import (
     activity,
     options,
 )
-from fsdcore.cli.output import say, table
+from fsdcore.cli.output import say_all, table
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import InputError, RunError
@@ -123,7 +123,7 @@ def _show(advice: Advice, goal: Goal) -> None:
     table(headings, rows, title=f"{advice.front[0].prices}, model {advice.front[0].model}; nothing beats these in both")
     if advice.best is None:
         raise RunError(str(advice))
-    say(str(advice))
+    say_all(str(advice))
 
 
 def _row(each: Forecast, mark: str) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ Exit codes: 0 done, 1 a wrong result or a failed run, 2 bad input or usage, 128 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from fsdcore.cli import (
     advise,
@@ -25,21 +26,41 @@ from fsdcore.cli import (
     system,
     trace,
 )
-from fsdcore.cli.output import version
+from fsdcore.cli.commands import Group, group, register, usage_error, usage_line
+from fsdcore.cli.output import say, tell, version
 from fsdcore.cli.signals import exit_code
 from fsdcore.errors import FsdError
 
 __all__ = ["app"]
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """All commands; turns what they raise into one line on stderr and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except usage_error() as error:
+            code = _failed(usage_line(error), 2).exit_code
+        except typer.Abort:
+            code = _failed("no answer", 2).exit_code
+        if standalone_mode:
+            sys.exit(code)
+        return code
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            typer.echo("fsd: stopped; all workers were told to stop", err=True)
+            tell("; ".join(["stopped", *getattr(error, "__notes__", ())]))
             raise typer.Exit(exit_code(error)) from error
         except FsdError as error:
             raise _failed(str(error), error.exit_code) from error
@@ -52,7 +73,7 @@ class _Commands(TyperGroup):
 
 
 def _failed(message: str, code: int) -> typer.Exit:
-    typer.echo(f"fsd: error: {' '.join(message.split())}", err=True)
+    tell(f"error: {' '.join(message.split())}")
     return typer.Exit(code)
 
 
@@ -63,15 +84,14 @@ def _of_system(error: OSError) -> str:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fsd {version('fsd-inference') or '(not installed)'}")
+        say(f"fsd {version('fsd-inference') or '(not installed)'}")
         raise typer.Exit
 
 
-app = typer.Typer(
-    cls=_Commands,
+app = group(
+    "Serverless distributed inference of sparse neural networks.",
+    _Commands,
     name="fsd",
-    help="Serverless distributed inference of sparse neural networks.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
@@ -85,23 +105,23 @@ def _fsd(
     del version
 
 
-app.command("demo")(demo.demo)
+register(app, "demo")(demo.demo)
 app.add_typer(generate.app, name="generate")
 app.add_typer(networks.imports, name="import")
-app.command("info")(networks.info)
-app.command("partition")(networks.partition)
-app.command("run")(run.run)
-app.command("deploy")(deploy.deploy)
-app.command("status")(deploy.status)
-app.command("destroy")(deploy.destroy)
-app.command("forecast")(forecast.forecast)
-app.command("simulate")(simulate.simulate)
-app.command("advise")(advise.advise)
-app.command("bill")(forecast.bill)
-app.command("trace")(trace.trace)
-app.command("report")(report_page.report)
-app.command("calibrate")(calibrate.calibrate)
-app.command("emulate")(emulate.emulate)
-app.command("backends")(system.backends)
+register(app, "info")(networks.info)
+register(app, "partition")(networks.partition)
+register(app, "run")(run.run)
+register(app, "deploy")(deploy.deploy)
+register(app, "status")(deploy.status)
+register(app, "destroy")(deploy.destroy)
+register(app, "forecast")(forecast.forecast)
+register(app, "simulate")(simulate.simulate)
+register(app, "advise")(advise.advise)
+register(app, "bill")(forecast.bill)
+register(app, "trace")(trace.trace)
+register(app, "report")(report_page.report)
+register(app, "calibrate")(calibrate.calibrate)
+register(app, "emulate")(emulate.emulate)
+register(app, "backends")(system.backends)
 app.add_typer(system.config_app, name="config")
-app.command("doctor")(system.doctor)
+register(app, "doctor")(system.doctor)

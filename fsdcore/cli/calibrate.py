@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from fsdcore.cli.insight import write_text
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
+from fsdcore.cli.signals import running_workers
 from fsdcore.config import load_config
+from fsdcore.files import write_text
 
 __all__ = ["calibrate"]
 
@@ -24,13 +25,13 @@ def calibrate(
 
     Makes short runs and a few requests, which a cloud bills.
     """
-    check_output(output, (".toml",))
+    check_output(output, (".toml",), one_format=True)
     from fsdcore.forecast.calibrate import calibrate as measured
     from fsdcore.forecast.model import model_text
     from fsdcore.session import connect_config
 
     settings = load_config(config, backend=backend)
-    with watching() as observer, connect_config(settings, observer) as session:
+    with watching() as observer, connect_config(settings, observer) as session, running_workers():
         model = measured(session.backend, settings.run, observer)
     write_text(output, model_text(model))
     compute = model.compute

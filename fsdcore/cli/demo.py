@@ -10,6 +10,7 @@ import typer
 from fsdcore.cli.output import say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_outputs, show_variants
+from fsdcore.cli.signals import running_workers
 from fsdcore.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def _results(variants: dict[str, Config], network: Network, x: Any, observer: Ob
     for name, settings in variants.items():
         split = _split(splits, network, settings, observer)
         with connect_config(settings, observer) as session:
-            results[name] = session.load(network, split).run(x)
+            model = session.load(network, split)
+            with running_workers():
+                results[name] = model.run(x)
     return results
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsdcore.cli.output import say
+from fsdcore.cli.output import say, say_all, tell
 from fsdcore.cli.progress import watching
+from fsdcore.cli.signals import exit_code
 from fsdcore.config import load_config
 from fsdcore.errors import DeploymentError, DeploymentMissingError, InputError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from fsdcore.backend import Backend, DeploymentStatus, Provisioner
 
 __all__ = ["deploy", "destroy", "status"]
-
-_STOPPED = 130
 
 BackendName = Annotated[str, typer.Argument(metavar="BACKEND", help="Where workers run; see `fsd backends`.")]
 Name = Annotated[str | None, typer.Option(help="Of the deployment; the same as --set name=...")]
@@ -45,11 +44,12 @@ def deploy(
     """
     with _opened(backend, name, assignments, config, max_workers) as (made, provisioner, workers):
         if dry_run:
-            say(provisioner.describe(workers))
+            say_all(provisioner.describe(workers))
             return
         with _going_on(), watching() as observer:
             made.observer = observer
-            _require_ready(_shown(provisioner.deploy(workers)))
+            done = provisioner.deploy(workers)
+        _require_ready(_shown(done))
 
 
 def status(backend: BackendName, name: Name = None, assignments: Assignments = None, config: ConfigFile = None) -> None:
@@ -127,8 +127,8 @@ def _going_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        typer.echo("fsd: stopped; what was begun is kept; to go on, run the same command again", err=True)
-        raise typer.Exit(_STOPPED) from error
+        tell("stopped; what was begun is kept; to go on, run the same command again")
+        raise typer.Exit(exit_code(error)) from error
 
 
 def _shown(status: DeploymentStatus) -> DeploymentStatus:

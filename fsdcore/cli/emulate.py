@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fsdcore import registry
-from fsdcore.cli.output import say
+from fsdcore.cli.output import say, tell
 from fsdcore.cli.signals import handling, requests_to_end
 from fsdcore.errors import InputError
 
@@ -39,7 +39,7 @@ def emulate(
             say(f"# {service}: {address}")
         for name, value in emulator.environment.items():
             say(f"export {name}={shlex.quote(value)}")
-        typer.echo(f"fsd: {backend} runs on this machine; stop it with Ctrl-C", err=True)
+        tell(f"{backend} runs on this machine; stop it with Ctrl-C")
         stopped.wait()
 
 

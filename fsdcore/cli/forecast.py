@@ -21,12 +21,12 @@ from fsdcore.cli.insight import (
     options,
     show_bill,
     show_forecast,
-    write_text,
 )
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import FormatError, InputError
+from fsdcore.files import read_document, write_text
 
 if TYPE_CHECKING:
     from fsdcore.config import Config
@@ -72,7 +72,8 @@ def forecast(
     planned = Planned(network, inputs, partition, density, samples, exact)
     found = _forecast(planned, settings, Sources(model, prices, options(option)), memory)
     show_forecast(found)
-    write_text(output, found.to_json() + "\n")
+    if output is not None:
+        write_text(output, found.to_json() + "\n")
     if not found.fits:
         raise InputError(_too_much(found))
 
@@ -126,8 +127,7 @@ def read_forecast(file: Path | None) -> Forecast | None:
         return None
     from fsdcore.decoding import from_json
     from fsdcore.forecast import Forecast
-    from fsdcore.formats.files import read_bytes
 
     return from_json(
-        read_bytes(file), Forecast, lambda reason: FormatError(f"not a forecast: {reason}", file=str(file))
+        read_document(file), Forecast, lambda reason: FormatError(f"not a forecast: {reason}", file=str(file))
     )

@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
+from fsdcore.cli.commands import group, register
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make networks and inputs.", no_args_is_help=True)
+app = group("Make networks and inputs.")
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.", min=0)]
 Bias = Annotated[float | None, typer.Option(help="Of every neuron; needed where no official network has that size.")]
 Neurons = Annotated[int, typer.Option(help="Neurons per layer, a power of two from 64 to 65536.")]
 
 
-@app.command("radixnet")
+@register(app, "radixnet")
 def radixnet(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it (.safetensors).")],
     neurons: Neurons = 1024,
@@ -38,7 +39,7 @@ def radixnet(
     say(f"{output}: {len(network)} layers of {neurons} neurons, {network.nonzeros:,} weights")
 
 
-@app.command("digits")
+@register(app, "digits")
 def digits(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write them (.npz or .npy).")],
     samples: Annotated[int, typer.Option(help="Number of samples.")] = 1000,

@@ -43,7 +43,6 @@ __all__ = [
     "show_bill",
     "show_bill_of",
     "show_forecast",
-    "write_text",
 ]
 
 PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")]
@@ -213,13 +212,3 @@ def _lines(bill: Bill, before: Forecast | None) -> Iterator[tuple[str, ...]]:
         yield (line.item, f"{line.quantity:,.6g}", dollars(line.dollars), *known)
     total = (dollars(before.dollars),) if before else ()
     yield ("total", "", dollars(bill.total), *total)
-
-
-def write_text(file: Path | None, text: str) -> None:
-    """Write `text` to `file`, whole or not at all; nothing if there is no file."""
-    if file is None:
-        return
-    from fsdcore.formats.files import replacing
-
-    with replacing(file) as temporary:
-        temporary.write_text(text)

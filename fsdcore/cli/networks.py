@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsdcore.cli.output import check_output, say, size, table
+from fsdcore.cli.commands import check_apart, group, register
+from fsdcore.cli.output import check_output, say, say_all, size, table
 from fsdcore.cli.progress import watching
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["imports", "info", "partition"]
 
-imports = typer.Typer(help="Read networks from other formats.", no_args_is_help=True)
+imports = group("Read networks from other formats.")
 
 NetworkFile = Annotated[Path, typer.Argument(metavar="NETWORK", help="A network file (.safetensors).")]
 
@@ -28,7 +29,7 @@ def _imports() -> None:
     """Read networks from other formats."""
 
 
-@imports.command("graph-challenge")
+@register(imports, "graph-challenge")
 def graph_challenge(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the layers are (.tsv or .tsv.gz).")],
     neurons: Annotated[int, typer.Option(help="Neurons per layer.")],
@@ -39,8 +40,11 @@ def graph_challenge(
     ] = None,
 ) -> None:
     """Read a network of the Sparse DNN Graph Challenge."""
-    check_output(output)
     from fsdcore.formats import load_graph_challenge, save_network
+    from fsdcore.formats.graph_challenge import layer_files
+
+    check_apart({file.name: file for file in layer_files(folder, neurons, layers)}, {"--output": output})
+    check_output(output)
 
     with watching() as observer:
         network = load_graph_challenge(folder, neurons, layers, bias, observer=observer)
@@ -108,7 +112,7 @@ def partition(
     with watching() as observer:
         network = load_network(file, observer)
         made = make_partition(network, workers, method, seed, observer)
-    say(str(quality(network, made)))
+    say_all(str(quality(network, made)))
     if output is not None:
         save_partition(output, made)
         say(f"{output}: {workers} workers, {method}, seed {seed}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,35 +14,57 @@ from rich.table import Table
 from rich.text import Text
 
 from fsdcore.errors import InputError
+from fsdcore.files import check_writable
+from fsdcore.text import printable
 from fsdcore.units import bytes_, plain
 
-__all__ = ["check_output", "console", "say", "size", "table", "version"]
+__all__ = ["check_output", "console", "say", "say_all", "size", "table", "tell", "version"]
 
-# Where stdout is no terminal, lines are as long as they need to be.
+# Where there is no terminal, lines are as long as they need to be.
 _PIPE_WIDTH = 1000
 
 
-def console() -> Console:
-    """Where results go: stdout. Nothing in them is read as markup."""
-    plain = Console(markup=False, highlight=False, emoji=False)
-    return plain if plain.is_terminal else Console(markup=False, emoji=False, no_color=True, width=_PIPE_WIDTH)
+def console(stderr: bool = False) -> Console:
+    """Stdout, where results go, or stderr. Nothing in them is read as markup.
+
+    A terminal is what says it is one: no variable, such as FORCE_COLOR, makes a pipe one.
+    """
+    if (sys.stderr if stderr else sys.stdout).isatty():
+        return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return Console(stderr=stderr, markup=False, emoji=False, force_terminal=False, no_color=True, width=_PIPE_WIDTH)
 
 
 def say(line: str) -> None:
     """One line on stdout."""
-    typer.echo(line)
+    typer.echo(printable(line))
+
+
+def say_all(text: str) -> None:
+    """Text of the project's own, of several lines, on stdout."""
+    for line in text.splitlines():
+        say(line)
+
+
+def tell(line: str) -> None:
+    """One line on stderr, for people: what went wrong, or what is waited for."""
+    typer.echo(f"fsd: {printable(line)}", err=True)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """Write a table to stdout; columns of numbers are set to the right."""
     cells = [tuple(row) for row in rows]
-    drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
+    named = None if title is None else _cell(title)
+    drawn = Table(box=box.SIMPLE_HEAD, title=named, title_justify="left", show_edge=False, pad_edge=False)
     for number, heading in enumerate(headings):
         right = all(_numeric(row[number]) for row in cells)
-        drawn.add_column(Text(heading), justify="right" if right else "left", overflow="fold")
+        drawn.add_column(_cell(heading), justify="right" if right else "left", overflow="fold")
     for row in cells:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*map(_cell, row))
     console().print(drawn)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))
 
 
 def _numeric(cell: str) -> bool:
@@ -62,19 +84,15 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def check_output(path: Path | None, endings: Sequence[str] = ()) -> None:
+def check_output(path: Path | None, endings: Sequence[str] = (), one_format: bool = False) -> None:
     """`InputError` if `path` cannot be written: found before the work, not after it.
 
-    A file that is there already is no problem: it will be replaced.
+    A file that is there already is no problem: it will be replaced. With `one_format` the ending chooses nothing, and
+    what is no file, such as ``/dev/stdout``, needs none.
     """
     if path is None:
         return
-    folder = path.parent
-    if endings and path.suffix not in endings:
+    free = one_format and path.exists() and not path.is_file()
+    if endings and path.suffix not in endings and not free:
         raise InputError(f"{path}: the name must end in {' or '.join(endings)}")
-    if not folder.is_dir():
-        raise InputError(f"{path}: cannot be written: there is no folder {folder}")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: cannot be written: it is there and is not a file")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: cannot be written: no permission to write in {folder.resolve()}")
+    check_writable(path)

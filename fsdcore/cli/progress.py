@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from fsdcore.cli.output import console, tell
 from fsdcore.events import Observer, Silent
+from fsdcore.text import printable
 
 __all__ = ["Bars", "watching"]
 
@@ -30,7 +30,7 @@ class Bars:
     def progress(self, task: str, done: int, total: int) -> None:
         """Move the bar of `task`."""
         with self._lock:
-            bar, before = self._bars.get(task) or (self._drawn.add_task(task, total=total), 0)
+            bar, before = self._bars.get(task) or (self._drawn.add_task(printable(task), total=total), 0)
             if done >= total:
                 self._drawn.remove_task(bar)
                 self._bars.pop(task, None)
@@ -41,14 +41,14 @@ class Bars:
 
     def notice(self, text: str) -> None:
         """Write the line above the bars."""
-        self._drawn.console.print(Text(f"fsd: {text}"))
+        self._drawn.console.print(Text(f"fsd: {printable(text)}"))
 
 
 @contextmanager
 def watching() -> Iterator[Observer]:
     """An observer for the block: bars on stderr if that is a terminal, only notices if it is not."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    drawn_on = console(stderr=True)
+    if not drawn_on.is_terminal:
         yield _Plain()
         return
     columns = (
@@ -57,7 +57,7 @@ def watching() -> Iterator[Observer]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as drawn:
+    with Progress(*columns, console=drawn_on, transient=True) as drawn:
         yield Bars(drawn)
 
 
@@ -65,4 +65,4 @@ class _Plain(Silent):
     """An observer that writes notices alone, a line each on stderr."""
 
     def notice(self, text: str) -> None:
-        typer.echo(f"fsd: {text}", err=True)
+        tell(text)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fsdcore.cli.commands import check_apart
 from fsdcore.cli.forecast import read_forecast
-from fsdcore.cli.insight import MemoryHadOption, Options, PricesOption, memory_had, options, write_text
+from fsdcore.cli.insight import MemoryHadOption, Options, PricesOption, memory_had, options
 from fsdcore.cli.output import check_output, say, size
 from fsdcore.errors import InputError
+from fsdcore.files import write_text
 
 if TYPE_CHECKING:
     from fsdcore.cost import Bill
@@ -37,7 +39,8 @@ def report(
     With --prices or --forecast it has the bill.
     """
     file = output or record.with_suffix(".html")
-    check_output(file, _ENDINGS)
+    check_apart({"RECORD": record, **({"--forecast": before} if before else {})}, {"the page": file})
+    check_output(file, _ENDINGS, one_format=True)
     if option and not (prices or before):
         raise InputError("--option needs --prices: it chooses lines of a price list")
     from fsdcore.record import read_record

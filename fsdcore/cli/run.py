@@ -12,8 +12,10 @@ from fsdcore.cli.insight import Billing, MemoryOfBackendOption, ModelOption, Pri
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_categories, check_outputs, show_record
+from fsdcore.cli.signals import running_workers
 from fsdcore.config import Config, load_config
 from fsdcore.errors import InputError, PlanError
+from fsdcore.files import write_text
 
 if TYPE_CHECKING:
     from fsdcore.network import Network
@@ -43,9 +45,6 @@ class _Files:
         check_output(self.output, (".npz", ".npy"))
         check_output(self.categories)
         check_output(self.record)
-        written = [path.resolve() for path in (self.output, self.categories, self.record) if path]
-        if len(set(written)) < len(written):
-            raise InputError("--output, --categories and --record must be different files")
 
 
 def run(
@@ -164,16 +163,14 @@ def _result(settings: Config, network: Network, split: Partition | None, x: Any,
     from fsdcore.session import connect_config
 
     with connect_config(settings, observer) as session:
-        return session.load(network, split).run(x)
+        model = session.load(network, split)
+        with running_workers():
+            return model.run(x)
 
 
 def _write_record(file: Path | None, result: Result) -> None:
-    if file is None:
-        return
-    from fsdcore.formats.files import replacing
-
-    with replacing(file) as temporary:
-        temporary.write_text(result.record.to_json() + "\n")
+    if file is not None:
+        write_text(file, result.record.to_json() + "\n")
 
 
 def _write(files: _Files, result: Result) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeAlias
 
-__all__ = ["ending_like_ctrl_c", "exit_code", "handling", "requests_to_end"]
+__all__ = ["ending_like_ctrl_c", "exit_code", "handling", "requests_to_end", "running_workers"]
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
@@ -51,6 +51,16 @@ def ending_like_ctrl_c() -> Iterator[None]:
 
     with handling(numbers, stop):
         yield
+
+
+@contextmanager
+def running_workers() -> Iterator[None]:
+    """A run, which tells its workers to stop when it is stopped: the user is told so, too."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note("all workers were told to stop")
+        raise
 
 
 def exit_code(error: KeyboardInterrupt) -> int:

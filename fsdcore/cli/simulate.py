@@ -18,12 +18,12 @@ from fsdcore.cli.insight import (
     SamplesOption,
     forecaster_of,
     options,
-    write_text,
 )
 from fsdcore.cli.output import check_output, say, table
 from fsdcore.cli.progress import watching
 from fsdcore.config import load_config
 from fsdcore.errors import InputError
+from fsdcore.files import write_text
 from fsdcore.units import dollars
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def simulate(
         seeds = range(first_seed, first_seed + runs)
         found = simulation.summary(seeds, lambda number: observer.progress("runs", number, runs), explain)
     _show(found)
-    write_text(output, found.to_json() + "\n")
+    if output is not None:
+        write_text(output, found.to_json() + "\n")
     if record is not None:
         write_text(record, simulation.record(first_seed, trace).to_json() + "\n")
 

@@ -12,6 +12,7 @@ import typer
 
 from fsdcore import registry
 from fsdcore.backend import Check
+from fsdcore.cli.commands import group, register
 from fsdcore.cli.output import say, size, table, version
 from fsdcore.errors import BackendNotFoundError, FsdError, MissingExtraError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["backends", "config_app", "doctor"]
 
-config_app = typer.Typer(help="The configuration.", no_args_is_help=True)
+config_app = group("The configuration.")
 
 ConfigFile = Annotated[Path | None, typer.Option(help="A configuration file (TOML).")]
 
@@ -99,7 +100,7 @@ def _config() -> None:
     """The configuration."""
 
 
-@config_app.command("show")
+@register(config_app, "show")
 def show(config: ConfigFile = None) -> None:
     """Show each value and where it came from."""
     from fsdcore.config import load_config

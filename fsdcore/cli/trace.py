@@ -21,13 +21,11 @@ def trace(
 
     The file opens in https://ui.perfetto.dev and in chrome://tracing.
     """
-    from fsdcore.formats.files import replacing
+    from fsdcore.files import replacing
     from fsdcore.record import read_record
     from fsdcore.trace import make_trace
 
-    check_output(output, (".json",))
-    if output.resolve() == record.resolve():
-        raise InputError(f"{output}: the record itself; give --output another name")
+    check_output(output, (".json",), one_format=True)
     read = read_record(record)
     try:
         made = make_trace(read)

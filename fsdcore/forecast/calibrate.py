@@ -145,7 +145,7 @@ def runtime_bytes(backend: Backend) -> float:
     program = (
         f"import {type(backend).__module__}; from fsdcore.worker import peak_memory_bytes; print(peak_memory_bytes())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, encoding="utf-8")
     return int(done.stdout) + _KEPT_BYTES
 
 

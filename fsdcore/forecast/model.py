@@ -12,6 +12,7 @@ import msgspec
 
 from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
+from fsdcore.files import read_text
 from fsdcore.registry import suggestion
 
 __all__ = ["ChannelModel", "ComputeModel", "Model", "StoreModel", "load_model", "model_names"]
@@ -93,12 +94,8 @@ def load_model(name: str) -> Model:
     if not name.endswith(".toml"):
         if name not in model_names():
             raise InputError(f"there is no model {name!r}{suggestion(name, model_names())}")
-        return _read(name, _DATA.joinpath(f"{name}.toml").read_text())
-    try:
-        return _read(Path(name).name, Path(name).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{name}: cannot read this model: {reason}") from error
+        return _read(name, _DATA.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    return _read(Path(name).name, read_text(name))
 
 
 def _read(file: str, text: str) -> Model:

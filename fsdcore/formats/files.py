@@ -1,23 +1,20 @@
-"""What all readers and writers share: whole files or none."""
+"""What all readers of numbers share: text that may be packed, and what libraries raise."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
+import io
 import os
 import struct
 import tokenize
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 
-from fsdcore.errors import FormatError, InputError
+from fsdcore.errors import FormatError
+from fsdcore.files import MARK, PathLike, first_line, read_document
+from fsdcore.unpacking import UNPACK_VARIABLE, unpack_limit
 
-__all__ = ["UNREADABLE", "PathLike", "first_line", "read_bytes", "replacing"]
-
-PathLike = str | os.PathLike[str]
+__all__ = ["UNREADABLE", "read_bytes", "too_much"]
 
 _GZIP = b"\x1f\x8b"
 
@@ -39,39 +36,27 @@ UNREADABLE = (
 )
 
 
-def first_line(error: BaseException) -> str:
-    """What `error` says, as one line; the name of its class where it says nothing."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.splitlines()[0].strip() if text.strip() else type(error).__name__
-
-
 def read_bytes(path: PathLike) -> bytes:
-    """The content of a file, unpacked where it is packed by gzip; `FormatError` if it cannot be read."""
-    file = os.fspath(path)
-    try:
-        content = Path(file).read_bytes()
-        packed = content.startswith(_GZIP) or file.endswith(".gz")
-        return gzip.decompress(content) if packed else content
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise FormatError(f"cannot be read: {first_line(error)}", file=file) from error
+    """The content of a file of text, unpacked where it is packed by gzip or its name ends in ``.gz``.
 
-
-@contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """A new name beside `path` to write to; it takes the place of `path` when the block ends well.
-
-    A reader sees the old file or the whole new one. If the block fails nothing is left behind; what the
-    operating system refused becomes a `FormatError`.
+    The mark that some editors begin UTF-8 with is dropped. `FormatError` if the file cannot be read, or unpacks to
+    more than `unpack_limit` allows.
     """
-    target = Path(path)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    file = os.fspath(path)
+    content = read_document(file)
+    if not (file.endswith(".gz") or content.startswith(_GZIP)):
+        return content
+    limit = unpack_limit(len(content))
     try:
-        yield temporary
-        os.replace(temporary, target)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise FormatError(f"cannot be written: {first_line(error)}", file=str(target)) from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            text = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise FormatError(f"cannot be read: {first_line(error)}", file=file) from error
+    if len(text) > limit:
+        raise FormatError(too_much(limit), file=file)
+    return text.removeprefix(MARK)
+
+
+def too_much(limit: int) -> str:
+    """What to say of a file that unpacks to more than it may."""
+    return f"unpacks to more than {limit >> 20:,} MiB; if it is meant to, set {UNPACK_VARIABLE}, in MiB, to more"

@@ -12,12 +12,12 @@ import scipy.sparse as sp
 from fsdcore.activations import FloatArray, clipped_relu
 from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
-from fsdcore.formats.files import PathLike
+from fsdcore.files import PathLike
 from fsdcore.formats.tsv import Axis, read_triples
 from fsdcore.matrices import as_floats, frozen
 from fsdcore.network import Layer, Network
 
-__all__ = ["ACTIVATION", "load_graph_challenge", "official_bias"]
+__all__ = ["ACTIVATION", "layer_files", "load_graph_challenge", "official_bias"]
 
 ACTIVATION = clipped_relu(32)
 _BIAS = {1024: -0.3, 4096: -0.35, 16384: -0.4, 65536: -0.45}
@@ -54,6 +54,12 @@ def load_graph_challenge(
         made.append(Layer(weights, biases, ACTIVATION))
         observer.progress("load layers", number, layers)
     return Network(made, name=f"graph-challenge-{neurons}x{layers}")
+
+
+def layer_files(folder: PathLike, neurons: int, layers: int) -> list[Path]:
+    """The files that are there for layers 1 to `layers`, those that another would be read before included."""
+    numbers = range(1, layers + 1)
+    return [file for number in numbers for file in _candidates(Path(folder), neurons, number) if os.path.isfile(file)]
 
 
 def _find(folder: Path, neurons: int, number: int) -> Path:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.formats.files import UNREADABLE, PathLike, first_line, read_bytes, replacing
+from fsdcore.files import PathLike, first_line, replacing, write_text
+from fsdcore.formats.archives import Archive, read_array
+from fsdcore.formats.files import UNREADABLE, read_bytes
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
 from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr
 from fsdcore.network import as_inputs
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
+
+_Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+# What the files of numpy begin with: an archive, and an array.
+_ZIP, _ARRAY = b"PK\x03\x04", b"\x93NUM"
 
 
 def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None = None) -> sp.csr_array:
@@ -40,12 +47,16 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
     if not os.path.exists(file):
         raise FormatError("there is no such file", file=file)
     try:
-        inputs = reader(file, neurons, samples)
+        inputs: Any = reader(file, neurons, samples)
+        if samples is None and not isinstance(inputs, np.ndarray) and inputs.format != "csr":
+            _check_count(inputs.shape[0], inputs.nnz, "values")
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
     except FormatError:
         raise
     except InputError as error:
         raise FormatError(error.message, file=file) from error
+    except OSError as error:
+        raise FormatError(f"cannot be read: {first_line(error)}", file=file) from error
     if samples is not None and matrix.shape[0] != samples:
         raise FormatError(f"there are {matrix.shape[0]} samples, {samples} were asked for", file=file)
     return matrix
@@ -58,7 +69,8 @@ def save_outputs(path: PathLike, outputs: Any) -> None:
     if ending not in (".npz", ".npy"):
         raise FormatError(f"outputs are written as .npz (sparse) or .npy (dense), not {ending!r}", file=file)
     matrix = _matrix(outputs, sparse=ending == ".npz")
-    with replacing(file) as temporary, open(temporary, "xb") as stream:
+    # Open for reading as well: to a file that is not, numpy writes by a way that does not say why it fails.
+    with replacing(file) as temporary, open(temporary, "r+b") as stream:
         if isinstance(matrix, np.ndarray):
             np.save(stream, matrix, allow_pickle=False)
         else:
@@ -86,8 +98,7 @@ def save_categories(path: PathLike, categories: npt.ArrayLike) -> None:
     numbers = numbers.astype(np.int64) if numbers.size == 0 else numbers
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers.size and numbers.min() < 0):
         raise InputError("categories must be one row of sample numbers, 0 or more")
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{number + 1}\n" for number in numbers.tolist()))
+    write_text(path, "".join(f"{number + 1}\n" for number in numbers.tolist()))
 
 
 def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
@@ -96,27 +107,44 @@ def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
     most = MOST_NEURONS if samples is None else samples
     lines = read_triples(file, Axis("sample", most), Axis("neuron", neurons))
     count = int(lines.first.max()) + 1 if samples is None else samples
-    if samples is None and count > 1_000_000 + 100 * lines.first.size:
-        # One stray number must not make gigabytes of empty samples.
-        raise InputError(f"sample {count} in a file of {lines.first.size} lines: give `samples` if meant")
+    if samples is None:
+        _check_count(count, lines.first.size, "lines")
     places = (lines.first.astype(np.int32), lines.second.astype(np.int32))
     return sp.csr_array((lines.values, places), shape=(count, neurons))
 
 
+def _check_count(samples: int, size: int, of: str) -> None:
+    """`InputError` where one stray number, or a claim, would make gigabytes of empty samples."""
+    if samples > 1_000_000 + 100 * size:
+        raise InputError(f"sample {samples} in a file of {size} {of}: give `samples` if meant")
+
+
 def _npy(file: str, neurons: int | None, samples: int | None) -> npt.NDArray[np.float32]:
     del neurons, samples
-    loaded = _load(file)
-    if not isinstance(loaded, np.ndarray):
-        raise InputError("is an archive of arrays, not one array: its name should end in .npz")
-    return _dense(loaded)
+    with open(file, "rb") as stream:
+        if _start(stream) == _ZIP:
+            raise InputError("is an archive of arrays, not one array: its name should end in .npz")
+        return _dense(read_array(stream, os.fstat(stream.fileno()).st_size))
 
 
 def _npz(file: str, neurons: int | None, samples: int | None) -> Any:
     """A matrix as `scipy.sparse.save_npz` writes it, or the one dense array of `numpy.savez`."""
     del neurons, samples
-    arrays = _load(file)
-    if isinstance(arrays, np.ndarray):
-        raise InputError("is one array, not an archive of arrays: its name should end in .npy")
+    with open(file, "rb") as stream:
+        if _start(stream) == _ARRAY:
+            raise InputError("is one array, not an archive of arrays: its name should end in .npy")
+    with Archive(file) as arrays:
+        return _saved(arrays)
+
+
+def _start(stream: IO[bytes]) -> bytes:
+    """What tells the two kinds of file apart, which are easily confused."""
+    start = stream.read(len(_ZIP))
+    stream.seek(0)
+    return start
+
+
+def _saved(arrays: _Arrays) -> Any:
     if "shape" not in arrays and len(arrays) == 1:
         (array,) = arrays.values()
         return _dense(array)
@@ -126,6 +154,8 @@ def _npz(file: str, neurons: int | None, samples: int | None) -> Any:
         raise InputError(f"has no array {missing[0]!r}: write it with scipy.sparse.save_npz")
     try:
         return _BUILDERS[kind](arrays, _shape(arrays["shape"]))
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(f"holds no sound {kind} matrix: {first_line(error)}") from error
 
@@ -134,9 +164,6 @@ def _dense(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if array.ndim != 2:
         raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {array.ndim}")
     return as_floats(array, "values")
-
-
-_Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 def _compressed(arrays: _Arrays, shape: tuple[int, int], by_row: bool) -> sp.sparray:
@@ -218,23 +245,6 @@ def _reader(file: str) -> Callable[[str, int | None, int | None], Any]:
         if file.endswith(ending):
             return reader
     raise FormatError(f"inputs are read from {', '.join(_READERS)}; the name ends in none of them", file=file)
-
-
-def _load(file: str) -> npt.NDArray[Any] | dict[str, npt.NDArray[Any]]:
-    """The array of an ``.npy``, or the arrays of an ``.npz``."""
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: np.asarray(loaded[name]) for name in loaded.files}
-    except UNREADABLE as error:
-        raise InputError(_unreadable(error)) from error
-
-
-def _unreadable(error: BaseException) -> str:
-    # Of a file that is none of its own, numpy says that it may be a pickle, and how to have it run.
-    return "is not a file of numpy" if "pickle" in str(error) else f"cannot be read by numpy: {first_line(error)}"
 
 
 def _kind(arrays: _Arrays) -> str:

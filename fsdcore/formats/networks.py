@@ -22,7 +22,7 @@ from fsdcore.activations import Activation, FloatArray
 from fsdcore.decoding import from_json
 from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
-from fsdcore.formats.files import PathLike, first_line, replacing
+from fsdcore.files import PathLike, first_line, replacing
 from fsdcore.matrices import MOST_NEURONS, check_csr
 from fsdcore.network import Layer, Network
 

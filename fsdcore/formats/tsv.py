@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import FormatError
-from fsdcore.formats.files import PathLike, read_bytes
+from fsdcore.files import PathLike
+from fsdcore.formats.files import read_bytes
 from fsdcore.matrices import MOST_NEURONS
 
 __all__ = ["Axis", "Triples", "read_indices", "read_triples"]
@@ -129,11 +130,12 @@ def _careful(file: str, data: bytes, first: Axis, second: Axis) -> Iterator[tupl
 
 def _lines(file: str, data: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and text of each line; the last must have an end, or the file may be cut inside a number."""
-    *whole, rest = data.split(b"\n")
-    yield from enumerate(whole, start=1)
-    if rest:
-        cut = f"the line {_shown(rest)} has no newline at its end: is the file truncated?"
-        raise FormatError(cut, file=file, line=len(whole) + 1)
+    # One by one: of a file that is not what it should be, the first line is mostly enough.
+    for number, line in enumerate(io.BytesIO(data), start=1):
+        if not line.endswith(b"\n"):
+            cut = f"the line {_shown(line)} has no newline at its end: is the file truncated?"
+            raise FormatError(cut, file=file, line=number)
+        yield number, line[:-1]
 
 
 def _fault(fields: list[bytes], first: Axis, second: Axis) -> str | None:

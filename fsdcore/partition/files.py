@@ -7,28 +7,26 @@ neurons of each boundary; ``about``, five words: format, workers, method, seed a
 from __future__ import annotations
 
 import re
-import zipfile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import FormatError, InputError
-from fsdcore.formats.files import UNREADABLE, PathLike, first_line, replacing
+from fsdcore.files import PathLike, replacing
+from fsdcore.formats.archives import Archive
 from fsdcore.partition.base import Partition
 
 __all__ = ["load_partition", "save_partition"]
 
 _FORMAT = "fsd-partition-1"
 _NAMES = ("owners", "widths", "about")
-# A small file may claim to unpack to anything; this is far more than the neurons of any network.
-_MOST_BYTES = 2**31
 
 
 def save_partition(path: PathLike, partition: Partition) -> None:
     """Write `partition`; the file appears whole or not at all. `FormatError` if it cannot be written."""
     about = (_FORMAT, str(partition.workers), partition.method, str(partition.seed), partition.fingerprint)
-    with replacing(path) as unfinished, unfinished.open("xb") as stream:
+    with replacing(path) as unfinished, unfinished.open("r+b") as stream:
         np.savez_compressed(
             stream,
             owners=np.concatenate(partition.owners).astype(np.min_scalar_type(partition.workers - 1)),
@@ -41,20 +39,13 @@ def load_partition(path: PathLike) -> Partition:
     """What `save_partition` wrote; `FormatError` naming the file if it is anything else. Nothing is unpickled."""
     try:
         return _partition(*_arrays(path))
-    except UNREADABLE as error:
-        reason = error.message if isinstance(error, InputError) else first_line(error)
-        raise FormatError(f"not a partition that can be read: {reason}", file=str(path)) from error
+    except InputError as error:
+        raise FormatError(f"not a partition that can be read: {error.message}", file=str(path)) from error
 
 
 def _arrays(path: PathLike) -> list[npt.NDArray[Any]]:
-    with open(path, "rb") as stream:
-        with zipfile.ZipFile(stream) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MOST_BYTES:
-            raise InputError(f"it unpacks to {size:,} bytes, {_MOST_BYTES:,} are the most")
-        stream.seek(0)
-        with np.load(stream, allow_pickle=False) as arrays:
-            return [np.asarray(arrays[name]) for name in _NAMES]
+    with Archive(path) as arrays:
+        return [arrays[name] for name in _NAMES]
 
 
 def _partition(owners: npt.NDArray[Any], widths: npt.NDArray[Any], about: npt.NDArray[Any]) -> Partition:

@@ -16,6 +16,7 @@ import msgspec
 
 from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
+from fsdcore.files import read_text
 from fsdcore.registry import suggestion
 
 __all__ = ["ComputeShape", "PriceList", "Tariff", "TariffLine", "load_prices", "price_names"]
@@ -144,19 +145,11 @@ def load_prices(name: str) -> PriceList:
     `InputError` for a name that is not known; the file's name is in the text if it is not what it should be.
     """
     if name.endswith(".toml"):
-        return _read(Path(name).name, _text(Path(name)), "")
+        return _read(Path(name).name, read_text(name), "")
     if name not in price_names():
         raise InputError(f"there are no prices for {name!r}{suggestion(name, price_names())}")
     provider, _, region = name.partition("/")
-    return _read(name, _DATA.joinpath(provider, f"{region}.toml").read_text(), provider)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{path}: cannot read this price file: {reason}") from error
+    return _read(name, _DATA.joinpath(provider, f"{region}.toml").read_text(encoding="utf-8"), provider)
 
 
 def _read(file: str, text: str, provider: str) -> PriceList:
@@ -196,7 +189,7 @@ def _tariff(file: str, provider: str) -> Tariff:
     providers = sorted({name.partition("/")[0] for name in price_names()})
     if provider not in providers:
         raise InputError(f"{file}: tariff must name one of {', '.join(providers)}, or hold the lines of another")
-    return _decoded(f"{provider}/tariff", _DATA.joinpath(provider, "tariff.toml").read_text(), Tariff)
+    return _decoded(f"{provider}/tariff", _DATA.joinpath(provider, "tariff.toml").read_text(encoding="utf-8"), Tariff)
 
 
 def _decoded(file: str, text: str, kind: type[_Struct]) -> _Struct:

@@ -12,6 +12,7 @@ import msgspec
 
 from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
+from fsdcore.files import read_text
 from fsdcore.registry import suggestion
 
 __all__ = ["SERVICES", "Conditions", "Limit", "Spread", "condition_names", "load_conditions"]
@@ -86,12 +87,8 @@ def load_conditions(name: str) -> Conditions:
     if not name.endswith(".toml"):
         if name not in condition_names():
             raise InputError(f"there are no conditions {name!r}{suggestion(name, condition_names())}")
-        return _read(name, _DATA.joinpath(f"{name}.toml").read_text())
-    try:
-        return _read(Path(name).name, Path(name).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{name}: cannot read these conditions: {reason}") from error
+        return _read(name, _DATA.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    return _read(Path(name).name, read_text(name))
 
 
 def _read(file: str, text: str) -> Conditions:

@@ -147,7 +147,7 @@ class ServerProcess(Server):
         """The last lines that the server wrote; empty if none."""
         if not self.log.is_file():
             return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def _spawned(self) -> subprocess.Popen[bytes]:
         try:

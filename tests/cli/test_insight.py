@@ -109,7 +109,7 @@ def test_calibrate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("forecast", "net.safetensors", "--density", "x", "--samples", "5"), "--density must be numbers"),
         (("forecast", "net.safetensors", "--density", "0.5", "--samples", "5", "--exact"), "--exact needs INPUTS"),
         (("forecast", "net.safetensors", "x.npz", "--prices", "aws/moon"), "there are no prices for 'aws/moon'"),
-        (("forecast", "net.safetensors", "x.npz", "--prices", "none.toml"), "none.toml: cannot read this price file"),
+        (("forecast", "net.safetensors", "x.npz", "--prices", "none.toml"), "none.toml: cannot be read"),
         (("forecast", "net.safetensors", "x.npz", "--model", "none"), "there is no model 'none'"),
         (("forecast", "net.safetensors", "x.npz", "--option", "arm64"), "--option must be NAME=VALUE, not 'arm64'"),
         (("forecast", "net.safetensors", "x.npz", "--memory", "16"), "a worker would need "),

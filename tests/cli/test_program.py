@@ -91,4 +91,4 @@ def test_stopping_it_says_so() -> None:
         "sys.exit(main(['doctor']))"
     )
     done = fsd(code=code)
-    assert (done.returncode, done.stderr) == (130, "fsd: stopped; all workers were told to stop\n")
+    assert (done.returncode, done.stderr) == (130, "fsd: stopped\n")

@@ -70,7 +70,7 @@ def test_a_forecast_of_another_run_is_told_apart(folder: Path) -> None:
         (("run.json", "-o", "page.pdf"), "page.pdf: the name must end in .html or .htm"),
         (("run.json", "-o", "none/page.html"), "none/page.html: cannot be written: there is no folder none"),
         (("run.json", "--prices", "aws/moon"), "there are no prices for 'aws/moon'"),
-        (("run.json", "--prices", "none.toml"), "none.toml: cannot read this price file"),
+        (("run.json", "--prices", "none.toml"), "none.toml: cannot be read"),
         (("run.json", "--forecast", "run.json"), "run.json: not a forecast"),
         (("run.json", "--option", "store=express"), "--option needs --prices"),
         (("run.json", "--prices", "aws/us-east-1", "--option", "x"), "--option must be NAME=VALUE, not 'x'"),

@@ -131,7 +131,7 @@ def test_a_partition_from_a_file_brings_its_workers(files: tuple[Path, Path], tm
         (("-o", "absent/out.npz"), "there is no folder absent"),
         (("-o", "out.txt"), "must end in .npz or .npy"),
         (("-o", "x.npz", "--record", "./x.npz"), "must be different files"),
-        (("--config", "absent.toml"), "absent.toml: cannot read this configuration file"),
+        (("--config", "absent.toml"), "absent.toml: cannot be read"),
         (("--partition", "absent.npz"), "absent.npz"),
         (("--truth", "absent.tsv"), "absent.tsv"),
     ],

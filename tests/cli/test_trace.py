@@ -56,7 +56,7 @@ def test_the_configuration_may_ask_for_a_trace(folder: Path) -> None:
         (("trace", "bent.json", "-o", "t.json"), "bent.json: the record has 3 workers of 4"),
         (("trace", "x.npz", "-o", "t.json"), "x.npz: not the record of a run"),
         (("trace", "none.json", "-o", "t.json"), "none.json: cannot be read: No such file"),
-        (("trace", "plain.json", "-o", "plain.json"), "plain.json: the record itself"),
+        (("trace", "plain.json", "-o", "plain.json"), "plain.json: --output would write over RECORD"),
         (("trace", "plain.json", "-o", "t.html"), "t.html: the name must end in .json"),
         (("trace", "plain.json", "-o", "no/t.json"), "there is no folder no"),
         ((*RUN, "--trace"), "--trace needs --record FILE"),

@@ -111,7 +111,7 @@ def test_an_unknown_region_is_refused_with_the_nearest() -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read this price file"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_prices(str(tmp_path / "none.toml"))
 
 

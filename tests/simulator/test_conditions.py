@@ -46,7 +46,7 @@ def test_conditions_that_are_not_sound_are_refused_by_name(tmp_path: Path, text:
 def test_conditions_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are no conditions 'usuall'; did you mean 'usual'"):
         load_conditions("usuall")
-    with pytest.raises(InputError, match="cannot read these conditions"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_conditions(str(tmp_path / "none.toml"))
 
 

@@ -290,7 +290,7 @@ class Environment:
         return _accepted()
 
     def _write(self, line: str) -> None:
-        with self._log.open("a") as log:
+        with self._log.open("a", encoding="utf-8") as log:
             log.write(line)
 
     def _report(self, call: Call, outcome: Outcome) -> None:

@@ -128,7 +128,7 @@ class LocalAws(Emulator):
     def logs(self, function: str) -> str:
         """What all environments of the function wrote, and Lambda's own lines."""
         files = sorted((self.folder / "work" / "logs" / function).rglob("*.log"))
-        return "".join(file.read_text(errors="replace") for file in files)
+        return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
     def _ask(self, word: str, kind: type[_Type], body: bytes | None = None) -> _Type:
         request: Any = urllib.request.Request(f"{self.endpoint}/_fsd/{word}", data=body)

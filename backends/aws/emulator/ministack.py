@@ -40,7 +40,7 @@ def ministack_command() -> list[str | Path]:
 
 
 def _install() -> str:
-    version = (Path(__file__).parent / "requirements.txt").read_text().split()[-1]
+    version = (Path(__file__).parent / "requirements.txt").read_text(encoding="utf-8").split()[-1]
     return f"make emulators (in a checkout of the project), or: pipx install {version}"
 
 

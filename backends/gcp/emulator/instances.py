@@ -90,7 +90,7 @@ class Instance:
     def start(self) -> None:
         """Start it and wait until the function is loaded; `ServerError`, with its last words, if it does not."""
         self._process.start()
-        self._port = int(self._port_file.read_text())
+        self._port = int(self._port_file.read_text(encoding="ascii"))
         self.ready = True
 
     @property

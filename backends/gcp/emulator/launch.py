@@ -24,7 +24,7 @@ def main() -> None:
     from functions_framework._http import create_server
 
     server = create_server(create_app(), False)  # type: ignore[no-untyped-call]
-    with open(f"{port_file}.unfinished", "w") as stream:
+    with open(f"{port_file}.unfinished", "w", encoding="utf-8") as stream:
         stream.write(str(port))
     os.rename(f"{port_file}.unfinished", port_file)
     server.run("127.0.0.1", port)

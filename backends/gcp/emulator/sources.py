@@ -37,7 +37,7 @@ def build(archive: bytes, folder: Path) -> Path:
 
 
 def _check_requirements(file: Path) -> None:
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     for line in lines:
         text = line.partition("#")[0].strip()
         # Options and files are for pip alone.

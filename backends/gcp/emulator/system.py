@@ -16,7 +16,7 @@ _LISTENS = "0A"
 def listening_port(pid: int) -> int:
     """The TCP port (IPv4) that a process listens on; 0 if it listens on none."""
     sockets = set(_open_files(pid))
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+    for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]:
         _, local, _, state, *_, inode = line.split()[:10]
         if state == _LISTENS and f"socket:[{inode}]" in sockets:
             return int(local.partition(":")[2], 16)
@@ -40,12 +40,12 @@ def _family(pid: int) -> Iterator[int]:
     """A process and its children, all the way down."""
     yield pid
     with suppress(FileNotFoundError, ProcessLookupError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split():
             yield from _family(int(child))
 
 
 def _own_bytes(pid: int) -> int:
     with suppress(FileNotFoundError, ProcessLookupError):
-        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()
         return (int(resident) - int(shared)) * _PAGE
     return 0

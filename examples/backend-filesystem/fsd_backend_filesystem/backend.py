@@ -15,6 +15,7 @@ from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Address, Channel
 from fsdcore.compute import Compute
 from fsdcore.errors import ConfigError
+from fsdcore.files import settled
 from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 from fsdcore.store import Store
 
@@ -31,7 +32,7 @@ class FilesystemBackend(Backend):
     @cached_property
     def _root(self) -> Path:
         """The directory, made when first asked for: to look at a backend's limits must leave nothing behind."""
-        root = Path(self.settings.root).expanduser().absolute()
+        root = settled(self.settings.root)
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             (root / "objects").mkdir(exist_ok=True)

@@ -68,6 +68,38 @@ def test_folders_that_others_empty_at_the_same_time_do_no_harm(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_stays_where_it_was_when_the_process_goes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = DirectoryStore("store")
+    store.put("a", b"data")
+    monkeypatch.chdir("other")
+    store.put("b", b"data")
+    assert store.list("") == ["a", "b"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other", "store"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing() -> None:
+    # A limit on the size of files stands in for the disk.
+    code = (
+        "import resource, signal, sys, tempfile; from backends.local.directory_store import DirectoryStore as D\n"
+        "from fsdcore.errors import StoreError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "folder = tempfile.mkdtemp()\n"
+        "try: D(folder).put('k', bytes(10_000))\n"
+        "except StoreError as error: print(error, D(folder).list(''))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.endswith("cannot hold objects: File too large []\n")
+
+
+def test_what_an_index_claims_is_not_set_aside(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("k", b"data")
+    assert store.get_range("k", 1, 1 << 62) == b"ata"
+    assert store.get_range("k", 1 << 80, 1 << 80) == b""
+
+
 def test_another_process_sees_the_objects(tmp_path: Path) -> None:
     DirectoryStore(tmp_path).put("a/b", b"data")
     code = (
@@ -89,7 +121,7 @@ def test_a_refusal_of_the_file_system_is_access_denied(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
-    monkeypatch.setattr("backends.local.directory_store.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("backends.local.directory_store.new_file", refuse)
     monkeypatch.setattr("backends.local.directory_store.os.walk", refuse)
     calls: dict[str, Callable[[], object]] = {
         "get": lambda: store.get("k"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,9 +50,16 @@ class TestDirectoryStore(StoreTests):
         with pytest.raises(StoreError, match="file"):
             DirectoryStore(tmp_path / "file").put("k", b"")
 
-    def test_files_are_private(self, store: Store) -> None:
-        store.put("k", b"data")
-        assert not (self.root / "k.object").stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    @pytest.mark.parametrize("umask", [0o022, 0o077])
+    def test_the_umask_says_who_may_read_files(self, store: Store, umask: int) -> None:
+        before = os.umask(umask)
+        try:
+            store.put("a", b"data")
+            store.put("b", b"data", if_absent=True)
+        finally:
+            os.umask(before)
+        for name in ("a", "b"):
+            assert stat.S_IMODE((self.root / f"{name}.object").stat().st_mode) == 0o666 & ~umask
 
 
 class TestQueueChannel(ChannelTests):
