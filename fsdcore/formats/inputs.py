@@ -47,7 +47,7 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
         raise FormatError("there is no such file", file=file)
     try:
         inputs = reader(file, neurons, samples)
-        if samples is None and sp.issparse(inputs) and inputs.format != "csr":
+        if samples is None and getattr(inputs, "format", "csr") != "csr":
             _check_count(inputs.shape[0], inputs.nnz, "values")
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
     except FormatError:
