@@ -12,6 +12,7 @@ setup(
             # Sums are the same whatever the compiler: it may not fuse or reorder what is not written so.
             extra_compile_args=["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-Wall", "-Wextra", "-pthread"],
             extra_link_args=["-pthread"],
+            libraries=["m"],
             py_limited_api=True,
             optional=True,
         )

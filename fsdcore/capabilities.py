@@ -24,6 +24,7 @@ class ChannelCapabilities:
     `lanes`: how many runs the deployment can carry at once; None if there is no limit.
     `lane_pool`: channels of the same pool share their lanes; by default each kind of channel has its own.
     `redelivers`: a frame received and not acknowledged comes again.
+    `receives_on`: the call behind a receive that ends with nothing goes on, and the next receive has what it brings.
     """
 
     max_frame_bytes: int
@@ -38,6 +39,7 @@ class ChannelCapabilities:
     lanes: int | None = None
     lane_pool: str | None = None
     redelivers: bool = True
+    receives_on: bool = False
 
     def publish_size(self, frame_bytes: int) -> int:
         """Bytes that a frame of `frame_bytes` takes of `max_publish_bytes`."""

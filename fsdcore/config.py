@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn, SupportsIndex
 
-import msgspec
-
 from fsdcore import registry
 from fsdcore.backend import Backend
+from fsdcore.decoding import converted
 from fsdcore.errors import BackendNotFoundError, ConfigError, FormatError, MissingExtraError
 from fsdcore.files import read_text
 from fsdcore.unpacking import UNPACK_VARIABLE
@@ -50,7 +49,7 @@ class _Range(NamedTuple):
 
     def problem(self, value: float) -> str | None:
         """What is wrong with `value`; None if nothing."""
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"must be a finite number, not {value}"
         if value < self.low or (self.above and value == self.low):
             return f"must be {'above' if self.above else 'at least'} {self.low:g}, not {value}"
@@ -379,12 +378,12 @@ def _converted(key: str, kind: Any, value: Any, strict: bool) -> Any:
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     if choices and value not in choices:
         raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, not {str(value)[:40]!r}")
-    try:
-        return msgspec.convert(_plain(value), kind, strict=strict)
-    except msgspec.ValidationError as error:
-        reason = str(error)[:1].lower() + str(error)[1:].replace("`", "")
+
+    def refusal(reason: str) -> ConfigError:
         shown = f" {value!r}" if key in _RUN_TYPES and isinstance(value, str) and len(value) <= 40 else ""
-        raise ConfigError(f"{key}: {reason}{shown}") from error
+        return ConfigError(f"{key}: {reason[:1].lower()}{reason[1:].replace('`', '')}{shown}")
+
+    return converted(_plain(value), kind, refusal, strict=strict)
 
 
 def _plain(value: Any) -> Any:

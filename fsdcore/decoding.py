@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from fsdcore.errors import FsdError
+from fsdcore.errors import FsdError, one_line
 
 __all__ = ["Refusal", "converted", "from_json", "from_toml"]
 
@@ -32,10 +32,13 @@ def from_toml(text: str, kind: type[_Kind], refusal: Refusal) -> _Kind:
         return msgspec.convert(tomllib.loads(text), kind)
 
 
-def converted(value: Any, kind: type[_Kind], refusal: Refusal) -> _Kind:
-    """As `from_json`, of lists, tables, texts and numbers that something else has read."""
+def converted(value: Any, kind: type[_Kind], refusal: Refusal, *, strict: bool = True) -> _Kind:
+    """As `from_json`, of lists, tables, texts and numbers that something else has read.
+
+    If not `strict`, text may stand for a number or a truth value.
+    """
     with _refusing(refusal):
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=strict)
 
 
 @contextmanager
@@ -47,4 +50,4 @@ def _refusing(refusal: Refusal) -> Iterator[None]:
     except RecursionError as error:
         raise refusal("it is nested too deep") from error
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise refusal(" ".join(str(error).split())) from error
+        raise refusal(one_line(str(error))) from error

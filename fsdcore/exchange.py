@@ -204,7 +204,11 @@ def write_done(store: Store, run: str, records: list[WorkerRecord]) -> None:
 
 def read_done(store: Store, run: str) -> list[WorkerRecord]:
     """What every worker did; `WireError` if the object is damaged."""
-    return _decoded(store, f"runs/{run}/end/done", list[WorkerRecord])
+    key = f"runs/{run}/end/done"
+    records = _decoded(store, key, list[WorkerRecord])
+    if not all(record.whole for record in records):
+        raise WireError(f"object {key} is damaged: a record does not have all counters and seconds")
+    return records
 
 
 def write_failure(store: Store, run: str, failure: Failure) -> None:

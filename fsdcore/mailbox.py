@@ -11,7 +11,7 @@ import msgspec
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.decoding import from_json
-from fsdcore.errors import AbortedError, WireError
+from fsdcore.errors import AbortedError, WireError, one_line
 from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, is_marked, open_body, parse_frame
 
 __all__ = ["AbortNotice", "Mailbox"]
@@ -119,7 +119,8 @@ class Mailbox:
         notice = from_json(
             plain, AbortNotice, lambda reason: WireError(f"an abort that cannot be read: {reason}", peer=frame.source)
         )
-        return AbortedError(f"{notice.error}: {notice.message}", run=self._run, peer=notice.rank, layer=notice.layer)
+        said = one_line(f"{notice.error}: {notice.message}")
+        return AbortedError(said, run=self._run, peer=notice.rank, layer=notice.layer)
 
     def stop(self, cause: BaseException) -> None:
         """Make every wait, now and later, raise `cause`; the first cause stays."""

@@ -209,7 +209,8 @@ class Messenger:
         """Receive once and put what came into the mailbox; whether anything came."""
         with standing_aside():
             received = self._channel.receive(deadline)
-        self._recorder.add("receives")
+        if received or not self._channel.capabilities.receives_on:
+            self._recorder.add("receives")
         if received:
             self._take_in(received)
         return bool(received)

@@ -162,6 +162,16 @@ class Network:
             digest.update(layer.bias.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
+    def overflow(self, x: Any) -> int | None:
+        """The first layer, from 1, that computes an infinity or NaN for `x` `(samples, inputs)`; None if none does."""
+        y = as_inputs(x, self.inputs)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for number, layer in enumerate(self.layers, start=1):
+                y = layer.step(y)
+                if not np.isfinite(y.data).all():
+                    return number
+        return None
+
     def infer(self, x: Any) -> Any:
         """The oracle: the outputs for `x` by a plain scipy loop in this process.
 

@@ -109,7 +109,7 @@ def _check_plan(part: str, found: str, plan: str) -> None:
     """`PlanError` unless an object of `plan` is one of it."""
     if found != plan:
         raise PlanError(
-            f"object plans/{plan}/{part} is of plan {found}: delete plans/{plan}/ and load the network again"
+            f"object plans/{plan}/{part} is of plan {found!r}: delete plans/{plan}/ and load the network again"
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self, TypeAlias
 
 import msgspec
 
 from fsdcore.decoding import from_json
-from fsdcore.errors import FormatError, InputError
+from fsdcore.errors import FormatError, InputError, WireError
 from fsdcore.spans import ACTIVITIES, Span, SpanLog
 
 __all__ = [
@@ -58,7 +58,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `started` and `ended` are wall-clock seconds; `peak_memory_bytes` is the largest size of its process.
     ``bytes_to[r]`` are the bytes of the rows sent to rank r, without the headers of frames; ``waits_for[r]`` are the
-    seconds of waits that ended with a message of rank r, those for the records at the end included. `spans` is empty
+    seconds of waits that ended with a message of rank r, those for the records at the end included. `kernel` is what
+    multiplied, with its instruction set, such as ``compiled (avx2)``; empty if nothing did. `spans` is empty
     unless the run was traced; `spans_dropped` counts those after the first 4,000,000, of which nothing else is kept.
     """
 
@@ -70,8 +71,28 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, list[float]]
     bytes_to: list[int]
     waits_for: list[float]
+    kernel: str = ""
     spans: list[Span] = []
     spans_dropped: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has all counters and activities, for the same number of layers."""
+        tables: list[Mapping[str, Sequence[float]]] = [self.counters, self.seconds]
+        lengths = {len(row) for table in tables for row in table.values()}
+        return set(self.counters) >= set(COUNTERS) and set(self.seconds) >= set(ACTIVITIES) and len(lengths) == 1
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """What a worker sent; `WireError` for anything else."""
+        found = from_json(data, cls, _not_of_a_worker)
+        if not found.whole:
+            raise _not_of_a_worker("it does not have all counters and seconds")
+        return found
+
+
+def _not_of_a_worker(reason: str) -> WireError:
+    return WireError(f"not the record of a worker: {reason}")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,12 +205,12 @@ def read_record(file: str | os.PathLike[str]) -> Record:
 class Recorder:
     """Counts for one worker of `workers`; with `traced`, also when it did what.
 
-    `add` may be called from several threads; what takes time is recorded by one. `batch` (-1 for none) and `layer` are
-    set by the worker's loop.
+    `add` may be called from several threads; what takes time is recorded by one. `batch` (-1 for none), `layer` and
+    `kernel` are set by the worker.
     """
 
     def __init__(self, rank: int, layers: int = 0, workers: int = 1, traced: bool = False) -> None:
-        self.rank, self.batch, self.layer = rank, -1, 0
+        self.rank, self.batch, self.layer, self.kernel = rank, -1, 0, ""
         self.log = SpanLog() if traced else None
         self._workers = workers
         self._started, self._origin = _clocks()
@@ -250,6 +271,7 @@ class Recorder:
         """What has been counted so far."""
         return WorkerRecord(
             rank=self.rank,
+            kernel=self.kernel,
             started=self._started,
             # The wall clock may have been set meanwhile.
             ended=self._started + time.perf_counter() - self._origin,

@@ -19,7 +19,15 @@ from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.config import RunSettings
 from fsdcore.counting import CountingStore
-from fsdcore.errors import ComputeError, DeadlineError, FsdError, KeyMissingError, StoreError, WorkerFailedError
+from fsdcore.errors import (
+    ComputeError,
+    DeadlineError,
+    FsdError,
+    KeyMissingError,
+    StoreError,
+    WorkerFailedError,
+    one_line,
+)
 from fsdcore.events import notice
 from fsdcore.exchange import Failure, read_done, read_failure, read_outputs, write_inputs
 from fsdcore.leases import Heartbeat, Lease, remove_run, take_lane, take_lease
@@ -269,7 +277,7 @@ def _as_error(failure: Failure, run: str) -> FsdError:
     """The failure as an exception, of its own class if it is one of the framework's."""
     kind = getattr(fsdcore.errors, failure.error, None)
     known = isinstance(kind, type) and issubclass(kind, FsdError) and not issubclass(kind, fsdcore.errors.FormatError)
-    message = failure.message if known else f"{failure.error}: {failure.message}"
+    message = one_line(failure.message if known else f"{failure.error}: {failure.message}")
     error: FsdError = kind(message) if known and kind is not None else WorkerFailedError(message)
     if failure.trace:
         error.add_note(failure.trace)

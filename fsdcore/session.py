@@ -23,7 +23,7 @@ from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
 from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
-from fsdcore.events import SILENT, Observer, following
+from fsdcore.events import SILENT, Observer, following, notice
 from fsdcore.matrices import MOST_NEURONS
 from fsdcore.network import Network, as_inputs
 from fsdcore.partition import QualityReport, make_partition, quality
@@ -40,7 +40,7 @@ from fsdcore.plan_store import (
     read_partition,
     write_plan,
 )
-from fsdcore.record import Record, Recorder, Setting, by_layer, total_counters, total_seconds
+from fsdcore.record import Record, Recorder, Setting, WorkerRecord, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 from fsdcore.wire import new_run_id
@@ -143,10 +143,29 @@ class Model:
         return Result(outputs if sparse else outputs.toarray(), self._record(done, settings, int(inputs.shape[0]), 1))
 
     def _result(self, done: Done, settings: RunSettings, inputs: sp.csr_array, sparse: bool, batches: int) -> Result:
+        self._tell_of_overflow(inputs, done.outputs)
+        self._tell_of_scipy(done.workers, settings)
         outputs = done.outputs if sparse else done.outputs.toarray()
         if self.network.layers[-1].activation == SOFTMAX:
             outputs = _finish_softmax(done.outputs, sparse)
         return Result(outputs, self._record(done, settings, int(inputs.shape[0]), batches))
+
+    def _tell_of_overflow(self, inputs: sp.csr_array, outputs: sp.csr_array) -> None:
+        """Say that sums were beyond float32, and where the first was."""
+        samples = np.unique(sp.coo_array(outputs).row[~np.isfinite(outputs.data)])
+        if samples.size:
+            layer = self.network.overflow(inputs[samples[:1]])
+            where = f" in layer {layer}" if layer is not None else ""
+            text = f"float32 overflowed{where}: {samples.size:,} of {outputs.shape[0]:,} samples have infinite outputs"
+            notice(self._session.observer, f"{text} or such that are no number; scale the weights or the inputs")
+
+    def _tell_of_scipy(self, workers: list[WorkerRecord], settings: RunSettings) -> None:
+        """Say that workers went without the compiled kernel, where nobody asked them to."""
+        without = [worker.rank for worker in workers if worker.kernel.startswith("scipy")]
+        if without and settings.kernel == AUTO:
+            ranks = "all workers" if len(without) == len(workers) else f"{len(without)} of {len(workers)} workers"
+            text = "multiplied with scipy, as the compiled kernel is not installed there: slower, and other last bits"
+            notice(self._session.observer, f"{ranks} {text}")
 
     def _settled(self, inputs: sp.csr_array) -> RunSettings:
         """The settings with a channel: where it is left open, the one that is forecast to be cheapest."""
@@ -243,7 +262,7 @@ class Session:
 
     def __init__(self, backend: Backend, settings: RunSettings, observer: Observer = SILENT) -> None:
         self.backend, self.settings = backend, settings
-        self._observer, self._process = observer, os.getpid()
+        self.observer, self._process = observer, os.getpid()
         backend.observer = observer
         if settings.channel != AUTO:
             backend.check_channel(settings.channel)
@@ -270,8 +289,8 @@ class Session:
         manifest = find_plan(self.backend.store, name)
         if manifest is None:
             made = partition or self._kept(network, name)
-            made = made or make_partition(network, settings.workers, method, seed, self._observer)
-            manifest = write_plan(self.backend.store, plan_id(name, made), network, made, self._observer)
+            made = made or make_partition(network, settings.workers, method, seed, self.observer)
+            manifest = write_plan(self.backend.store, plan_id(name, made), network, made, self.observer)
         return Model(self, network, manifest)
 
     def check_process(self) -> None:
@@ -285,7 +304,7 @@ class Session:
         """A block that the observer follows, if it does; gives what tells it the record of a run."""
         settings = self.settings
         about = {"network": network.name, "backend": settings.backend, "workers": settings.workers, **more}
-        return following(self._observer, task, about)
+        return following(self.observer, task, about)
 
     def _kept(self, network: Network, plan: str) -> Partition | None:
         """A partition that a forecast has made and kept."""

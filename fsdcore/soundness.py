@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from fsdcore.errors import InputError
@@ -42,11 +42,9 @@ def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:
 
 
 def _of(worker: WorkerRecord, record: Record) -> bool:
-    tables: list[Mapping[str, Sequence[float]]] = [worker.counters, worker.seconds]
     return (
-        set(worker.counters) >= _COUNTERS
-        and set(worker.seconds) >= _ACTIVITIES
-        and all(len(row) == record.layers + 1 for table in tables for row in table.values())
+        worker.whole
+        and len(worker.counters[COUNTERS[0]]) == record.layers + 1
         and len(worker.bytes_to) == len(record.per_worker[0].bytes_to)
         and len(worker.waits_for) == len(record.per_worker[0].waits_for)
         and all(0 <= span.activity < len(ACTIVITIES) for span in worker.spans)

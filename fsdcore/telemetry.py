@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fsdcore.errors import MissingExtraError
-from fsdcore.events import SILENT, Observer
+from fsdcore.events import SILENT, Observer, notice
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
@@ -39,6 +39,10 @@ class Telemetry:
     def progress(self, task: str, done: int, total: int) -> None:
         """Pass it on."""
         self._observer.progress(task, done, total)
+
+    def notice(self, text: str) -> None:
+        """Hand it on."""
+        notice(self._observer, text)
 
     @contextmanager
     def during(self, task: str, about: Mapping[str, Setting]) -> Iterator[Callable[[Record], None]]:

@@ -20,11 +20,11 @@ from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.collectives import Collectives
 from fsdcore.compute import Invocation
 from fsdcore.counting import CountingStore
-from fsdcore.decoding import from_json
-from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError, WireError
+from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
 from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
+from fsdcore.kernels import name as name_of_kernel
 from fsdcore.launch import start_children
 from fsdcore.leases import Watch, remove_run
 from fsdcore.loop import BatchLoop, Tools
@@ -99,6 +99,7 @@ class _Worker:
         invocation, recorder = self._invocation, self._recorder
         start_children(self._backend.compute, invocation, Deadline(self._end), recorder.add)
         kernel = make_kernel(invocation.kernel, invocation.threads)
+        recorder.kernel = name_of_kernel(invocation.kernel)
         with ExitStack() as stack:
             with recorder.timed("load"):
                 opened = self._plans.opened(self._store, invocation.plan, invocation.rank, invocation.workers, kernel)
@@ -192,7 +193,7 @@ class _Worker:
         gathered = Collectives(self._messenger, self._address()).gather(mine)
         if gathered is None:
             return []
-        others = [from_json(part, WorkerRecord, _not_a_record) for part in gathered[1:]]
+        others = [WorkerRecord.from_json(part) for part in gathered[1:]]
         # Once more, with the calls that brought the others.
         return [self._recorder.finish(peak_memory_bytes()), *others]
 
@@ -237,10 +238,6 @@ class _Worker:
         self._messenger.abort(
             AbortNotice(rank=invocation.rank, layer=layer, batch=self._batch, error=name, message=message)
         )
-
-
-def _not_a_record(reason: str) -> WireError:
-    return WireError(f"a worker's record that is damaged: {reason}")
 
 
 def _stopped_by_the_client(error: Exception) -> bool:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 
-from fsdcore.activations import clipped_relu
+from fsdcore.activations import IDENTITY, clipped_relu
 from fsdcore.network import Layer, Network
 
-__all__ = ["graph_challenge_data", "official_indices", "official_network", "shared_data"]
+__all__ = [
+    "graph_challenge_data",
+    "official_indices",
+    "official_inputs",
+    "official_network",
+    "shared_data",
+    "trained_mnist",
+]
 
 
 def shared_data() -> Path | None:
@@ -26,6 +34,36 @@ def graph_challenge_data() -> Path:
     if data is None or not (data / "graphchallenge-1024" / "weights.npz").is_file():
         pytest.skip("needs the Graph Challenge data in ../shared/data")
     return data / "graphchallenge-1024"
+
+
+def trained_mnist() -> tuple[Network, npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """A network that others trained, 10,000 digits for it, and the class that plain scipy gives for each."""
+    data = shared_data()
+    if data is None or not (data / "trained-mnist" / "network.npz").is_file():
+        pytest.skip("needs the trained network in ../shared/data")
+    folder = data / "trained-mnist"
+    with np.load(folder / "network.npz") as parts:
+        count = sum(name.startswith("b") for name in parts.files)
+        layers = [
+            Layer(
+                sp.csr_array(
+                    (parts[f"w{k}.data"], parts[f"w{k}.indices"].astype(np.int32), parts[f"w{k}.indptr"]),
+                    shape=tuple(parts[f"w{k}.shape"]),
+                ),
+                parts[f"b{k}"],
+                clipped_relu(1) if k < count else IDENTITY,
+            )
+            for k in range(1, count + 1)
+        ]
+    with np.load(folder / "digits-10000.npz") as digits, np.load(folder / "answers.npz") as answers:
+        return Network(layers, name="trained-mnist"), digits["pixels"] / np.float32(255), answers["predicted"]
+
+
+def official_inputs(samples: int) -> sp.csr_array:
+    """The first official inputs, CSR `(samples, 1024)`."""
+    with np.load(graph_challenge_data() / "images-10000.npz") as images:
+        parts = (np.ones(images["indices"].size), images["indices"].astype(np.int32), images["indptr"])
+        return sp.csr_array(sp.csr_array(parts, shape=tuple(images["shape"]))[:samples])
 
 
 def official_indices() -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -324,7 +324,7 @@ def test_parts_of_two_partitions_never_meet() -> None:
     store.put(f"plans/{plans[0]}/1", store.get(f"plans/{plans[1]}/1"))
     store.put(f"plans/{plans[0]}/owners", store.get(f"plans/{plans[1]}/owners"))
     for read in (lambda: read_rank(store, plans[0], 1, WORKERS), lambda: read_owners(store, plans[0])):
-        with pytest.raises(PlanError, match=f"plans/{plans[0]}/.* is of plan {plans[1]}"):
+        with pytest.raises(PlanError, match=f"plans/{plans[0]}/.* is of plan '{plans[1]}'"):
             read()
     read_rank(store, plans[0], 0, WORKERS)
 

@@ -25,13 +25,14 @@ from fsdcore.activations import (
 )
 from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
 from fsdcore.events import Observer
+from fsdcore.kernels import name as name_of_kernel
 from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan_cache import PlanCache
 from fsdcore.session import connect
 from fsdcore.soundness import check
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import compare
+from fsdcore.verify import verify
 from fsdcore.worker import run_worker
 from tests.conftest import SessionMaker
 
@@ -81,7 +82,7 @@ def test_a_run_agrees_with_the_oracle(
     with make_session(channel=channel, workers=workers, method=method, kernel=kernel) as session:
         result = session.load(network).run(x, batch_size=batch_size)
     assert result.outputs.shape == (samples, network.outputs)
-    assert compare(result.outputs, network.infer(x), rtol=1e-4, atol=1e-5) == []
+    assert verify(network, x, result.outputs).right
 
 
 @relaxed
@@ -122,7 +123,7 @@ def test_more_workers_than_neurons_is_right(make_session: SessionMaker) -> None:
     network = random_network((3, 2, 4, 1))
     x = random_inputs(5, 3, density=1.0)
     with make_session(workers=9) as session:
-        assert compare(session.load(network).run(x).outputs, network.infer(x)) == []
+        assert verify(network, x, session.load(network).run(x).outputs).right
 
 
 def test_the_record_adds_up(make_session: SessionMaker) -> None:
@@ -160,7 +161,7 @@ def test_a_plan_is_made_once(make_session: SessionMaker, tmp_path: object) -> No
 
     for expected in (True, False):
         with make_session(workers=2, method="hypergraph", settings=local) as session:
-            session._observer = Watcher()
+            session.observer = Watcher()
             session.load(network)
             assert ("plan" in steps) == expected
         steps.clear()
@@ -175,7 +176,7 @@ def test_two_runs_of_one_session_at_once_do_not_mix(make_session: SessionMaker) 
         model = session.load(network)
         results = list(pool.map(model.run, inputs))
     for x, result in zip(inputs, results, strict=True):
-        assert compare(result.outputs, network.infer(x)) == []
+        assert verify(network, x, result.outputs).right
 
 
 def test_runs_in_a_row_on_one_lane_leave_each_other_their_frames(make_session: SessionMaker) -> None:
@@ -185,7 +186,7 @@ def test_runs_in_a_row_on_one_lane_leave_each_other_their_frames(make_session: S
         model = session.load(network)
         for seed in range(8):
             x = random_inputs(15, 20, seed=seed)
-            assert compare(model.run(x).outputs, network.infer(x)) == []
+            assert verify(network, x, model.run(x).outputs).right
 
 
 def test_inputs_that_do_not_fit_are_refused(make_session: SessionMaker) -> None:
@@ -289,3 +290,38 @@ def test_a_session_that_was_forked_is_refused(make_session: SessionMaker, monkey
     for use in (lambda: session.load(network), lambda: model.run(random_inputs(3, 20))):
         with pytest.raises(InputError, match=r"belongs to process [0-9]+, which has forked: connect again here"):
             use()
+
+
+class Listening:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        del task, done, total
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_the_record_names_the_kernel_of_each_worker_and_a_fallback_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = Listening()
+    with connect("local", workers=2, settings={}, observer=listening) as session:
+        model = session.load(SMALL)
+        record = model.run(random_inputs(3, 12)).record
+        assert {worker.kernel for worker in record.per_worker} == {name_of_kernel("auto")}
+        monkeypatch.setattr("fsdcore.kernels.compiled_is_there", lambda: False)
+        listening.notices.clear()
+        record = model.run(random_inputs(3, 12)).record
+    assert all(worker.kernel.startswith("scipy") for worker in record.per_worker)
+    assert listening.notices == [
+        "all workers multiplied with scipy, as the compiled kernel is not installed there: slower, and other last bits"
+    ]
+
+
+def test_nothing_is_said_of_scipy_that_was_asked_for() -> None:
+    listening = Listening()
+    with connect("local", workers=2, kernel="scipy", observer=listening) as session:
+        session.load(SMALL).run(random_inputs(3, 12))
+    assert listening.notices == []

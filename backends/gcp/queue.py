@@ -61,6 +61,7 @@ def queue_capabilities(publishes_in_flight: int, lanes: int) -> ChannelCapabilit
         multi_target=False,
         publishes_in_flight=publishes_in_flight,
         lanes=lanes,
+        receives_on=True,
     )
 
 

@@ -9,6 +9,8 @@ from fsdcore.cli.output import say, size, table
 from fsdcore.errors import RunError
 
 if TYPE_CHECKING:
+    from fsdcore.events import Observer
+    from fsdcore.network import Network
     from fsdcore.record import Record
 
 __all__ = ["check_categories", "check_outputs", "show_record", "show_variants"]
@@ -48,13 +50,14 @@ def _seconds(spent: float) -> str:
     return f"{spent:.2f} s"
 
 
-def check_outputs(outputs: Any, expected: Any, what: str = "the outputs") -> None:
-    """`RunError`, naming sample and neuron, if `outputs` are not those of the oracle."""
-    from fsdcore.verify import compare
+def check_outputs(network: Network, x: Any, outputs: Any, observer: Observer, what: str = "") -> str:
+    """What was found, in a line; `RunError`, naming sample and neuron, if `outputs` of `what` are wrong."""
+    from fsdcore.verify import verify
 
-    differences = compare(outputs, expected)
-    if differences:
-        raise RunError(f"{what} are wrong: {differences[0]}")
+    verdict = verify(network, x, outputs, observer)
+    if not verdict.right:
+        raise RunError(f"{what}{verdict}")
+    return str(verdict)
 
 
 def check_categories(found: Any, truth: Any, file: str) -> None:

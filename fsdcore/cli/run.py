@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_categories, check_outputs, show_record
 from fsdcore.cli.signals import running_workers
 from fsdcore.config import Config, load_config
-from fsdcore.errors import InputError, PlanError
+from fsdcore.errors import FormatError, InputError, PlanError
 from fsdcore.files import write_text
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def run(
     method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare with plain scipy in this process.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with the network in float64, in this process.")
+    ] = False,
     truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
     categories: Annotated[Path | None, typer.Option(help="Where to write the samples with a nonzero output.")] = None,
     record: Annotated[Path | None, typer.Option(help="Where to write the run's record (JSON).")] = None,
@@ -81,7 +84,8 @@ def run(
 
     Options left out come from the environment, the configuration file, or the defaults: see
     `fsd config show`.
-    Nothing is written if --verify or --truth finds the outputs wrong, but the record.
+    What was asked for is written before --verify and --truth look at it: a wrong run ends with exit code 1, and its
+    outputs are there.
     """
     files = _Files(network, inputs, partition, truth, output, categories, record, samples)
     arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers}
@@ -116,15 +120,17 @@ def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any
             settings = _for_workers(split, settings, arguments)
         before = forecast_for(settings, network, split, x, wanted) if wanted else None
         result = _result(settings, network, split, x, observer)
-    _write_record(files.record, result)
+    _write(files, result)
     show_record(result.record)
     if wanted and before:
         show_bill_of(result.record, wanted, before)
+    nonzero = f"{result.categories().size:,} of {result.record.samples:,} samples have a nonzero output"
     if verify:
-        check_outputs(result.outputs, network.infer(x))
+        with watching() as observer:
+            nonzero += f"; {check_outputs(network, x, result.outputs, observer)}"
     if truth is not None:
         check_categories(result.categories(), truth, str(files.truth))
-    _write(files, result, verify)
+    say(nonzero)
 
 
 def _split(file: Path | None, network: Network) -> Partition | None:
@@ -162,18 +168,21 @@ def _result(settings: Config, network: Network, split: Partition | None, x: Any,
             return model.run(x)
 
 
-def _write_record(file: Path | None, result: Result) -> None:
-    if file is not None:
-        write_text(file, result.record.to_json() + "\n")
-
-
-def _write(files: _Files, result: Result, verified: bool) -> None:
+def _write(files: _Files, result: Result) -> None:
+    """Write each file, also if another cannot be written: the run is paid for. Raises the first error."""
     from fsdcore.formats import save_categories, save_outputs
 
-    found = result.categories()
-    if files.output is not None:
-        save_outputs(files.output, result.outputs)
-    if files.categories is not None:
-        save_categories(files.categories, found)
-    agrees = "; all agree with the oracle" if verified else ""
-    say(f"{found.size:,} of {result.record.samples:,} samples have a nonzero output{agrees}")
+    writes: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (files.output, lambda path: save_outputs(path, result.outputs)),
+        (files.categories, lambda path: save_categories(path, result.categories())),
+        (files.record, lambda path: write_text(path, result.record.to_json() + "\n")),
+    ]
+    errors = []
+    for path, write in writes:
+        try:
+            if path is not None:
+                write(path)
+        except FormatError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -15,7 +16,7 @@ import scipy.sparse as sp
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, first_line, replacing, write_text
 from fsdcore.formats.archives import Archive, read_array
-from fsdcore.formats.files import UNREADABLE
+from fsdcore.formats.files import UNREADABLE, read_bytes
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
 from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr
 from fsdcore.network import as_inputs
@@ -205,15 +206,29 @@ def _mtx(file: str, neurons: int | None, samples: int | None) -> Any:
     from scipy import io
 
     try:
-        rows, columns, entries = io.mminfo(file)[:3]
+        text = _whole_lines(read_bytes(file))
+        rows, columns, entries = io.mminfo(BytesIO(text))[:3]
         # What is claimed is allocated before it is read: a line takes two bytes at least.
-        if not 0 <= 2 * entries <= 2 * os.path.getsize(file) or rows > MOST_NEURONS or columns > MOST_NEURONS:
+        if not 0 <= 2 * entries <= 2 * len(text) or rows > MOST_NEURONS or columns > MOST_NEURONS:
             raise InputError(f"claims {entries} values of a matrix ({rows}, {columns}), more than the file can hold")
-        return io.mmread(file, spmatrix=False)
+        return io.mmread(BytesIO(text), spmatrix=False)
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot be read as Matrix Market: {first_line(error)}") from error
+
+
+_CONTROL = bytes(code for code in (*range(32), 127) if code not in b"\t\n\r")
+
+
+def _whole_lines(text: bytes) -> bytes:
+    """Text without other control characters than those of lines, and with the end of the last.
+
+    scipy's reader runs beyond its memory where a number ends in a zero byte, or the text in a number.
+    """
+    if len(text.translate(None, _CONTROL)) < len(text):
+        raise InputError("holds control characters, which are not Matrix Market")
+    return text if text.endswith(b"\n") else text + b"\n"
 
 
 _READERS: dict[str, Callable[[str, int | None, int | None], Any]] = {

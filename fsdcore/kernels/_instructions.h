@@ -2,6 +2,7 @@
  * run time.
  */
 
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,7 +125,9 @@ typedef struct {
 #include "_product.h"
 #endif
 
-/* For any processor: vectors of four, by the compiler. */
+/* For any processor: vectors of four, by the compiler; each product is added by one rounding, as elsewhere, if need be by
+ * the C library, which is slow.
+ */
 typedef float Four __attribute__((vector_size(16)));
 typedef int32_t FourInts __attribute__((vector_size(16)));
 
@@ -135,6 +138,12 @@ static inline Four load_four(const float *p) {
 }
 
 static inline void store_four(float *p, Four v) { memcpy(p, &v, sizeof v); }
+
+#if !defined(__aarch64__)
+static inline Four fused_four(Four a, Four b, Four c) {
+    return (Four){fmaf(a[0], b[0], c[0]), fmaf(a[1], b[1], c[1]), fmaf(a[2], b[2], c[2]), fmaf(a[3], b[3], c[3])};
+}
+#endif
 
 static inline Four pick_four(FourInts where, Four yes, Four no) {
     return (Four)((where & (FourInts)yes) | (~where & (FourInts)no));
@@ -155,7 +164,7 @@ static inline Four pick_four(FourInts where, Four yes, Four no) {
 #define MOST_4 4
 #define MOST_8 2
 #else
-#define FMADD(a, b, c) ((c) + (a) * (b))
+#define FMADD(a, b, c) fused_four(a, b, c)
 #define MOST_4 2
 #define MOST_8 1
 #endif

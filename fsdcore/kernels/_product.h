@@ -8,8 +8,8 @@
  *   MARK, MARK_ZERO, MARK_OR(mark, z), MARK_PUT(mark, bytes)   which lanes have seen anything but zero
  *   MOST_1, MOST_2, MOST_4, MOST_8   vectors of a row that are summed at a time, by rows of the group: a power of two
  *
- * Every value is the sum of its row's products in the order of the row's indices, each added by one fused multiply-add
- * (where there is one), whatever the group, the tile or the thread.
+ * Every value is the sum of its row's products in the order of the row's indices, each added by one fused multiply-add,
+ * whatever the group, the tile, the thread or the processor.
  */
 
 #define INLINE static inline __attribute__((always_inline)) TARGET

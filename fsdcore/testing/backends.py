@@ -13,7 +13,7 @@ from fsdcore.config import RunSettings
 from fsdcore.errors import ConfigError, FsdError
 from fsdcore.session import Session
 from fsdcore.testing.networks import random_inputs, random_network
-from fsdcore.verify import compare
+from fsdcore.verify import verify
 
 __all__ = ["BackendTests"]
 
@@ -37,7 +37,7 @@ class BackendTests:
     def test_runs_agree_with_the_oracle_on_every_channel(self, backend: Backend, workers: int) -> None:
         for channel in backend.channels:
             result = self.session(backend, channel, workers).load(_NETWORK).run(_INPUTS, batch_size=8)
-            assert compare(result.outputs, _NETWORK.infer(_INPUTS)) == []
+            assert verify(_NETWORK, _INPUTS, result.outputs).right
             assert result.record.counters["invocations"] == workers
 
     def test_runs_leave_no_objects_behind(self, backend: Backend) -> None:

@@ -199,6 +199,14 @@ def test_results_may_go_to_stdout() -> None:
     assert Path("all").read_text().endswith("have a nonzero output\n")
 
 
+@pytest.mark.usefixtures("place")
+def test_one_file_that_cannot_be_written_costs_no_other() -> None:
+    done = fsd(*RUN, "-o", "y.npz", "--categories", "/dev/full", "--record", "r.json")
+    assert error_line(done) == "fsd: error: /dev/full: cannot be written: No space left on device\n"
+    assert read_record("r.json").samples == 3
+    assert Path("y.npz").exists()
+
+
 # The terminal ----------------------------------------------------------------------------------------------
 
 

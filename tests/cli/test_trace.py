@@ -51,7 +51,7 @@ def test_the_configuration_may_ask_for_a_trace(folder: Path) -> None:
         ),
         (
             ("trace", "old.json", "-o", "t.json"),
-            f"old.json: a record of version {RECORD_VERSION - 1}; this release reads version",
+            f"old.json: a record of version {RECORD_VERSION - 1}; this release reads",
         ),
         (("trace", "bent.json", "-o", "t.json"), "bent.json: the record has 3 workers of 4"),
         (("trace", "x.npz", "-o", "t.json"), "x.npz: not the record of a run"),

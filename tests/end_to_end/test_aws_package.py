@@ -20,7 +20,7 @@ from fsdcore.events import Observer
 from fsdcore.packaging import Package
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import compare
+from fsdcore.verify import verify
 from tests.end_to_end.sites import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -32,7 +32,7 @@ INPUTS = random_inputs(20, 32)
 def test_workers_multiply_with_the_compiled_kernel(site_of_package: Site) -> None:
     """Told to take no other, they fail without it: the next test."""
     with site_of_package.session(workers=3, kernel="compiled") as session:
-        assert compare(session.load(NETWORK).run(INPUTS).outputs, NETWORK.infer(INPUTS)) == []
+        assert verify(NETWORK, INPUTS, session.load(NETWORK).run(INPUTS).outputs).right
 
 
 def test_a_package_without_the_compiled_kernel_is_found_out(backend_without_kernel: AwsBackend) -> None:
@@ -41,7 +41,7 @@ def test_a_package_without_the_compiled_kernel_is_found_out(backend_without_kern
 
     with pytest.raises(ConfigError, match="the compiled kernel is not installed"):
         session("compiled").load(NETWORK).run(INPUTS)
-    assert compare(session("auto").load(NETWORK).run(INPUTS).outputs, NETWORK.infer(INPUTS)) == []
+    assert verify(NETWORK, INPUTS, session("auto").load(NETWORK).run(INPUTS).outputs).right
 
 
 @pytest.fixture

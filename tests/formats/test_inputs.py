@@ -354,3 +354,18 @@ def test_blank_lines_at_the_end_of_a_tsv_and_gzip_under_any_name(tmp_path: Path)
         assert load_inputs(tmp_path / name, neurons=3, samples=5).shape == (5, 3)
     (tmp_path / "x.tsv").write_bytes(b"1\t1\t1\n\n2\t3\t1\n")
     assert ":2: a line has 3 fields" in refusal(tmp_path / "x.tsv", neurons=3)
+
+
+@pytest.mark.parametrize("cut", [b"1 2 0.5\x00\n", b"1 2 0.\x00\x00\x005\n", b"1 2 0.\x7f\n"])
+def test_a_matrix_with_control_characters_is_refused(tmp_path: Path, cut: bytes) -> None:
+    """In a process of its own a reader that runs beyond its memory would end; here it would end the tests."""
+    (tmp_path / "x.mtx").write_bytes(b"%%MatrixMarket matrix coordinate real general\n9 9 200\n" + cut * 200)
+    assert "control characters" in refusal(tmp_path / "x.mtx")
+
+
+def test_a_matrix_whose_last_line_has_no_end_is_read_or_refused(tmp_path: Path) -> None:
+    text = b"%%MatrixMarket matrix coordinate real general\n9 9 2\n1 2 0.5\n3 4 1.25"
+    (tmp_path / "x.mtx").write_bytes(text)
+    assert load_inputs(tmp_path / "x.mtx")[2, 3] == 1.25
+    (tmp_path / "x.mtx").write_bytes(text[:-6])
+    assert "cannot be read" in refusal(tmp_path / "x.mtx")

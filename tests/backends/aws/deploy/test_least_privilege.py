@@ -15,7 +15,7 @@ from fsdcore.config import RunSettings
 from fsdcore.errors import FsdError
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import compare
+from fsdcore.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -59,7 +59,7 @@ def test_the_role_is_enough_for_every_channel() -> None:
     backend = AwsBackend(SETTINGS)
     backend.provisioner().deploy(3)
     for channel, workers in (("queue", 3), ("sqs", 3), ("object", 3), ("queue", 1)):
-        assert compare(run(backend, channel, workers), NETWORK.infer(INPUTS)) == []
+        assert verify(NETWORK, INPUTS, run(backend, channel, workers)).right
     assert backend.provisioner().destroy().left == ()
     backend.close()
 
