@@ -197,6 +197,12 @@ def test_results_may_go_to_stdout() -> None:
         subprocess.run([*FSD, *RUN, "--record", "/dev/stdout"], stdout=stream, check=True)
     assert Path("all").read_text().startswith("{")
     assert Path("all").read_text().endswith("have a nonzero output\n")
+    assert fsd(*RUN, "--trace", "--record", "r.json").returncode == 0
+    with Path("trace").open("wb") as stream:
+        subprocess.run([*FSD, "trace", "r.json", "-o", "/dev/stdout"], stdout=stream, check=True)
+    assert Path("trace").read_text().startswith("{")
+    assert fsd("trace", "r.json", "-o", "/dev/null").returncode == 0
+    assert b"must end in .npz" in fsd(*RUN, "-o", "/dev/stdout").stderr
 
 
 @pytest.mark.usefixtures("place")
