@@ -25,6 +25,7 @@ __all__ = [
     "PathLike",
     "check_writable",
     "first_line",
+    "is_straight",
     "new_file",
     "read_document",
     "read_text",
@@ -152,6 +153,14 @@ def same_file(one: PathLike, other: PathLike) -> bool:
         (folder, name), (another, last) = os.path.split(first), os.path.split(second)
         return name == last and os.path.samefile(folder, another)
     return False
+
+
+def is_straight(path: PathLike) -> bool:
+    """Whether `path` is no file of its own, but a pipe, a device or an open file such as ``/dev/stdout``."""
+    try:
+        return _target(path).straight
+    except (OSError, ValueError):
+        return False
 
 
 def check_writable(path: PathLike) -> None:

@@ -39,6 +39,7 @@ def test_what_would_move_or_turn_the_terminal_is_escaped(text: str, shown: str) 
         "Invalid leading whitespace or return character(s) in header value: 'Bearer SECRET\\n'",
         "refused: AWS4-HMAC-SHA256 Credential=SECRET/2025, SignedHeaders=host, Signature=SECRET",
         "GET https://b/k?X-Amz-Credential=SECRET&X-Amz-Signature=SECRET&X-Amz-Security-Token=SECRET",
+        "PUT https://b/k?GoogleAccessId=a&Signature=SECRET refused",
         "Authorization: Bearer SECRET",
     ],
 )

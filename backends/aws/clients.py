@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -10,6 +11,7 @@ from botocore.config import Config
 
 from backends.aws.errors import translated
 from fsdcore.errors import ConfigError
+from fsdcore.loopback import is_endpoint, is_loopback, is_refused
 
 __all__ = ["Clients"]
 
@@ -17,6 +19,7 @@ __all__ = ["Clients"]
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 _ATTEMPTS = 5
 _CONNECTIONS = 32
+_ENDPOINT = "AWS_ENDPOINT_URL"
 
 
 class Clients:
@@ -55,8 +58,23 @@ class Clients:
         with self._lock:
             if service not in self._clients:
                 with translated(f"the client of {service}", ConfigError):
-                    self._clients[service] = self.session.client(service, region_name=region, config=_config())
+                    self._clients[service] = self._made(service, region)
             return self._clients[service]
+
+    def _made(self, service: str, region: str) -> Any:
+        config = _config()
+        try:
+            client = self.session.client(service, region_name=region, config=config)
+        except ValueError as error:
+            raise ConfigError(f"{_source()} must be such as http://127.0.0.1:4566: {error}") from error
+        endpoint = client.meta.endpoint_url
+        if not is_endpoint(endpoint):
+            raise ConfigError(f"{_source()} must be such as http://127.0.0.1:4566, not {endpoint!r}")
+        if is_loopback(endpoint):
+            client.close()
+            client = self.session.client(service, region_name=region, config=config.merge(Config(proxies={})))
+            client.meta.events.register_first("needs-retry", _give_up)
+        return client
 
     def close(self) -> None:
         """Close the connections. May be called twice."""
@@ -64,6 +82,18 @@ class Clients:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+
+def _source() -> str:
+    """What names an endpoint that is none."""
+    given = {name: url for name, url in os.environ.items() if name.startswith(_ENDPOINT)}
+    return next((name for name, url in given.items() if not is_endpoint(url)), "endpoint_url in the AWS configuration")
+
+
+def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:
+    """Do not try again where nobody listens: of this machine that is known at once."""
+    if caught_exception is not None and is_refused(caught_exception):
+        raise caught_exception
 
 
 def _config() -> Config:

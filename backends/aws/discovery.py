@@ -8,7 +8,7 @@ import botocore.exceptions as sdk
 
 from backends.aws.clients import Clients
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
-from backends.aws.errors import error_code, translate
+from backends.aws.errors import error_code, translate, unreachable
 from fsdcore.errors import ConfigError, DeploymentMissingError
 
 __all__ = ["find_deployment"]
@@ -47,9 +47,7 @@ def _describe(clients: Clients, name: str) -> dict[str, Any]:
         answer = clients.client("cloudformation").describe_stacks(StackName=stack_name(name))
         stack: dict[str, Any] = answer["Stacks"][0]
     except sdk.EndpointConnectionError as error:
-        raise ConfigError(
-            f"{doing}: cannot reach {error.kwargs['endpoint_url']}; is the region {clients.region} right?"
-        ) from error
+        raise unreachable(error, doing, clients.region) from error
     except sdk.ClientError as error:
         if error_code(error) == "ValidationError":
             raise DeploymentMissingError(

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import botocore.exceptions as sdk
 
 from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError, FsdError, InputError, StoreError
+from fsdcore.loopback import absent, is_loopback, is_refused, silent
+from fsdcore.text import without_secrets
 
-__all__ = ["BucketMissingError", "error_code", "remake", "translate", "translated"]
+__all__ = ["BucketMissingError", "error_code", "remake", "translate", "translated", "unreachable"]
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _NOT_ACCEPTED = frozenset(
@@ -74,10 +76,22 @@ def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:
         return ConfigError("no AWS region: set region in [aws], or AWS_DEFAULT_REGION")
     if isinstance(error, (sdk.ProfileNotFound, sdk.InvalidRegionError)):
         return ConfigError(_text(error))
+    endpoint = str(getattr(error, "kwargs", {}).get("endpoint_url", ""))
+    if isinstance(error, (sdk.ConnectionError, sdk.HTTPClientError)) and is_loopback(endpoint):
+        gone = is_refused(error)
+        return kind(f"{doing}: {absent(endpoint, 'aws') if gone else silent(endpoint, 'aws', type(error).__name__)}")
     if code in _DENIED:
         denied = AccessDeniedError if issubclass(kind, StoreError) else kind
         return denied(f"{doing}: AWS refused: {_text(error)}")
     return kind(f"{doing}: {_text(error)}")
+
+
+def unreachable(error: sdk.EndpointConnectionError, doing: str, region: str) -> FsdError:
+    """The framework's error where a service is asked for the first time, and the region may be what is wrong."""
+    endpoint = str(error.kwargs["endpoint_url"])
+    if is_loopback(endpoint):
+        return translate(error, doing, ConfigError)
+    return ConfigError(f"{doing}: cannot reach {endpoint}; is the region {region} right?")
 
 
 @contextmanager
@@ -96,4 +110,4 @@ def _text(error: Exception) -> str:
         text = f"{told.get('Message') or 'no reason given'} ({told.get('Code', 'no code')})"
     else:
         text = str(error)
-    return " ".join(text.split())[:_LONGEST_TEXT].rstrip(".")
+    return without_secrets(" ".join(text.split()))[:_LONGEST_TEXT].rstrip(".")

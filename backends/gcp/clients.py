@@ -5,14 +5,17 @@ Imports are inside the methods: a worker on the object channel pays nothing for 
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.auth.credentials import AnonymousCredentials, Credentials
 
+from backends.gcp.direct import channel_options, go_direct
 from backends.gcp.errors import translated
 from backends.gcp.settings import checked_project
 from fsdcore.errors import ConfigError
+from fsdcore.loopback import is_endpoint
 
 if TYPE_CHECKING:
     import grpc
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Clients", "Endpoints"]
 
+# Where Google's own library looks for Cloud Storage if it is told of no other place.
+_EMULATOR = "STORAGE_EMULATOR_HOST"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 # A channel made by hand has gRPC's limit of 4 MB on what it receives; Pub/Sub sends up to 10 MB a message.
 _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -75,12 +80,18 @@ class Clients:
         from google.cloud import storage
 
         options = {"api_endpoint": self.endpoints.storage} if self.endpoints.storage else None
-        return storage.Client(project=self.project, credentials=self.credentials, client_options=options)
+        place = os.environ.get(_EMULATOR, "")
+        if place and not self.endpoints.storage and not is_endpoint(place):
+            raise ConfigError(f"{_EMULATOR} must be such as http://127.0.0.1:4443, not {place!r}")
+        client = storage.Client(project=self.project, credentials=self.credentials, client_options=options)
+        go_direct(client._http, self.endpoints.storage or place)
+        return client
 
     def _channel(self) -> grpc.Channel:
         import grpc
 
-        return grpc.insecure_channel(self.endpoints.pubsub, options=_ANY_SIZE)
+        target = self.endpoints.pubsub
+        return grpc.insecure_channel(target, options=[*_ANY_SIZE, *channel_options(target)])
 
     @cached_property
     def publisher(self) -> PublisherClient:
@@ -107,7 +118,12 @@ class Clients:
         if not self.endpoints.functions:
             return FunctionServiceClient(credentials=self.credentials)
         options = {"api_endpoint": self.endpoints.functions}
-        return FunctionServiceClient(transport="rest", credentials=self.credentials, client_options=options)
+        client = FunctionServiceClient(transport="rest", credentials=self.credentials, client_options=options)
+        transport: Any = client.transport
+        # Operations, which end later, are asked for over a session of their own.
+        for each in (transport, transport.operations_client.transport):
+            go_direct(each._session, self.endpoints.functions)
+        return client
 
     @cached_property
     def rest(self) -> Rest:

@@ -28,6 +28,7 @@ from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Compute, Exit, Exits, Invocation
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
+from fsdcore.loopback import absent, is_loopback, is_refused
 
 __all__ = ["TOLD", "GcpCompute"]
 
@@ -93,9 +94,7 @@ class GcpCompute(Compute):
             connection.request("POST", self._url.path or "/", invocation.to_json(), headers)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise ComputeError(
-                f"the function at {self._url.netloc} cannot be reached: {error}", run=invocation.run
-            ) from error
+            raise ComputeError(_unreached(self._url, error), run=invocation.run) from error
         _wait_up_to(connection, (self._capabilities.max_seconds or 0.0) + _MARGIN_SECONDS)
         return connection
 
@@ -164,6 +163,12 @@ class GcpCompute(Compute):
         """Wait for the workers that were started from here to end."""
         for watcher in list(self._watchers):
             watcher.join(deadline.remaining())
+
+
+def _unreached(url: urllib.parse.SplitResult, error: Exception) -> str:
+    if is_loopback(url.geturl()) and is_refused(error):
+        return absent(url.geturl(), "gcp")
+    return f"the function at {url.netloc} cannot be reached: {error}"
 
 
 def _wait_up_to(connection: http.client.HTTPConnection, seconds: float) -> None:

@@ -11,6 +11,7 @@ import google.auth.exceptions
 import requests
 from google.api_core import exceptions
 
+from backends.gcp.direct import NothingListensError
 from fsdcore.errors import (
     AccessDeniedError,
     ChannelError,
@@ -21,6 +22,7 @@ from fsdcore.errors import (
     FsdError,
     StoreError,
 )
+from fsdcore.text import without_secrets
 
 __all__ = [
     "BucketMissingError",
@@ -52,7 +54,8 @@ class ProjectDeniedError(AccessDeniedError, ConfigError):
 
 def one_line(error: BaseException) -> str:
     """What an error says, on one line of sensible length."""
-    text = " ".join((getattr(error, "message", "") or str(error) or type(error).__name__).split())
+    said = getattr(error, "message", "") or str(error) or type(error).__name__
+    text = without_secrets(" ".join(said.split()))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
@@ -75,6 +78,8 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
     if isinstance(error, exceptions.RetryError) and error.cause is not None:
         # Which says no more than how long it was tried.
         return kind(f"{what}: {one_line(error)}: {one_line(error.cause)}")
+    if isinstance(error, NothingListensError):
+        return kind(f"{what}: {error}")
     if isinstance(error, google.auth.exceptions.TransportError | requests.RequestException):
         return kind(f"{what}: the service cannot be reached: {text}")
     if isinstance(error, google.auth.exceptions.GoogleAuthError):

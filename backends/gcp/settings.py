@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from fsdcore.errors import ConfigError
+from fsdcore.loopback import is_endpoint
 
 __all__ = ["GcpSettings", "checked_project"]
 
@@ -106,9 +107,10 @@ class GcpSettings:
             raise ConfigError(f"region must be the name of one, such as europe-west4, not {self.region!r}")
         for key in ("storage_endpoint", "functions_endpoint"):
             given = getattr(self, key)
-            if given and not _SERVER.fullmatch(given):
+            if given and not (_SERVER.fullmatch(given) and is_endpoint(given)):
                 raise ConfigError(f"{key} must be such as http://127.0.0.1:4443, not {given!r}")
-        if self.pubsub_endpoint and not _TARGET.fullmatch(self.pubsub_endpoint):
+        pubsub = self.pubsub_endpoint
+        if pubsub and not (_TARGET.fullmatch(pubsub) and is_endpoint(f"http://{pubsub}")):
             raise ConfigError(f"pubsub_endpoint must be such as 127.0.0.1:8085, not {self.pubsub_endpoint!r}")
 
     @property

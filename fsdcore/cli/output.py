@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fsdcore.errors import InputError
-from fsdcore.files import check_writable
+from fsdcore.files import check_writable, is_straight
 from fsdcore.text import printable
 from fsdcore.units import bytes_, plain
 
@@ -92,7 +92,6 @@ def check_output(path: Path | None, endings: Sequence[str] = (), one_format: boo
     """
     if path is None:
         return
-    free = one_format and path.exists() and not path.is_file()
-    if endings and path.suffix not in endings and not free:
+    if endings and path.suffix not in endings and not (one_format and is_straight(path)):
         raise InputError(f"{path}: the name must end in {' or '.join(endings)}")
     check_writable(path)

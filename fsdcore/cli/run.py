@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_categories, check_outputs, show_record
 from fsdcore.cli.signals import running_workers
 from fsdcore.config import Config, load_config
-from fsdcore.errors import InputError, PlanError
+from fsdcore.errors import FormatError, InputError, PlanError
 from fsdcore.files import write_text
 
 if TYPE_CHECKING:
@@ -119,7 +120,6 @@ def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any
             settings = _for_workers(split, settings, arguments)
         before = forecast_for(settings, network, split, x, wanted) if wanted else None
         result = _result(settings, network, split, x, observer)
-    _write_record(files.record, result)
     _write(files, result)
     show_record(result.record)
     if wanted and before:
@@ -168,15 +168,21 @@ def _result(settings: Config, network: Network, split: Partition | None, x: Any,
             return model.run(x)
 
 
-def _write_record(file: Path | None, result: Result) -> None:
-    if file is not None:
-        write_text(file, result.record.to_json() + "\n")
-
-
 def _write(files: _Files, result: Result) -> None:
+    """Write each file, also if another cannot be written: the run is paid for. Raises the first error."""
     from fsdcore.formats import save_categories, save_outputs
 
-    if files.output is not None:
-        save_outputs(files.output, result.outputs)
-    if files.categories is not None:
-        save_categories(files.categories, result.categories())
+    writes: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (files.output, lambda path: save_outputs(path, result.outputs)),
+        (files.categories, lambda path: save_categories(path, result.categories())),
+        (files.record, lambda path: write_text(path, result.record.to_json() + "\n")),
+    ]
+    errors = []
+    for path, write in writes:
+        try:
+            if path is not None:
+                write(path)
+        except FormatError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

@@ -47,8 +47,8 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
     if not os.path.exists(file):
         raise FormatError("there is no such file", file=file)
     try:
-        inputs: Any = reader(file, neurons, samples)
-        if samples is None and not isinstance(inputs, np.ndarray) and inputs.format != "csr":
+        inputs = reader(file, neurons, samples)
+        if samples is None and getattr(inputs, "format", "csr") != "csr":
             _check_count(inputs.shape[0], inputs.nnz, "values")
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
     except FormatError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -14,8 +15,11 @@ from typer.testing import CliRunner, Result
 from backends.local import LocalBackend, LocalSettings
 from fsdcore import registry
 from fsdcore.backend import Check, DeploymentStatus, Provisioner, Removal
+from fsdcore.cli import main
 from fsdcore.cli.app import app
+from fsdcore.cli.signals import running_workers
 from fsdcore.errors import AccessDeniedError, ConfigError
+from fsdcore.events import Silent
 
 MADE: dict[str, int] = {}
 STUCK: list[str] = []
@@ -187,3 +191,26 @@ def test_doctor_of_one_backend_checks_what_it_needs() -> None:
 
 def test_doctor_of_a_backend_without_services_looks_at_credentials() -> None:
     assert fsd("doctor", "local").stdout == "ok    credentials: none needed\n"
+
+
+def test_what_was_made_is_told_when_the_bars_have_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def watching() -> Iterator[Silent]:
+        yield Silent()
+        print("the bars have gone")  # noqa: T201 - where they would be on a terminal
+
+    monkeypatch.setattr("fsdcore.cli.deploy.watching", watching)
+    assert main(["deploy", "toy"]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert (first, second.partition(":")[0]) == ("the bars have gone", "deployment 'toy'")
+
+
+def test_workers_are_told_of_only_where_there_are_some() -> None:
+    with pytest.raises(KeyboardInterrupt) as without:
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as with_workers, running_workers():
+        raise KeyboardInterrupt
+    assert getattr(without.value, "__notes__", []) == []
+    assert with_workers.value.__notes__ == ["all workers were told to stop"]

@@ -197,6 +197,20 @@ def test_results_may_go_to_stdout() -> None:
         subprocess.run([*FSD, *RUN, "--record", "/dev/stdout"], stdout=stream, check=True)
     assert Path("all").read_text().startswith("{")
     assert Path("all").read_text().endswith("have a nonzero output\n")
+    assert fsd(*RUN, "--trace", "--record", "r.json").returncode == 0
+    with Path("trace").open("wb") as stream:
+        subprocess.run([*FSD, "trace", "r.json", "-o", "/dev/stdout"], stdout=stream, check=True)
+    assert Path("trace").read_text().startswith("{")
+    assert fsd("trace", "r.json", "-o", "/dev/null").returncode == 0
+    assert b"must end in .npz" in fsd(*RUN, "-o", "/dev/stdout").stderr
+
+
+@pytest.mark.usefixtures("place")
+def test_one_file_that_cannot_be_written_costs_no_other() -> None:
+    done = fsd(*RUN, "-o", "y.npz", "--categories", "/dev/full", "--record", "r.json")
+    assert error_line(done) == "fsd: error: /dev/full: cannot be written: No space left on device\n"
+    assert read_record("r.json").samples == 3
+    assert Path("y.npz").exists()
 
 
 # The terminal ----------------------------------------------------------------------------------------------

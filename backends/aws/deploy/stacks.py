@@ -12,9 +12,9 @@ import botocore.exceptions as sdk
 
 from backends.aws.clients import Clients
 from backends.aws.deploy.templates import TAG, TEMPLATES
-from backends.aws.errors import error_code, translate
+from backends.aws.errors import error_code, translate, unreachable
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
-from fsdcore.errors import ConfigError, DeploymentError
+from fsdcore.errors import DeploymentError
 from fsdcore.events import Observer
 
 __all__ = ["Stack", "Stacks", "asking"]
@@ -36,8 +36,7 @@ def asking(clients: Clients, doing: str) -> Iterator[None]:
     try:
         yield
     except sdk.EndpointConnectionError as error:
-        where = error.kwargs.get("endpoint_url", clients.region)
-        raise ConfigError(f"{doing}: cannot reach {where}; is the region {clients.region} right?") from error
+        raise unreachable(error, doing, clients.region) from error
     except (sdk.BotoCoreError, sdk.ClientError) as error:
         raise translate(error, doing, DeploymentError) from error
 

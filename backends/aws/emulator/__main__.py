@@ -18,6 +18,7 @@ from backends.aws.emulator.lambda_service import LambdaService
 from backends.aws.emulator.ministack import Ministack
 from fsdcore.errors import FsdError
 from fsdcore.testing.processes import HOST
+from fsdcore.visitors import refusal
 
 _PARENT_SECONDS = 1.0
 _CLOSE_SECONDS = 0.1
@@ -63,6 +64,9 @@ async def _listen(stack: AsyncExitStack, port: int, ministack: Ministack, functi
     control = Control(front, functions, ministack)
 
     async def answer(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        refused = refusal(request.headers.getall("Host", []), request.headers.getall("Origin", []))
+        if refused is not None:
+            return aiohttp.web.Response(status=403, text=refused)
         chosen = control if request.raw_path.startswith(Control.PREFIX) else front
         return await chosen.answer(request)
 

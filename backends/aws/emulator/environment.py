@@ -21,6 +21,7 @@ import psutil
 from backends.aws.emulator import runtime
 from backends.aws.emulator.functions import Function
 from fsdcore.testing.processes import HOST
+from fsdcore.visitors import refusal
 
 __all__ = ["RESPONSE_BYTES", "Call", "Environment", "Outcome"]
 
@@ -254,6 +255,9 @@ class Environment:
         return f"{host}:{port}"
 
     async def _answer(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
+        refused = refusal(request.headers.getall("Host", []), request.headers.getall("Origin", []))
+        if refused is not None:
+            return aiohttp.web.Response(status=403, text=refused)
         parts = request.path.strip("/").split("/")[2:]
         if parts == ["invocation", "next"]:
             return await self._next()

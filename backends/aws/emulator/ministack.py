@@ -20,7 +20,7 @@ from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_po
 __all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "ministack_command"]
 
 ACCESS_KEY = SECRET_KEY = "test"
-_VARIABLE = "FSD_MINISTACK"
+_VARIABLE = "MINISTACK_PROGRAM"
 _PLACE = Path(".venv-aws/bin/ministack")
 _PROGRAM = Path(__file__).parent / "ministack_program.py"
 # ministack's server ends idle connections after 5 s; a request must not meet that.

@@ -20,6 +20,7 @@ from google.cloud.functions_v2 import (
 
 from backends.gcp.deploy.package import ENTRY
 from backends.gcp.deployment import VARIABLE, Deployment
+from backends.gcp.direct import go_direct
 from backends.gcp.errors import one_line
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import DeploymentError
@@ -109,10 +110,11 @@ def _uploaded(
     place = client.generate_upload_url(request={"parent": deployment.parent}, timeout=_TIMEOUT)
     observer.progress("uploading", 0, 1)
     try:
-        with package.path.open("rb") as archive:
+        with package.path.open("rb") as archive, requests.Session() as session:
+            go_direct(session, place.upload_url)
             # The URL is its own permission: credentials would be refused.
             headers = {"Content-Type": "application/zip"}
-            requests.put(place.upload_url, data=archive, headers=headers, timeout=_UPLOAD).raise_for_status()
+            session.put(place.upload_url, data=archive, headers=headers, timeout=_UPLOAD).raise_for_status()
     except requests.RequestException as error:
         raise DeploymentError(f"uploading the source: {one_line(error)}") from error
     observer.progress("uploading", 1, 1)

@@ -13,6 +13,8 @@ from google.auth.exceptions import TransportError
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2.credentials import Credentials as UserCredentials
 
+from backends.gcp.direct import go_direct
+
 __all__ = ["Rest"]
 
 _ATTEMPT, _TOTAL = 60.0, 120.0
@@ -37,6 +39,7 @@ class Rest:
             # Most of these services do not serve a person who names no project to count the call for.
             credentials = credentials.with_quota_project(project)
         self._session, self._endpoint = AuthorizedSession(credentials), endpoint
+        go_direct(self._session, endpoint)
 
     def get(self, url: str, **query: Any) -> dict[str, Any]:
         return self._ask("GET", url, params=query)

@@ -6,8 +6,11 @@ is written, with the port in it, once the function is loaded and requests may co
 """
 
 import os
+import runpy
 import socket
 import sys
+from pathlib import Path
+from typing import Any
 
 # Where gunicorn looks for sockets that it is to take over, as systemd hands them on.
 _FIRST_SOCKET = 3
@@ -23,11 +26,28 @@ def main() -> None:
     from functions_framework import create_app
     from functions_framework._http import create_server
 
-    server = create_server(create_app(), False)  # type: ignore[no-untyped-call]
+    app: Any = create_app()  # type: ignore[no-untyped-call]
+    app.wsgi_app = _guarded(app.wsgi_app)
+    server = create_server(app, False)  # type: ignore[no-untyped-call]
     with open(f"{port_file}.unfinished", "w", encoding="utf-8") as stream:
         stream.write(str(port))
     os.rename(f"{port_file}.unfinished", port_file)
     server.run("127.0.0.1", port)
+
+
+def _guarded(app: Any) -> Any:
+    """The function, but for requests that no program of this machine sends."""
+    refusal = runpy.run_path(str(Path(__file__).resolve().parents[3] / "fsdcore" / "visitors.py"))["refusal"]
+
+    def guarded(environ: Any, start_response: Any) -> Any:
+        sent = [[environ[name]] if name in environ else [] for name in ("HTTP_HOST", "HTTP_ORIGIN")]
+        refused = refusal(*sent)
+        if refused is None:
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain")])
+        return [refused.encode()]
+
+    return guarded
 
 
 def _listen() -> int:

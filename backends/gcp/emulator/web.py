@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fsdcore.testing.processes import HOST
+from fsdcore.visitors import refusal
 
 __all__ = ["Handler", "WebServer"]
 
@@ -58,7 +59,13 @@ class Handler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def _answer(self) -> None:
-        self.answer()
+        refused = refusal(self.headers.get_all("Host", []), self.headers.get_all("Origin", []))
+        if refused is None:
+            self.answer()
+        else:
+            # What it may have sent is not read.
+            self.close_connection = True
+            self.write(403, refused.encode())
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = _answer  # noqa: N815 - names of the standard library
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -145,20 +146,16 @@ def test_a_configuration_that_cannot_be_used_is_told(
     assert "\n" not in str(caught.value)
 
 
-def test_a_region_that_cannot_be_reached_is_asked_about(bare: pytest.MonkeyPatch, closed_port: int) -> None:
+def test_a_region_that_cannot_be_reached_is_asked_about(bare: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
     bare.setenv("AWS_ACCESS_KEY_ID", "key")
     bare.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    bare.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
-    bare.setenv("AWS_MAX_ATTEMPTS", "1")
+    bare.setattr("socket.getaddrinfo", unknown)
+    bare.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     with pytest.raises(ConfigError, match=r"in eu-west-9: cannot reach .* is the region eu-west-9 right\?"):
         Session(AwsBackend(AwsSettings(region="eu-west-9")), RunSettings())
-
-
-@pytest.fixture
-def closed_port() -> int:
-    from fsdcore.testing.processes import free_port
-
-    return free_port()
 
 
 def test_without_its_packages_the_backend_names_the_extra() -> None:

@@ -284,10 +284,10 @@ def test_an_expired_token_is_told(make_backend: BackendMaker) -> None:
             backend.provisioner().deploy(2)
 
 
-def test_a_region_that_does_not_answer_is_told(make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulator_that_does_not_run_is_told(make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
-    with pytest.raises(ConfigError, match=f"cannot reach http://127.0.0.1:9.* is the region {REGION} right"):
+    with pytest.raises(ConfigError, match=r"nothing listens at http://127\.0\.0\.1:9; is `fsd emulate aws` run"):
         make_backend().provisioner().deploy(2)
 
 

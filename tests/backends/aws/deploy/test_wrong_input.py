@@ -122,10 +122,10 @@ def test_a_region_that_is_none(commands: Commands, monkeypatch: pytest.MonkeyPat
     refused(commands, "eu west")
 
 
-def test_a_region_that_does_not_answer(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulator_that_does_not_run(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("FSD_AWS_REGION", "eu-wset-1")
-    refused(commands, r"cannot reach http://127.0.0.1:9.*; is the region eu-wset-1 right\?")
+    refused(commands, r"nothing listens at http://127.0.0.1:9; is `fsd emulate aws` running\?")
 
 
 @pytest.mark.usefixtures("made")

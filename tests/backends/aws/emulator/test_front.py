@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from backends.aws.emulator import Fault, LocalAws
+from fsdcore.testing.processes import DIRECT
 from tests.backends.aws.conftest import Client
 from tests.backends.aws.emulator.conftest import Maker
 
@@ -255,3 +259,67 @@ def test_a_worker_is_killed_as_it_asks(aws: LocalAws, client: Client, make_toy: 
     request = toy.call(put="bucket").payload["request"]
     keys = [item["Key"] for item in client("s3").list_objects_v2(Bucket="bucket")["Contents"]]
     assert sorted(keys) == sorted(["by the client", request])
+
+
+FOREIGN: list[dict[str, str]] = [
+    {"Host": "evil.example"},
+    {"Host": "localhost.evil.example:80"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1"},
+]
+
+
+def status(url: str, headers: dict[str, str], body: bytes | None = None) -> int:
+    # Such a request a browser sends without asking first.
+    request = urllib.request.Request(url, body, {"Content-Type": "text/plain", **headers})
+    try:
+        with DIRECT.open(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_what_a_web_page_sends_is_refused(aws: LocalAws, make_toy: Maker, headers: dict[str, str]) -> None:
+    toy = make_toy()
+    before = len(aws.requests())
+    for path, body in (
+        ("/2015-03-31/functions", b"{}"),
+        ("/2015-03-31/functions/toy/invocations", b"{}"),
+        ("/bucket/key", None),
+        ("/", b"Action=ListQueues"),
+        ("/_fsd/requests", None),
+        ("/_fsd/reset", b""),
+    ):
+        assert status(aws.endpoint + path, headers, body) == 403
+    assert len(aws.requests()) == before
+    assert toy.call().error is None
+
+
+def test_what_is_behind_the_endpoint_refuses_it_too(aws: LocalAws, make_toy: Maker) -> None:
+    environ = make_toy().call().payload["environ"]
+    runtime = f"http://{environ['AWS_LAMBDA_RUNTIME_API']}/2018-06-01/runtime/init/error"
+    started = next(process for process in psutil.process_iter(["cmdline"]) if _is_ministack(process, aws))
+    (port,) = {each.laddr.port for each in started.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    health = f"http://127.0.0.1:{port}/_ministack/health"
+    assert status(health, {}) == 200
+    for headers in FOREIGN:
+        assert status(health, headers) == 403
+        assert status(runtime, headers, b"{}") == 403
+
+
+def _is_ministack(process: Any, aws: LocalAws) -> bool:
+    return "ministack_program.py" in " ".join(process.info["cmdline"] or ()) and str(aws.folder) in str(process.cwd())
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_clients_may_call_this_machine_by_either_name(
+    aws: LocalAws, monkeypatch: pytest.MonkeyPatch, client: Client, name: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint.replace("127.0.0.1", name))
+    s3 = client("s3")
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="k", Body=b"data")
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"data"

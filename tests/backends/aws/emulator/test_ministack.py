@@ -18,7 +18,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "environment" / "bin" / "ministack"
     path.parent.mkdir(parents=True)
     path.touch(mode=0o755)
-    monkeypatch.setenv("FSD_MINISTACK", str(path))
+    monkeypatch.setenv("MINISTACK_PROGRAM", str(path))
     return path
 
 
@@ -35,7 +35,7 @@ def test_the_python_of_its_environment_is_taken_where_a_link_leads_to_the_progra
     python.touch(mode=0o755)
     link = tmp_path / "ministack"
     link.symlink_to(program)
-    monkeypatch.setenv("FSD_MINISTACK", str(link))
+    monkeypatch.setenv("MINISTACK_PROGRAM", str(link))
     assert ministack_command()[0] == python
 
 

@@ -426,3 +426,18 @@ def test_amounts_of_memory(text: str, size: int) -> None:
 def test_what_is_no_amount_of_memory_is_refused() -> None:
     with pytest.raises(ApiError, match="12 apples"):
         memory_bytes("12 apples")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}], ids=str
+)
+def test_what_a_web_page_sends_is_refused(cloud: Cloud, headers: dict[str, str]) -> None:
+    url = cloud.deploy()
+    made = ask(url).json()
+    assert ask(url, {**TOKEN, **headers}).status_code == 403
+    assert requests.get(f"{cloud.server.url}/v2/{PARENT}/functions", headers=headers, timeout=20.0).status_code == 403
+    # Instances listen as well, each at a port of its own.
+    instance = f"http://127.0.0.1:{made['environment']['PORT']}/"
+    assert requests.post(instance, json={}, headers=headers, timeout=20.0).status_code == 403
+    assert requests.post(instance, json={}, timeout=20.0).json()["calls"] == 2
+    assert ask(url).json()["calls"] == 3

@@ -187,3 +187,17 @@ def test_the_client_retries_faults_away(cloud_storage: StorageServer, bucket: An
 )
 def test_requests_are_told_apart_as_they_are_billed(method: str, target: str, kind: str, resource: str) -> None:
     assert kind_of(method, target) == (kind, resource)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}], ids=str
+)
+def test_what_a_web_page_sends_is_refused(cloud_storage: StorageServer, bucket: Any, headers: dict[str, str]) -> None:
+    bucket.blob("k").upload_from_string(b"1")
+    before = len(list(cloud_storage.log))
+    url = f"{cloud_storage.url}/storage/v1/b/{bucket.name}/o/k"
+    assert requests.get(url, timeout=20.0).status_code == 200
+    for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"):
+        assert requests.request(method, url, headers=headers, data=b"x", timeout=20.0).status_code == 403
+    assert len(list(cloud_storage.log)) == before + 1
+    assert bucket.blob("k").download_as_bytes() == b"1"
