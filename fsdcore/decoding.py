@@ -8,7 +8,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from fsdcore.errors import FsdError, one_line
+from fsdcore.errors import FsdError
+from fsdcore.text import printable
 
 __all__ = ["Refusal", "converted", "from_json", "from_toml"]
 
@@ -50,4 +51,4 @@ def _refusing(refusal: Refusal) -> Iterator[None]:
     except RecursionError as error:
         raise refusal("it is nested too deep") from error
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise refusal(one_line(str(error))) from error
+        raise refusal(printable(str(error))) from error

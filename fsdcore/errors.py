@@ -65,11 +65,6 @@ __all__ = [
 _Error = TypeVar("_Error", bound="FsdError")
 
 
-def one_line(text: str) -> str:
-    """What somebody else has said, fit for a message."""
-    return " ".join(text.split())
-
-
 class FsdError(Exception):
     """Base of all errors of the framework.
 

@@ -11,7 +11,8 @@ import msgspec
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.decoding import from_json
-from fsdcore.errors import AbortedError, WireError, one_line
+from fsdcore.errors import AbortedError, WireError
+from fsdcore.text import printable
 from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, is_marked, open_body, parse_frame
 
 __all__ = ["AbortNotice", "Mailbox"]
@@ -119,7 +120,7 @@ class Mailbox:
         notice = from_json(
             plain, AbortNotice, lambda reason: WireError(f"an abort that cannot be read: {reason}", peer=frame.source)
         )
-        said = one_line(f"{notice.error}: {notice.message}")
+        said = printable(f"{notice.error}: {notice.message}")
         return AbortedError(said, run=self._run, peer=notice.rank, layer=notice.layer)
 
     def stop(self, cause: BaseException) -> None:

@@ -26,7 +26,6 @@ from fsdcore.errors import (
     KeyMissingError,
     StoreError,
     WorkerFailedError,
-    one_line,
 )
 from fsdcore.events import notice
 from fsdcore.exchange import Failure, read_done, read_failure, read_outputs, write_inputs
@@ -36,6 +35,7 @@ from fsdcore.messenger import abort_frames
 from fsdcore.packing import pack
 from fsdcore.partition.base import Owners
 from fsdcore.record import WorkerRecord
+from fsdcore.text import printable
 from fsdcore.wire import CLIENT
 
 __all__ = ["Done", "execute"]
@@ -277,7 +277,7 @@ def _as_error(failure: Failure, run: str) -> FsdError:
     """The failure as an exception, of its own class if it is one of the framework's."""
     kind = getattr(fsdcore.errors, failure.error, None)
     known = isinstance(kind, type) and issubclass(kind, FsdError) and not issubclass(kind, fsdcore.errors.FormatError)
-    message = one_line(failure.message if known else f"{failure.error}: {failure.message}")
+    message = printable(failure.message if known else f"{failure.error}: {failure.message}")
     error: FsdError = kind(message) if known and kind is not None else WorkerFailedError(message)
     if failure.trace:
         error.add_note(failure.trace)

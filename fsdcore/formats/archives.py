@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Self
@@ -73,7 +74,16 @@ def read_array(stream: IO[bytes], size: int) -> npt.NDArray[Any]:
         if named > size:
             raise ValueError(f"its header names {named:,} bytes, {size:,} are there")
         stream.seek(0)
-        return np.lib.format.read_array(stream, allow_pickle=False)
+        array: npt.NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        if dtype.kind == "U" and _largest_code(array) > sys.maxunicode:
+            raise ValueError("it has text that is not Unicode")
+        return array
+
+
+def _largest_code(text: npt.NDArray[np.str_]) -> int:
+    """Its largest code point, which numpy does not look at before it makes the text one of Python."""
+    codes = np.frombuffer(text.tobytes(), np.dtype(np.uint32).newbyteorder(text.dtype.byteorder))
+    return int(codes.max(initial=0))
 
 
 @contextlib.contextmanager

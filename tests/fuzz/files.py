@@ -156,7 +156,10 @@ def sparse_inputs(world: World, draws: Draws) -> None:
     file = world.folder / f"{kind}.npz"
     if not file.exists():
         sp.save_npz(file, SPARSE[kind](world.inputs))
-    _read_inputs(world.file("damaged.npz", _damaged_archive(draws, _saved(file))))
+    arrays = _saved(file)
+    if draws.chance(0.5):
+        arrays["format"] = np.array(kind)
+    _read_inputs(world.file("damaged.npz", _damaged_archive(draws, arrays)))
 
 
 def dense_inputs(world: World, draws: Draws) -> None:

@@ -197,3 +197,14 @@ def test_writing_replaces_the_old_file_and_leaves_nothing_else(tmp_path: Path) -
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="written"):
         save_partition(tmp_path / "none" / "p.npz", SPLIT)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_text_that_is_not_unicode_is_refused(tmp_path: Path, order: str) -> None:
+    words = np.array(["fsd-partition-1", "2", "block", "0", "x"])
+    codes = words.view(np.uint32).copy()
+    codes[-1] = 0x7FFF_FFFF
+    about = codes.astype(f"{order}u4").view(f"{order}U15")
+    np.savez(tmp_path / "p.npz", owners=np.zeros(4, np.uint8), widths=np.array([2, 2]), about=about)
+    with pytest.raises(FormatError, match="not Unicode"):
+        load_partition(tmp_path / "p.npz")
