@@ -90,7 +90,7 @@ _ROLE_ACTIONS = (
 
 
 # Keys of objects: what workers read and write. The function's own code, ``packages/``, is not among them.
-_WORKER_READS, _WORKER_WRITES, _EVERY_KEY = ("plans/*", "runs/*"), ("runs/*",), ("*",)
+_WORKER_READS, _WORKER_WRITES, _EVERY_KEY = ("leases/*", "plans/*", "runs/*"), ("runs/*",), ("*",)
 
 
 def _data(

@@ -194,7 +194,8 @@ def test_a_worker_may_do_what_it_does_and_no_more() -> None:
     assert by_action["lambda:InvokeFunction"] == [of.function_arn]
     assert by_action["sns:Publish"] == [of.topic_arn(shard) for shard in range(10)]
     assert by_action["sqs:ReceiveMessage"] == [of.queue_arn(0, 0)[:-1] + "?", of.queue_arn(0, 0)[:-1] + "1?"]
-    assert by_action["s3:GetObject"] == [f"arn:aws:s3:::{of.bucket}/plans/*", f"arn:aws:s3:::{of.bucket}/runs/*"]
+    read = ("leases", "plans", "runs")
+    assert by_action["s3:GetObject"] == [f"arn:aws:s3:::{of.bucket}/{folder}/*" for folder in read]
     assert by_action["s3:PutObject"] == by_action["s3:DeleteObject"] == [f"arn:aws:s3:::{of.bucket}/runs/*"]
     assert by_action["s3:ListBucket"] == [f"arn:aws:s3:::{of.bucket}"]
 
