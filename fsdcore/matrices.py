@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from fsdcore.errors import InputError
 
-__all__ = ["MOST_NEURONS", "as_csr", "as_floats", "check_csr", "frozen"]
+__all__ = ["MOST_NEURONS", "as_csr", "as_floats", "check_csr", "frozen", "undiagonal"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 _Parts: TypeAlias = tuple[FloatArray, npt.NDArray[Any], npt.NDArray[Any]]
@@ -107,7 +107,7 @@ def _by_format(matrix: Any, what: str) -> sp.csr_array:
     if matrix.format == "bsr":
         return _blocks(matrix, (rows, columns), what)
     # The others are of Python and numpy alone until they are this.
-    found = matrix if matrix.format == "coo" else matrix.tocoo()
+    found = undiagonal(matrix) if matrix.format == "dia" else matrix.tocoo()
     places = [_checked_places(*each) for each in zip(found.coords, (rows, columns), strict=True)]
     data = _values(found.data, (places[0].size,), what)
     if places[1].size != places[0].size:
@@ -131,6 +131,19 @@ def _blocks(matrix: Any, shape: tuple[int, int], what: str) -> sp.csr_array:
     check_csr(indptr, indices, (shape[0] // data.shape[1], shape[1] // data.shape[2]))
     values = _values(data, (indices.size, *data.shape[1:]), what)
     return sp.csr_array(sp.bsr_array((values, indices, indptr), shape=shape))
+
+
+def undiagonal(matrix: Any) -> sp.coo_array:
+    """A matrix of diagonals, as the values in it that are not zero.
+
+    By hand: scipy goes through CSR, and makes room for as many values and rows as the shape claims.
+    """
+    data, (rows, columns) = np.asarray(matrix.data), matrix.shape
+    column = np.arange(data.shape[1])
+    row = column - np.asarray(matrix.offsets).astype(np.int64)[:, np.newaxis]
+    held = (row >= 0) & (row < rows) & (column < columns) & (data != 0)
+    places = (row[held], np.broadcast_to(column, row.shape)[held])
+    return sp.coo_array((data[held], places), shape=(rows, columns))
 
 
 def _values(data: Any, shape: tuple[int, ...], what: str) -> FloatArray:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsdcore.errors import InputError
-from fsdcore.matrices import as_csr, as_floats, check_csr
+from fsdcore.matrices import as_csr, as_floats, check_csr, undiagonal
 
 _FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
 _TYPES = (np.float32, np.float64, np.float16, np.int8, np.int64, np.uint8, np.bool_, np.longdouble)
@@ -138,3 +138,17 @@ def test_structures_are_checked_by_the_same_rules() -> None:
     check_csr(np.array([0, 1]), np.array([0]), (1, 1))
     with pytest.raises(InputError, match="indices must be 0 to 0"):
         check_csr(np.array([0, 1]), np.array([1]), (1, 1))
+
+
+@given(
+    offsets=st.lists(st.integers(-9, 9), min_size=1, max_size=5, unique=True),
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    length=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_diagonals_are_what_scipy_makes_of_them(
+    offsets: list[int], shape: tuple[int, int], length: int, seed: int
+) -> None:
+    data = np.random.default_rng(seed).integers(0, 3, (len(offsets), length)).astype(np.float32)
+    matrix: sp.dia_array[np.float32] = sp.dia_array((data, np.array(offsets)), shape=shape)
+    np.testing.assert_array_equal(undiagonal(matrix).toarray(), matrix.toarray())

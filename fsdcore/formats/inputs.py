@@ -18,7 +18,7 @@ from fsdcore.files import PathLike, first_line, replacing, write_text
 from fsdcore.formats.archives import Archive, read_array
 from fsdcore.formats.files import UNREADABLE, read_bytes
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
-from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr
+from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr, undiagonal
 from fsdcore.network import as_inputs
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
@@ -189,7 +189,7 @@ _BUILDERS: dict[str, Callable[[_Arrays, tuple[int, int]], Any]] = {
     "csc": partial(_compressed, by_row=False),
     "bsr": _blocks,
     "coo": lambda arrays, shape: sp.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape=shape),
-    "dia": lambda arrays, shape: sp.dia_array((arrays["data"], arrays["offsets"]), shape=shape),
+    "dia": lambda arrays, shape: undiagonal(sp.dia_array((arrays["data"], arrays["offsets"]), shape=shape)),
 }
 _PARTS = {
     "csr": ("indptr", "indices"),
