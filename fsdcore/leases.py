@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -27,6 +28,7 @@ from fsdcore.decoding import from_json
 from fsdcore.errors import (
     AbortedError,
     DeadlineError,
+    FsdError,
     KeyMissingError,
     PreconditionError,
     RunError,
@@ -182,16 +184,15 @@ class Heartbeat:
 
 def _tolerant(step: Callable[[], None]) -> None:
     """Do it, or leave it to a later turn if the store refuses."""
-    try:
+    with suppress(StoreError):
         step()
-    except (StoreError, WireError):
-        return
 
 
 class Watch:
     """A worker's eye on the lease of its run, at `key`; an empty key says that nobody holds one.
 
-    `check` is called as often as the worker likes; it asks the store every `interval` seconds.
+    `check` is called as often as the worker likes; it asks the store every `interval` seconds. A look that fails says
+    nothing; if none succeeds for long, that is as if the holder were silent, since another may take the lane meanwhile.
     """
 
     def __init__(self, store: Store, key: str, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -200,23 +201,26 @@ class Watch:
         self.interval = min(_LONGEST_LOOK, max(_SHORTEST_LOOK, _REQUESTS_PER_LOOK * latency))
         self._next = clock.now() + self.interval
         self._seen: tuple[Terms | None, float] = (None, clock.now())
+        self._failure: FsdError | None = None
 
     def check(self) -> None:
-        """`AbortedError` if the run is over, `RunError` if its holder has died; a store that fails tells nothing."""
+        """`AbortedError` if the run is over, `RunError` if its holder has died or cannot be seen any more."""
         if not self._key or self._clock.now() < self._next:
             return
         if self.is_over():
             raise AbortedError("the client has stopped the run")
         if self._clock.now() - self._seen[1] > _SILENT_SECONDS:
-            raise RunError(f"the client of the run has not renewed its lease for {_SILENT_SECONDS:g} s")
+            text = f"the client of the run has not renewed its lease for {_SILENT_SECONDS:g} s"
+            raise RunError(f"{text}, as far as can be seen: {self._failure}" if self._failure else text)
 
     def is_over(self) -> bool:
         """Ask the store at once whether the run is over."""
         if not self._key:
             return False
         try:
-            terms = _terms(self._store, self._key)
-        except StoreError:
+            terms, self._failure = _terms(self._store, self._key), None
+        except (StoreError, WireError) as error:
+            self._failure = error
             return False
         finally:
             self._next = self._clock.now() + self.interval
@@ -271,20 +275,25 @@ def _latest(keys: Iterable[str]) -> dict[tuple[str, int], int]:
 def remove_dead(store: Store, mine: str, clock: Clock = SYSTEM_CLOCK) -> None:
     """Remove what is left of runs whose holders have died, and of leases that nobody needs; not of the run `mine`.
 
-    Objects beside them that are no leases are left alone.
+    Objects beside them that are no leases, and leases that are damaged, are left alone.
     """
     keys = [key for key in store.list(LEASES) if _parse(key) or key.startswith(_RUNS)]
     kept = {_Lane(*lane, generation).key for lane, generation in _latest(keys).items()}
     for key in keys:
-        terms = _terms(store, key)
-        if terms is None or terms.run == mine or _holds(terms, clock):
-            continue
-        if terms.state is not State.CLEAN:
-            remove_run(store, terms.run)
-        if key not in kept:
-            store.delete([key])
-        elif terms.state is not State.CLEAN:
-            store.put(key, msgspec.json.encode(msgspec.structs.replace(terms, state=State.CLEAN)))
+        with suppress(WireError):
+            terms = _terms(store, key)
+            if terms is not None and terms.run != mine and not _holds(terms, clock):
+                _tidy(store, key, terms, key in kept)
+
+
+def _tidy(store: Store, key: str, terms: Terms, keep: bool) -> None:
+    """Remove what is left of a dead run, and its lease, unless that is to `keep` the number of its lane."""
+    if terms.state is not State.CLEAN:
+        remove_run(store, terms.run)
+    if not keep:
+        store.delete([key])
+    elif terms.state is not State.CLEAN:
+        store.put(key, msgspec.json.encode(msgspec.structs.replace(terms, state=State.CLEAN)))
 
 
 def _holds(terms: Terms, clock: Clock) -> bool:

@@ -163,7 +163,8 @@ class _Worker:
             )
         if self._messenger is not None:
             self._messenger.check()
-        self._watch.check()
+        else:
+            self._watch.check()
         if self._invocation.rank == 0:
             self._done += 1
             total = layers * len(self._invocation.batches)

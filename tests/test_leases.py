@@ -305,3 +305,28 @@ def test_a_damaged_lease_is_refused_and_says_what_to_delete(change: dict[str, ob
     store.put(lease.key, msgspec.json.encode(msgspec.to_builtins(lease.terms) | change))
     with pytest.raises(WireError, match=f"{lease.key} is damaged: .*; delete it"):
         lane(store, clock)
+
+
+def test_a_damaged_lease_keeps_no_other_dead_run() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    leases = [take_lease(store, 900.0, clock) for _ in range(3)]
+    for lease in leases:
+        store.put(f"runs/{lease.run}/inputs/0", b"")
+    damaged = min(leases, key=lambda lease: lease.key)
+    store.put(damaged.key, b"no lease")
+    clock.advance(LEASE_SECONDS)
+    remove_dead(store, "", clock)
+    assert store.list("runs/") == [f"runs/{damaged.run}/inputs/0"]
+
+
+@pytest.mark.parametrize("damage", [True, False])
+def test_a_worker_that_cannot_see_its_lease_ends_in_time_and_says_why(damage: bool) -> None:
+    store, clock = Refusing(), ManualClock()
+    lease = take_lease(store, 900.0, clock)
+    watch = Watch(store, lease.key, clock)
+    if damage:
+        store.put(lease.key, b"no lease")
+    store.refuses = not damage
+    with pytest.raises(RunError, match="as far as can be seen: .*(is damaged|not now)"):
+        _until_it_raises(partial(_look_after, clock, watch))
+    assert clock.now() < LEASE_SECONDS - BEAT_SECONDS
