@@ -327,6 +327,6 @@ def test_a_worker_that_cannot_see_its_lease_ends_in_time_and_says_why(damage: bo
     if damage:
         store.put(lease.key, b"no lease")
     store.refuses = not damage
-    with pytest.raises(RunError, match="as far as can be seen: .*(is damaged|not now)"):
+    with pytest.raises(RunError, match=r"as far as can be seen: .*(is damaged|not now)"):
         _until_it_raises(partial(_look_after, clock, watch))
     assert clock.now() < LEASE_SECONDS - BEAT_SECONDS
