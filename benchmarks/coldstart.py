@@ -39,7 +39,7 @@ def worker(root: str, workers: int, samples: int) -> None:
     store, kernel = LocalBackend(LocalSettings(path=root)).store, make_kernel()
     plan = open_rank(store, "bench", 3, workers, kernel.prepare)
     mark()
-    inputs = read_inputs(store, "bench", 0, plan.input_rows, samples)
+    inputs = list(read_inputs(store, "bench", 0, plan.input_rows, samples))
     mark()
     BatchLoop(Tools(kernel, Recorder(3, len(plan))), 0, samples).first(plan.layers[0], inputs)
     mark()

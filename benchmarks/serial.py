@@ -22,7 +22,7 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
 from fsdcore.codec import Rows
-from fsdcore.kernels import PreparedLayer, SparseSamples, make_kernel
+from fsdcore.kernels import PreparedLayer, SparseSamples, Strip, make_kernel
 from fsdcore.loop import BatchLoop, Tools
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
@@ -74,8 +74,9 @@ class _Serial:
         return self._tools.kernel.prepare(from_arrays(arrays, activation))
 
     def run(self, inputs: sp.csr_array) -> Rows:
-        loop = BatchLoop(self._tools, 0, int(inputs.shape[0]))
-        loop.first(self.layers[0], SparseSamples(inputs.indptr, inputs.indices, inputs.data))
+        samples = int(inputs.shape[0])
+        loop = BatchLoop(self._tools, 0, samples)
+        loop.first(self.layers[0], [Strip(0, samples, SparseSamples(inputs.indptr, inputs.indices, inputs.data))])
         for number, layer in enumerate(self.layers[1:], start=2):
             for _ in loop.later(number, layer):
                 raise AssertionError("a serial worker waits for nobody")

@@ -25,6 +25,7 @@ in its section III-C.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from functools import lru_cache
 from typing import NamedTuple
@@ -42,10 +43,13 @@ from fsdcore.wire import EMPTY, ROWS, Body
 __all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "Table", "decode_rows", "encode_rows", "open_rows"]
 
 Words = npt.NDArray[np.uint32]
+Mask = npt.NDArray[np.bool_]
 
 _VERSION = 1
 _LEVEL = 3
 _WORTH_COMPRESSING = 48
+# Contents up to so many bytes are kept for other targets: long ones are seldom the same.
+_WORTH_KEEPING = 64 * 1024
 _SMALL, _WIDE = struct.Struct("<BBHHHHH"), struct.Struct("<BBIIIII")
 _LARGEST_SMALL = 0xFFFF
 # Flags: two bits for the form of the columns, then one each.
@@ -153,13 +157,26 @@ class RowEncoder:
         if nonzeros == 0:
             return Encoded(Body(EMPTY, b""), 0, 0, None)
         key = choice.key
-        if key not in self._done:
-            # Targets that get the same distinct rows get the same bytes but for the head.
-            self._done[key] = self._content(choice)
-        content = self._done[key]
+        # Targets that get the same distinct rows get the same bytes but for the head.
+        content = self._done.get(key) or self._content(choice)
+        if len(content.plain) <= _WORTH_KEEPING:
+            self._done[key] = content
         return Encoded(_body(choice.rows, content, before), live_rows, nonzeros, content.columns)
 
     def _content(self, choice: Choice) -> _Content:
+        columns, listed, shape, values, present = self._picked(choice)
+        cells, numbers = values.size, choice.numbers
+        mapped = b"" if numbers is None else numbers.astype(_map_dtype(shape[0])).tobytes()
+        where = [(0, b"")] if present is None else _whereabouts(present, cells)
+        flag, written = _write_values(values)
+        forms = [(flag | few, [mapped, places, written]) for few, places in where]
+        # A message is large beside the rest of a worker: what it was made of goes before it is compressed.
+        del values, present, written, where
+        flag, plain = min(itertools.starmap(_shortest, forms), key=lambda form: len(form[1]))
+        return _Content(flag, (*shape, cells), columns, listed, plain)
+
+    def _picked(self, choice: Choice) -> tuple[Columns, Listed, tuple[int, int], FloatArray, Mask | None]:
+        """Of the rows chosen: the columns, their shape, the nonzero values, and where those are, None if everywhere."""
         values, present = self._table.pick(choice.distinct)
         cells = int(np.count_nonzero(present))
         columns, listed = self._columns, self._all_columns
@@ -169,22 +186,25 @@ class RowEncoder:
                 values, present = values[:, live], present[:, live]
                 columns = self._columns[live]
                 listed = encode_columns(columns, self._samples)
-        full = cells == values.size
-        flag, written = _write_values(np.ravel(values) if full else values[present])
-        numbers = choice.numbers
-        mapped = b"" if numbers is None else numbers.astype(_map_dtype(len(values))).tobytes()
-        bitmap = b"" if full else np.packbits(present).tobytes()
-        flag, plain = _shortest(flag, mapped + bitmap + written)
-        if _FEW_OF * cells <= values.size < _MOST_POSITIONS:
-            form, positions = encode_columns(np.flatnonzero(present).astype(np.int32), values.size)
-            few = _shortest(flag & _PALETTE | _FEW, mapped + _LENGTH.pack(len(positions)) + positions + written)
-            if form == RICE and len(few[1]) < len(plain):
-                flag, plain = few
-        return _Content(flag, (*values.shape, cells), columns, listed, plain)
+        shape = (values.shape[0], values.shape[1])
+        if cells == values.size:
+            return columns, listed, shape, np.ravel(values), None
+        return columns, listed, shape, values[present], present
 
 
-def _shortest(flags: int, plain: bytes) -> tuple[int, bytes]:
-    """`plain` compressed, if that is shorter, and the flags that say so."""
+def _whereabouts(present: Mask, cells: int) -> list[tuple[int, bytes]]:
+    """Where the nonzeros are, as a bitmap and, where it may be shorter, as positions; with the flag of each."""
+    bitmap = (0, np.packbits(present).tobytes())
+    if not _FEW_OF * cells <= present.size < _MOST_POSITIONS:
+        return [bitmap]
+    form, positions = encode_columns(np.flatnonzero(present).astype(np.int32), present.size)
+    return [bitmap, (_FEW, _LENGTH.pack(len(positions)) + positions)] if form == RICE else [bitmap]
+
+
+def _shortest(flags: int, parts: list[bytes]) -> tuple[int, bytes]:
+    """`parts`, which are taken, compressed if that is shorter, and the flags that say so."""
+    plain = b"".join(parts)
+    parts.clear()
     if len(plain) >= _WORTH_COMPRESSING:
         packed = compress(plain, _LEVEL)
         if len(packed) < len(plain):

@@ -3,13 +3,14 @@
 Keys, all under ``runs/{run}/``: ``inputs/{batch}``, ``outputs/{batch}/{rank}``, ``claims/{rank}``, ``end/done`` or
 ``end/failed-{rank}``.
 
-The inputs of a batch are one object, written once whatever the number of workers, in segments of consecutive neurons;
-a worker reads those segments that hold rows it needs.
+The inputs of a batch are one object, written once whatever the number of workers: strips of consecutive samples, and
+each strip in segments of consecutive neurons. A worker reads, strip by strip, those segments that hold rows it needs.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ from fsdcore.channel import Slot
 from fsdcore.codec import Rows, decode_rows
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import FsdError, PreconditionError, WireError
-from fsdcore.kernels import SparseRows
+from fsdcore.kernels import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.plan import Index
 from fsdcore.record import WorkerRecord
 from fsdcore.segments import (
@@ -49,7 +50,9 @@ __all__ = [
     "write_outputs",
 ]
 
-_SEGMENT_NONZEROS = 1 << 20
+# A strip has about so many nonzeros, or the fewest samples that a kernel takes at a time; a segment of it so many.
+_STRIP_NONZEROS = 1 << 20
+_SEGMENT_NONZEROS = 1 << 18
 _WHOLE = 1 << 40
 
 _Kind = TypeVar("_Kind")
@@ -77,8 +80,20 @@ def claim(store: Store, run: str, rank: int) -> bool:
     return True
 
 
+def _strips(inputs: sp.csr_array) -> list[int]:
+    """Where to cut the samples into strips, each of which kernels can take alone."""
+    ends = [0]
+    at = np.append(inputs.indptr[:-1:SAMPLES_TOGETHER], inputs.indptr[-1])
+    first = 0
+    while first < at.size - 1:
+        beyond = int(np.searchsorted(at, at[first] + _STRIP_NONZEROS, side="right"))
+        first = max(first + 1, beyond - 1)
+        ends.append(min(first * SAMPLES_TOGETHER, int(inputs.shape[0])))
+    return ends
+
+
 def _bounds(rows: sp.csr_array) -> list[int]:
-    """Where to cut the rows into segments of about a million nonzeros."""
+    """Where to cut the rows into segments."""
     marks = np.arange(_SEGMENT_NONZEROS, rows.nnz, _SEGMENT_NONZEROS)
     inner = np.unique(np.searchsorted(rows.indptr, marks))
     return [0, *(int(b) for b in inner if 0 < b < rows.shape[0]), int(rows.shape[0])]
@@ -93,34 +108,39 @@ def _segment(rows: sp.csr_array) -> Arrays:
 
 def write_inputs(store: Store, run: str, batch: int, inputs: sp.csr_array) -> None:
     """Write the inputs of a batch, CSR `(samples, neurons)`."""
-    import scipy.sparse as sp
-
-    rows = sp.csr_array(inputs.T.tocsr())
-    rows.sort_indices()
-    bounds = _bounds(rows)
-    cuts = itertools.pairwise(bounds)
-    segments = [compress_segment(pack_arrays(_segment(rows[start:stop]))) for start, stop in cuts]
-    store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, {"bounds": bounds, "samples": inputs.shape[0]}))
+    segments: list[tuple[bytes, int]] = []
+    about = _About([], [])
+    for start, stop in itertools.pairwise(_strips(inputs)):
+        rows = inputs[start:stop].T.tocsr()
+        rows.sort_indices()
+        bounds = _bounds(rows)
+        segments += [compress_segment(pack_arrays(_segment(rows[a:b]))) for a, b in itertools.pairwise(bounds)]
+        about.samples.append(stop - start)
+        about.bounds.append(bounds)
+    store.put(f"runs/{run}/inputs/{batch}", pack_segments(segments, msgspec.to_builtins(about)))
 
 
 class _About(msgspec.Struct, frozen=True):
-    """What the object of a batch says of itself: where its segments begin and end, and its samples."""
+    """What the object of a batch says of itself: of each strip its samples, and where its segments begin and end."""
 
-    bounds: list[int]
-    samples: int
+    samples: list[int]
+    bounds: list[list[int]]
 
 
-def _about(reader: SegmentReader, batch: int, samples: int) -> Index:
-    """The bounds of the segments, checked."""
+def _about(reader: SegmentReader, batch: int, samples: int) -> _About:
+    """The strips and their segments, checked."""
     about = converted(
         reader.about, _About, lambda reason: WireError(f"the inputs of batch {batch} are damaged: {reason}")
     )
-    if about.samples != samples:
-        raise WireError(f"the inputs of batch {batch} have {about.samples} samples, not {samples}")
-    rising = all(low <= high for low, high in itertools.pairwise([0, *about.bounds, 2**31 - 1]))
-    if len(about.bounds) != len(reader) + 1 or about.bounds[0] != 0 or not rising:
+    if sum(about.samples) != samples:
+        raise WireError(f"the inputs of batch {batch} have {sum(about.samples)} samples, not {samples}")
+    whole = all(count > 0 and count % SAMPLES_TOGETHER == 0 for count in about.samples[:-1])
+    meet = all(bounds[:1] == [0] and bounds[-1:] == about.bounds[0][-1:] for bounds in about.bounds)
+    rising = all(low <= high for bounds in about.bounds for low, high in itertools.pairwise([*bounds, 2**31 - 1]))
+    segments = sum(len(bounds) - 1 for bounds in about.bounds)
+    if not (whole and meet and rising) or len(about.bounds) != len(about.samples) or segments != len(reader):
         raise WireError(f"the inputs of batch {batch} are damaged: their segments do not meet")
-    return np.array(about.bounds, np.int32)
+    return about
 
 
 _ARRAYS = {"counts": "int32", "samples": "int32", "data": "float32"}
@@ -167,16 +187,30 @@ def _stacked(parts: list[SparseRows]) -> SparseRows:
     )
 
 
-def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> SparseRows:
-    """The given input neurons of a batch, CSR `(len(rows), samples)`; `WireError` if the object is damaged."""
+def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> Iterator[Strip]:
+    """The given input neurons of a batch, strip by strip, each CSR `(len(rows), samples of the strip)`.
+
+    `WireError`, at the latest when the damage is come to, if the object is damaged.
+    """
     reader = SegmentReader(store, f"runs/{run}/inputs/{batch}")
-    bounds = _about(reader, batch, samples)
-    if rows.size and rows.max() >= bounds[-1]:
-        raise WireError(f"the inputs of batch {batch} have {bounds[-1]} neurons, the plan reads neuron {rows.max()}")
+    about = _about(reader, batch, samples)
+    start = number = 0
+    for count, listed in zip(about.samples, about.bounds, strict=True):
+        bounds = np.array(listed, np.int32)
+        if rows.size and rows.max() >= bounds[-1]:
+            raise WireError(
+                f"the inputs of batch {batch} have {bounds[-1]} neurons, the plan reads neuron {rows.max()}"
+            )
+        yield Strip(start, count, _read_strip(reader, number, bounds, rows, count))
+        start, number = start + count, number + bounds.size - 1
+
+
+def _read_strip(reader: SegmentReader, first: int, bounds: Index, rows: Index, samples: int) -> SparseRows:
+    """The rows of a strip, whose segments are numbered from `first`."""
     home = np.searchsorted(bounds, rows, side="right") - 1
     needed = np.unique(home)
     parts: list[SparseRows] = []
-    for number, segment in zip(needed.tolist(), reader.read(needed.tolist()), strict=True):
+    for number, segment in zip(needed.tolist(), reader.read((first + needed).tolist()), strict=True):
         size = int(bounds[number + 1] - bounds[number])
         segment_rows = _rows(unpack_arrays(segment), size, samples)
         parts.append(_pick(segment_rows, rows[home == number] - bounds[number]))

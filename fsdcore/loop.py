@@ -9,14 +9,18 @@ where ``f(b) = 0`` for its rows; where it is not, all samples are carried.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from fsdcore.channel import Slot
 from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, Table, open_rows
 from fsdcore.errors import FsdError
-from fsdcore.kernels import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples
+from fsdcore.kernels import Activations, Kernel, PreparedLayer, Strip
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.plan import Send
 from fsdcore.record import Recorder
@@ -25,11 +29,14 @@ from fsdcore.wire import DATA, Body
 __all__ = ["BatchLoop", "Tools"]
 
 _T = TypeVar("_T")
+Positions = npt.NDArray[np.integer]
 
 # Messages that came before their turn are opened while the worker would only wait, up to so many bytes of values.
-_OPENED_BYTES = 8 * 1024 * 1024
+_OPENED_BYTES = 1024 * 1024
 # From so many values on, the messages of a layer are encoded by several threads.
 _WORTH_THREADS = 1 << 20
+# Messages that threads encode beside the one that is sent.
+_AHEAD = 2
 
 
 class Tools(NamedTuple):
@@ -57,10 +64,16 @@ class BatchLoop:
         self._listed: dict[int, Columns] = {}
         self._columns: dict[int, Columns] = {}
 
-    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples) -> None:
-        """Layer 1, over the input rows it reads, `(len(input_rows), samples)`, or the same by sample."""
-        with self._recorder.timed("multiply"):
-            self._x = self._kernel.first(layer, inputs, self._samples)
+    def first(self, layer: PreparedLayer, inputs: Iterable[Strip]) -> None:
+        """Layer 1, over the input rows it reads, strip by strip."""
+        strips = iter(inputs)
+        while (strip := self._loaded(strips)) is not None:
+            with self._recorder.timed("multiply"):
+                self._x = self._kernel.first(layer, strip, self._samples, self._x)
+
+    def _loaded(self, strips: Iterator[Strip]) -> Strip | None:
+        with self._recorder.timed("load"):
+            return next(strips, None)
 
     def later(self, number: int, layer: PreparedLayer) -> Iterator[Awaited]:
         """Layer `number` of 2 and up. Gives each message it must wait for, and goes on once that is there."""
@@ -120,8 +133,23 @@ class BatchLoop:
     def _encoded(self, encoder: RowEncoder, sends: list[Send], width: int) -> Iterator[Encoded]:
         positions, before = [send.rows for send in sends], [self._listed.get(send.rank) for send in sends]
         if self._encoders is not None and width * sum(map(len, positions)) > _WORTH_THREADS:
-            return self._encoders.map(encoder.encode, positions, before)
+            return _ahead(self._encoders, encoder.encode, zip(positions, before, strict=True))
         return map(encoder.encode, positions, before)
+
+
+def _ahead(
+    threads: Executor,
+    call: Callable[[Positions, Columns | None], Encoded],
+    each: Iterable[tuple[Positions, Columns | None]],
+) -> Iterator[Encoded]:
+    """What `call` gives for each, in order, of which a few are made before they are asked for."""
+    made: deque[Future[Encoded]] = deque()
+    for given in each:
+        made.append(threads.submit(call, *given))
+        if len(made) > _AHEAD:
+            yield made.popleft().result()
+    while made:
+        yield made.popleft().result()
 
 
 class _Opened:

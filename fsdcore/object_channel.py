@@ -37,6 +37,8 @@ HEAD_BYTES, ENTRY_BYTES, FRONT_BYTES = _HEAD.size, _ENTRY.size, 256 * 1024
 _LARGEST_FRAME, _LARGEST_OBJECT, _MOST_FRAMES = 1 << 30, 1 << 40, 1 << 20
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05
 _ABORT_CHECK_SECONDS = 0.25
+# A receive that has brought so many bytes ends, whatever else is there.
+_LONG_RECEIVE = 1 << 20
 
 
 def object_channel_capabilities(store: StoreCapabilities) -> ChannelCapabilities:
@@ -172,10 +174,13 @@ class ObjectChannel(Channel):
         """What is there of the slots waited for: of each batch, up to the first that is not.
 
         A batch needs them in the order in which they were named, and each look for one that is missing is a request.
+        What makes a receive long is left in the store until it is needed.
         """
         received: list[Received] = []
         missing: set[tuple[int, int]] = set()
         for (slot, source), awaited in list(self._waiting.items()):
+            if sum(len(item.data) for item in received) > _LONG_RECEIVE:
+                break
             if slot[:2] in missing:
                 continue
             while not awaited.whole:

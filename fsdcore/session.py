@@ -7,6 +7,7 @@ with fsd.connect("local", channel="queue", workers=8) as session:
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ import scipy.sparse as sp
 
 from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
+from fsdcore.batches import batches_of, default_batch_size
 from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
 from fsdcore.events import SILENT, Observer, following, notice
@@ -49,14 +51,10 @@ __all__ = [
     "Model",
     "Result",
     "Session",
-    "batches_under_way",
     "connect",
     "connect_config",
-    "default_batch_size",
 ]
 
-# What one worker's activations of all batches under way may take.
-_ACTIVATION_BYTES = 64 * 1024 * 1024
 # What the rows of a worker for one batch may take, packed or not.
 _MOST_BATCH_BYTES = (1 << 32) - (1 << 20)
 # Settings of a backend that say what its functions were; others may name what is not for every reader of a record.
@@ -110,6 +108,7 @@ class Model:
 
         The samples are run in batches of `batch_size`, several under way at once (`in_flight`, as far as a worker's
         activations stay below 64 MiB); by default in one batch if that does, else in batches that allow for as many.
+        A batch whose activations are large travels in several, all under way together (`fsdcore.batches`).
         `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
         self._session.check_process()
@@ -123,10 +122,10 @@ class Model:
         size = self._batch_size(batch_size, inputs.shape[0])
         if not inputs.shape[0] or not all(self.network.widths):
             return self._without_workers(inputs, size, sparse)
-        starts = range(0, max(1, inputs.shape[0]), size)
-        batches = [inputs[start : start + size] for start in starts]
         settings = self._settled(inputs)
-        in_flight = self._in_flight(size, len(batches))
+        sizes, in_flight = batches_of(self._manifest.largest_rows, inputs.shape[0], size, settings.in_flight)
+        ends = itertools.accumulate(sizes)
+        batches = [inputs[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         settings = replace(settings, batch_size=size, in_flight=in_flight)
         done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings, in_flight))
         return self._result(done, settings, inputs, sparse, len(batches))
@@ -188,9 +187,6 @@ class Model:
             raise InputError(f"a batch of {min(size, samples):,} samples of {rows:,} rows is too large; take {most:,}")
         return size or default_batch_size(rows, samples, self._session.settings.in_flight)
 
-    def _in_flight(self, size: int, batches: int) -> int:
-        return batches_under_way(self._manifest.largest_rows, size, batches, self._session.settings.in_flight)
-
     def _record(self, done: Done, settings: RunSettings, samples: int, batches: int) -> Record:
         layers = len(self.network)
         counters = total_counters(done.workers)
@@ -229,22 +225,6 @@ def _whole(name: str, given: Any) -> int:
     if not isinstance(given, int | np.integer) or isinstance(given, bool) or not 1 <= given <= MOST_NEURONS:
         raise InputError(f"{name} must be a whole number from 1 to {MOST_NEURONS}, not {given!r}")
     return int(given)
-
-
-def _most_samples(largest_rows: int) -> int:
-    """Samples that may be under way at once."""
-    return max(1, _ACTIVATION_BYTES // (4 * max(1, largest_rows)))
-
-
-def default_batch_size(largest_rows: int, samples: int, in_flight: int = RunSettings.in_flight) -> int:
-    """The samples of a batch where the choice is left to the run, for workers of up to `largest_rows` neurons."""
-    most = _most_samples(largest_rows)
-    return max(1, samples) if samples <= most else max(1, most // in_flight)
-
-
-def batches_under_way(largest_rows: int, size: int, batches: int, in_flight: int = RunSettings.in_flight) -> int:
-    """How many of `batches` of `size` samples are under way at once, for workers of up to `largest_rows` neurons."""
-    return max(1, min(in_flight, batches, _most_samples(largest_rows) // size))
 
 
 def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:

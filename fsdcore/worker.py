@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,8 +35,10 @@ from fsdcore.plan_cache import PlanCache
 from fsdcore.plan_store import RankPlan
 from fsdcore.record import Recorder, WorkerRecord
 
-__all__ = ["peak_memory_bytes", "run_worker"]
+__all__ = ["keep_memory_together", "peak_memory_bytes", "run_worker"]
 
+# The name by which glibc knows how many heaps there may be.
+_MOST_HEAPS = -8
 # Threads that encode the messages of a large layer.
 _ENCODERS = min(4, os.cpu_count() or 1)
 
@@ -62,6 +65,16 @@ def peak_memory_bytes() -> int:
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def keep_memory_together() -> None:
+    """Have all threads of this process share one heap; for processes that do nothing but run workers.
+
+    With a heap of its own (glibc) each thread that encodes keeps what it has let go of, which is as much again as a
+    worker needs. Other C libraries have one heap anyway.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_MOST_HEAPS, 1)
 
 
 class _Worker:
@@ -136,10 +149,8 @@ class _Worker:
         loop = BatchLoop(tools, batch, samples)
         self._at(batch, 1)
         with self._recorder.timed("load"):
-            inputs = read_inputs(self._store, self._invocation.run, batch, plan.input_rows, samples)
             layer = plan.layers[0]
-        loop.first(layer, inputs)
-        del inputs
+        loop.first(layer, read_inputs(self._store, self._invocation.run, batch, plan.input_rows, samples))
         for number in range(2, len(plan) + 1):
             self._at(batch, number)
             self._step(len(plan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,7 +29,7 @@ from fsdcore.exchange import (
     write_inputs,
     write_outputs,
 )
-from fsdcore.kernels import SparseRows
+from fsdcore.kernels import SparseRows, Strip
 from fsdcore.plan import Index
 from fsdcore.record import Recorder
 from fsdcore.segments import compress_segment, pack_arrays, pack_segments
@@ -38,8 +39,18 @@ RUN = "00000000000000aa"
 KEY = f"runs/{RUN}/inputs/0"
 
 
-def as_matrix(rows: SparseRows, samples: int) -> sp.csr_array:
-    return sp.csr_array((rows.data, rows.indices, rows.indptr), shape=(rows.indptr.size - 1, samples))
+def as_matrix(strips: Iterable[Strip], neurons: int) -> sp.csr_array:
+    """What the strips, which must meet, hold: CSR `(rows, samples)`."""
+    found, samples = [sp.csr_array((neurons, 0), dtype=np.float32)], 0
+    for strip in strips:
+        assert strip.start == samples
+        assert isinstance(strip.values, SparseRows)
+        assert strip.values.data.dtype == np.float32
+        values = strip.values
+        shape = (values.indptr.size - 1, strip.samples)
+        found.append(sp.csr_array((values.data, values.indices, values.indptr), shape=shape))
+        samples += strip.samples
+    return sp.csr_array(sp.hstack(found, format="csr"))
 
 
 def all_rows(neurons: int) -> Index:
@@ -71,9 +82,7 @@ def test_any_rows_are_picked_as_by_slicing(
         patch.setattr(fsdcore.exchange, "_SEGMENT_NONZEROS", segment)
         write_inputs(store, RUN, 0, x)
     rows = np.array(sorted(row for row in picked if row < neurons), np.int32)
-    found = read_inputs(store, RUN, 0, rows, samples)
-    assert found.data.dtype == np.float32
-    assert equal(as_matrix(found, samples), sp.csr_array(x.T.tocsr())[rows])
+    assert equal(as_matrix(read_inputs(store, RUN, 0, rows, samples), rows.size), sp.csr_array(x.T.tocsr())[rows])
 
 
 def test_only_segments_with_rows_that_are_needed_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +93,7 @@ def test_only_segments_with_rows_that_are_needed_are_read(monkeypatch: pytest.Mo
     write_inputs(store, RUN, 0, x)
     counting = CountingStore(store, read.append)
     rows = np.array([3, 390], np.int32)
-    assert equal(as_matrix(read_inputs(counting, RUN, 0, rows, 20), 20), sp.csr_array(x.T.tocsr())[rows])
+    assert equal(as_matrix(read_inputs(counting, RUN, 0, rows, 20), 2), sp.csr_array(x.T.tocsr())[rows])
     # The front, and two segments that are far apart.
     assert read == ["gets"] * 3
 
@@ -105,16 +114,16 @@ def test_batches_do_not_mix() -> None:
     for batch, x in enumerate(batches):
         write_inputs(store, RUN, batch, x)
     for batch, x in enumerate(batches):
-        assert equal(as_matrix(read_inputs(store, RUN, batch, all_rows(8), 3), 3), sp.csr_array(x.T))
+        assert equal(as_matrix(read_inputs(store, RUN, batch, all_rows(8), 3), 8), sp.csr_array(x.T))
 
 
 def test_inputs_of_another_number_of_samples_are_refused() -> None:
     store = MemoryStore()
     write_inputs(store, RUN, 0, random_inputs(4, 6))
     with pytest.raises(WireError, match="have 4 samples, not 5"):
-        read_inputs(store, RUN, 0, all_rows(6), 5)
+        list(read_inputs(store, RUN, 0, all_rows(6), 5))
     with pytest.raises(KeyMissingError):
-        read_inputs(store, RUN, 1, all_rows(6), 4)
+        list(read_inputs(store, RUN, 1, all_rows(6), 4))
 
 
 X = random_inputs(7, 12, 0.6)
@@ -132,7 +141,7 @@ SOUND = sound_inputs()
 def read_from(data: bytes) -> sp.csr_array:
     store = MemoryStore()
     store.put(KEY, data)
-    return as_matrix(read_inputs(store, RUN, 0, all_rows(12), 7), 7)
+    return as_matrix(read_inputs(store, RUN, 0, all_rows(12), 7), 12)
 
 
 @settings(max_examples=200, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import fsdcore.session
+import fsdcore.batches
 from backends.local import LocalSettings
 from backends.local.memory_store import MemoryStore
 from fsdcore.activations import RELU, SIGMOID, TANH
@@ -232,7 +232,7 @@ def test_memory_bounds_the_batches_under_way(
     in_flight: int,
 ) -> None:
     network = random_network((10, 8, 8))
-    monkeypatch.setattr(fsdcore.session, "_ACTIVATION_BYTES", 16 * 4 * 5)
+    monkeypatch.setattr(fsdcore.batches, "_UNDER_WAY_BYTES", 16 * 4 * 5)
     requests = _requests(monkeypatch)
     with make_session(workers=2, in_flight=asked) as session:
         session.load(network).run(np.ones((samples, 10)), batch_size=batch_size)

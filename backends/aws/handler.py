@@ -12,7 +12,7 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError, WireError
 from fsdcore.plan_cache import PlanCache
-from fsdcore.worker import run_worker
+from fsdcore.worker import keep_memory_together, run_worker
 
 __all__ = ["handle"]
 
@@ -47,4 +47,5 @@ def _environment() -> tuple[AwsBackend, PlanCache]:
     if not text:
         raise ConfigError(f"the variable {VARIABLE} is not set; run: fsd deploy aws")
     deployment = Deployment.from_json(text)
+    keep_memory_together()
     return AwsBackend(deployment=deployment), PlanCache(deployment.memory_mb * _MEBIBYTE // _KEPT)

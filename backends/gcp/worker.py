@@ -19,7 +19,7 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError, FsdError, WireError
 from fsdcore.plan_cache import PlanCache
-from fsdcore.worker import run_worker
+from fsdcore.worker import keep_memory_together, run_worker
 
 __all__ = ["worker"]
 
@@ -39,6 +39,7 @@ def _environment() -> tuple[GcpBackend, PlanCache]:
     if text is None:
         raise ConfigError(f"the environment variable {VARIABLE} is missing; run: fsd deploy gcp")
     deployment = Deployment.from_json(text)
+    keep_memory_together()
     return GcpBackend.for_worker(deployment), PlanCache(deployment.memory_mb * _MEBI // _KEPT)
 
 

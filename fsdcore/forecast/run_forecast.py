@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from fsdcore.batches import Batches, batches_of, default_batch_size
 from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
 from fsdcore.config import RunSettings
 from fsdcore.cost import Bill, Usage, bill
@@ -24,7 +25,6 @@ from fsdcore.forecast.rehearsal import Rehearsal
 from fsdcore.forecast.timing import Loads, Timeline, timeline
 from fsdcore.prices import PriceList
 from fsdcore.record import COUNTERS, Record
-from fsdcore.session import batches_under_way, default_batch_size
 
 __all__ = ["Forecast", "Forecaster", "Setting", "Target", "loads_of", "store_reads"]
 
@@ -189,10 +189,12 @@ class Forecaster:
 
     def batches(self, setting: Setting) -> list[int]:
         """The samples of each batch of one group."""
+        return self._batches(setting).sizes
+
+    def _batches(self, setting: Setting) -> Batches:
         group = -(-self._samples // setting.replicas)
         size = min(setting.batch_size, group)
-        full, rest = divmod(group, size)
-        return [size] * full + [rest] * (rest > 0)
+        return batches_of(self._profile.structure.largest_rows, group, size, setting.in_flight)
 
     def forecast(self, setting: Setting) -> Forecast:
         """What a run with `setting` does; `InputError` for a channel that model or prices do not know."""
@@ -231,8 +233,7 @@ class Forecaster:
 
     def under_way(self, setting: Setting) -> int:
         """How many batches are in flight: as many as are asked for, as far as memory allows."""
-        batches, largest = self.batches(setting), self._profile.structure.largest_rows
-        return batches_under_way(largest, max(1, *batches), len(batches), setting.in_flight)
+        return self._batches(setting).in_flight
 
     def memory(self, setting: Setting) -> Floats:
         """Bytes that each rank needs."""

@@ -10,16 +10,28 @@ import platform
 from importlib.machinery import PathFinder
 
 from fsdcore.errors import ConfigError
-from fsdcore.kernels.base import Activations, Block, Kernel, PreparedLayer, SparseRows, SparseSamples, visiting_order
+from fsdcore.kernels.base import (
+    SAMPLES_TOGETHER,
+    Activations,
+    Block,
+    Kernel,
+    PreparedLayer,
+    SparseRows,
+    SparseSamples,
+    Strip,
+    visiting_order,
+)
 
 __all__ = [
     "KERNELS",
+    "SAMPLES_TOGETHER",
     "Activations",
     "Block",
     "Kernel",
     "PreparedLayer",
     "SparseRows",
     "SparseSamples",
+    "Strip",
     "compiled_is_there",
     "make_kernel",
     "name",

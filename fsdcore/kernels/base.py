@@ -20,9 +20,22 @@ if TYPE_CHECKING:
 
     from fsdcore.plan import LayerPart, Send
 
-__all__ = ["Activations", "Block", "Kernel", "PreparedLayer", "SparseRows", "SparseSamples", "visiting_order"]
+__all__ = [
+    "SAMPLES_TOGETHER",
+    "Activations",
+    "Block",
+    "Kernel",
+    "PreparedLayer",
+    "SparseRows",
+    "SparseSamples",
+    "Strip",
+    "visiting_order",
+]
 
 Index = npt.NDArray[np.int32]
+
+# Kernels take the inputs of so many samples at a time, or of several times as many.
+SAMPLES_TOGETHER = 64
 
 
 class SparseRows(NamedTuple):
@@ -39,6 +52,17 @@ class SparseSamples(NamedTuple):
     indptr: npt.NDArray[np.integer]
     indices: Index
     data: FloatArray
+
+
+class Strip(NamedTuple):
+    """The inputs of consecutive samples of a batch: `samples` of them, from number `start` on.
+
+    `start` is a multiple of `SAMPLES_TOGETHER`, and so is `samples` but for the last strip.
+    """
+
+    start: int
+    samples: int
+    values: SparseRows | SparseSamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +177,11 @@ class Kernel(ABC):
         """A block in this kernel's form."""
 
     @abstractmethod
-    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples, samples: int) -> Activations:
-        """Layer 1, over the input rows it reads."""
+    def first(self, layer: PreparedLayer, strip: Strip, samples: int, z: Activations | None = None) -> Activations:
+        """Layer 1 of `samples` samples, over the input rows it reads, strip by strip in order.
+
+        `z` is what the strip before gave, and must not be used again; the last strip gives the activations.
+        """
 
     @abstractmethod
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:

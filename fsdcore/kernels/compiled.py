@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fsdcore.activations import FloatArray
 from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels import _native
-from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples
+from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
 from fsdcore.turns import standing_aside
 
 __all__ = ["CompiledKernel"]
@@ -37,7 +37,7 @@ _WORTH_CUTTING = 0.9999
 _WORTH_SHARING = 2_000_000
 _MOST_THREADS = 64
 # Buffers kept for use again, of activations and of what is packed to be multiplied.
-_SPARES = 4
+_SPARES = 1
 _FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
 _NONE: FloatArray = np.empty(0, np.float32)
 _NO_LANES: Index = np.empty(0, np.int32)
@@ -104,6 +104,15 @@ def _one_row(count: int) -> Index:
     return numbers
 
 
+class _Target(NamedTuple):
+    """Lanes that a product is written to, from a whole tile on, and where it marks those that are not all zero."""
+
+    memory: FloatArray
+    tile: int
+    lanes: int
+    marks: npt.NDArray[np.uint8]
+
+
 class _Tiles(Activations):
     """Rows in tiles. `lane_of` int32 has the lane of each column; `whole` is false once some are left out."""
 
@@ -114,6 +123,13 @@ class _Tiles(Activations):
         self.whole = True
         self._buffers = buffers
         self.memory = buffers.take(size * self.lanes)
+        self.marks = np.zeros(self.lanes, np.uint8)
+
+    def part(self, start: int, columns: int) -> _Target:
+        """The lanes from `start` on, which begin a tile, for so many columns."""
+        lanes = -(-columns // _STEP) * _STEP
+        memory = self.memory[self.size * start : self.size * (start + lanes)]
+        return _Target(memory, self.tile, lanes, self.marks[start : start + lanes])
 
     def __del__(self) -> None:
         self._buffers.give(self.memory)
@@ -199,18 +215,21 @@ class CompiledKernel(Kernel):
         made = _native.block(starts, block.indices, block.data, block.order, block.width)
         return _Weights(made, block.width, block.nnz, _native.describe(made)[1])
 
-    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples, samples: int) -> Activations:
-        by_sample = _by_sample(inputs, samples) if isinstance(inputs, SparseRows) else inputs
-        starts = by_sample.indptr.astype(np.int64, copy=False)
-        chosen = _own_lanes(samples)
-        if layer.keeps_zero:
-            chosen = np.flatnonzero(np.diff(starts)).astype(np.int32)
-        weights = layer.blocks[0]
-        z = _Tiles(self._buffers, layer.rows, chosen, _tile_for(weights.width))
-        rows = by_sample.indices.astype(np.int32, copy=False)
-        values = by_sample.data.astype(np.float32, copy=False)
-        source = (starts, rows, values, _lanes(chosen, None, z.lanes))
-        return self._multiply(_native.multiply_samples, layer, weights, source, z, add=False, last=True, packs=True)
+    def first(self, layer: PreparedLayer, strip: Strip, samples: int, z: Activations | None = None) -> Activations:
+        values, weights = strip.values, layer.blocks[0]
+        by_sample = _by_sample(values, strip.samples) if isinstance(values, SparseRows) else values
+        if z is None:
+            z = _Tiles(self._buffers, layer.rows, _own_lanes(samples), _tile_for(weights.width))
+        whole = _as_tiles(z)
+        part = whole.part(strip.start, strip.samples)
+        source = (
+            by_sample.indptr.astype(np.int64, copy=False),
+            by_sample.indices.astype(np.int32, copy=False),
+            by_sample.data.astype(np.float32, copy=False),
+            _in_front(strip.samples, part.lanes),
+        )
+        self._multiply(_native.multiply_samples, layer, weights, source, part, add=False, last=True, packs=True)
+        return self._finished(layer, whole) if strip.start + strip.samples == samples else whole
 
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
         mine, weights = _as_tiles(x), layer.blocks[0]
@@ -220,7 +239,9 @@ class CompiledKernel(Kernel):
         z = _Tiles(self._buffers, layer.rows, columns, _tile_for(weights.width) if packs else mine.tile)
         lane_of = _lanes(mine.lane_of, None if everything else mine.columns, z.lanes) if packs else _NO_LANES
         source = (mine.memory, mine.tile, mine.lanes, lane_of, _NO_LANES)
-        return self._multiply(_native.multiply, layer, weights, source, z, add=False, last=not layer.ranks, packs=packs)
+        last, whole = not layer.ranks, z.part(0, columns.size)
+        self._multiply(_native.multiply, layer, weights, source, whole, add=False, last=last, packs=packs)
+        return self._finished(layer, z) if last else z
 
     def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
         product, last = _as_tiles(z), number == len(layer.ranks) - 1
@@ -233,7 +254,9 @@ class CompiledKernel(Kernel):
             product = self._widened(product, columns)
             lane_of = _lanes(_own_lanes(columns.size), _places(product.columns, columns), product.lanes)
         source = (*_rows_of(rows), lane_of, _numbers_of(rows, weights.width))
-        return self._multiply(_native.multiply, layer, weights, source, product, add=True, last=last, packs=True)
+        whole = product.part(0, product.columns.size)
+        self._multiply(_native.multiply, layer, weights, source, whole, add=True, last=last, packs=True)
+        return self._finished(layer, product) if last else product
 
     def _widened(self, z: _Tiles, columns: Columns) -> _Tiles:
         """`z` over its own and the given columns."""
@@ -252,35 +275,35 @@ class CompiledKernel(Kernel):
         layer: PreparedLayer,
         weights: _Weights,
         source: tuple[Any, ...],
-        z: _Tiles,
+        z: _Target,
         *,
         add: bool,
         last: bool,
         packs: bool,
-    ) -> _Tiles:
-        """One product into `z`, finished if `last`; `packs` says that C needs memory to pack x in."""
-        marks = np.zeros(z.lanes, np.uint8) if last else _NO_MARKS
+    ) -> None:
+        """One product into `z`, with bias and activation if `last`; `packs` says that C needs memory to pack x in."""
+        if not z.lanes:
+            return
         code = _FUSED.get(layer.activation.name, 0)
         target = (z.memory, z.tile, z.lanes, add)
-        finish = (layer.bias, code, layer.activation.parameter, marks)
-        if z.lanes:
-            threads, chunks, packed = self._shares(weights, z)
-            memory = self._packing.take(weights.width * packed) if packs else _NONE
-            # What takes long lets go of the interpreter, so others of this process may go on.
-            with standing_aside(weights.nnz * z.lanes > _WORTH_SHARING):
-                call(weights.block, source, target, finish, (threads, chunks, memory))
-            if packs:
-                self._packing.give(memory)
-        return self._finished(layer, z, marks) if last else z
+        finish = (layer.bias, code, layer.activation.parameter, z.marks if last else _NO_MARKS)
+        threads, chunks, packed = self._shares(weights, z)
+        memory = self._packing.take(weights.width * packed) if packs else _NONE
+        # What takes long lets go of the interpreter, so others of this process may go on.
+        with standing_aside(weights.nnz * z.lanes > _WORTH_SHARING):
+            call(weights.block, source, target, finish, (threads, chunks, memory))
+        if packs:
+            self._packing.give(memory)
 
-    def _finished(self, layer: PreparedLayer, z: _Tiles, marks: npt.NDArray[np.uint8]) -> _Tiles:
+    def _finished(self, layer: PreparedLayer, z: _Tiles) -> _Tiles:
+        """`z`, of which all lanes are marked, once its last product is there."""
         if layer.activation.name not in _FUSED:
             # Softmax is left to the client, which has all neurons.
             if layer.activation.elementwise:
                 layer.activation.apply(z.memory[: z.size * z.lanes])
-            marks = self._marks(z)
+            z.marks = self._marks(z)
         if layer.keeps_zero:
-            live = marks[: z.columns.size] != 0
+            live = z.marks[: z.columns.size] != 0
             if np.count_nonzero(live) <= _WORTH_CUTTING * live.size:
                 z.keep(live)
         return z
@@ -289,7 +312,7 @@ class CompiledKernel(Kernel):
         marks: npt.NDArray[np.bool_] = (z.rows() != 0).any(axis=0)
         return marks.astype(np.uint8)
 
-    def _shares(self, weights: _Weights, z: _Tiles) -> tuple[int, int, int]:
+    def _shares(self, weights: _Weights, z: _Target) -> tuple[int, int, int]:
         """How many threads a product is worth, in how many chunks each tile is cut, and how many lanes are packed."""
         if weights.nnz * z.lanes < _WORTH_SHARING:
             return 1, 1, min(z.tile, z.lanes)

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from fsdcore.activations import FloatArray
 from fsdcore.codec import Columns, Rows, Table
-from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples
+from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, Strip
 
 __all__ = ["ScipyKernel"]
 
@@ -97,21 +97,22 @@ class ScipyKernel(Kernel):
     def _block(self, block: Block) -> sp.csr_array:
         return block.matrix()
 
-    def first(self, layer: PreparedLayer, inputs: SparseRows | SparseSamples, samples: int) -> Activations:
-        weights, arrays = layer.blocks[0], (inputs.data, inputs.indices, inputs.indptr)
-        if isinstance(inputs, SparseRows):
-            by_sample = sp.csc_array(sp.csr_array(arrays, shape=(weights.shape[1], samples)))
-        else:
-            by_sample = sp.csc_array(arrays, shape=(weights.shape[1], samples))
-        columns = np.arange(samples, dtype=np.int32)
-        if layer.keeps_zero:
-            columns = np.flatnonzero(np.diff(by_sample.indptr)).astype(np.int32)
-            by_sample = sp.csc_array(by_sample[:, columns])
-        z = np.zeros((layer.rows, columns.size), np.float32)
-        for start in range(0, columns.size, _FIRST_WIDTH):
-            stop = start + _FIRST_WIDTH
-            z[:, start:stop] = (weights @ by_sample[:, start:stop]).toarray()
-        return _activate(layer, _Matrix(columns, z))
+    def first(self, layer: PreparedLayer, strip: Strip, samples: int, z: Activations | None = None) -> Activations:
+        weights, values = layer.blocks[0], strip.values
+        arrays, shape = (values.data, values.indices, values.indptr), (weights.shape[1], strip.samples)
+        # What is CSR by sample is CSC by row.
+        rows = (
+            sp.csr_array(arrays, shape=shape) if isinstance(values, SparseRows) else sp.csc_array(arrays, shape=shape)
+        )
+        by_sample = sp.csc_array(rows)
+        if z is None:
+            z = _Matrix(np.arange(samples, dtype=np.int32), np.zeros((layer.rows, samples), np.float32))
+        product = _as_matrix(z)
+        for start in range(0, strip.samples, _FIRST_WIDTH):
+            part = weights @ by_sample[:, start : start + _FIRST_WIDTH]
+            at = strip.start + start
+            product.values[:, at : at + part.shape[1]] = part.toarray()
+        return _activate(layer, product) if strip.start + strip.samples == samples else product
 
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
         mine = _as_matrix(x)

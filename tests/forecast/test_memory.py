@@ -6,6 +6,7 @@ import pytest
 
 from backends.local import LocalBackend
 from benchmarks.forecast import Case, peaks
+from fsdcore.batches import default_batch_size
 from fsdcore.digits import digits
 from fsdcore.forecast.activity import activity_of
 from fsdcore.forecast.calibrate import runtime_bytes
@@ -14,7 +15,6 @@ from fsdcore.forecast.profile import profile_of
 from fsdcore.forecast.structure import structure_of
 from fsdcore.partition import make_partition
 from fsdcore.radixnet import radixnet
-from fsdcore.session import default_batch_size
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.codec import RowEncoder, Rows, Table
 from fsdcore.exchange import read_done, read_failure, read_inputs, read_outputs
-from fsdcore.kernels import Block, Kernel, PreparedLayer, SparseRows, make_kernel, visiting_order
+from fsdcore.kernels import Block, Kernel, PreparedLayer, make_kernel, visiting_order
 from fsdcore.leases import Watch, remove_dead, take_lane
 from fsdcore.partition.kept import find_kept
 from fsdcore.plan import LayerPart
@@ -69,8 +69,8 @@ def plans(world: World, draws: Draws) -> None:
 
 
 def _run(world: World, kernel: Kernel, opened: RankPlan[PreparedLayer], layers: list[PreparedLayer]) -> None:
-    inputs = read_inputs(world.store, RUN, 0, opened.input_rows, SAMPLES)
-    z = kernel.first(layers[0], inputs, SAMPLES)
+    (strip,) = read_inputs(world.store, RUN, 0, opened.input_rows, SAMPLES)
+    z = kernel.first(layers[0], strip, SAMPLES)
     columns = np.arange(SAMPLES, dtype=np.int32)
     for layer in layers[1:]:
         sent = Rows(z.columns, z.rows())
@@ -103,14 +103,14 @@ def inputs(world: World, draws: Draws) -> None:
     key = f"runs/{RUN}/inputs/0"
     store = world.holding(key, damaged_object(draws, world.segments(key)))
     rows = np.unique([draws.randrange(24) for _ in range(10)]).astype(np.int32)
-    found = read_inputs(store, RUN, 0, rows, SAMPLES)
     kernel = make_kernel(draws.choice(["compiled", "scipy"]), 1)
-    kernel.first(_reading(kernel, found), found, SAMPLES)
+    layer, z = _reading(kernel, rows.size), None
+    for strip in read_inputs(store, RUN, 0, rows, SAMPLES):
+        z = kernel.first(layer, strip, SAMPLES, z)
 
 
-def _reading(kernel: Kernel, found: SparseRows) -> PreparedLayer:
-    """A layer that reads the rows."""
-    width = found.indptr.size - 1
+def _reading(kernel: Kernel, width: int) -> PreparedLayer:
+    """A layer that reads so many rows."""
     weights = sp.csr_array(np.ones((5, width), np.float32))
     indptr, indices = weights.indptr.astype(np.int32), weights.indices.astype(np.int32)
     block = Block(indptr, indices, weights.data, width, visiting_order(indptr, indices))

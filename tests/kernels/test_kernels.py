@@ -22,6 +22,7 @@ from fsdcore.kernels import (
     Kernel,
     SparseRows,
     SparseSamples,
+    Strip,
     compiled_is_there,
     make_kernel,
     visiting_order,
@@ -98,7 +99,7 @@ def run(kernel: Kernel, case: Case, by_sample: bool = False) -> FloatArray:
     inputs: SparseRows | SparseSamples = SparseRows(rows.indptr, rows.indices, rows.data)
     if by_sample:
         inputs = samples_of(case.inputs)
-    z = kernel.local(second, kernel.first(first, inputs, case.samples), case.samples)
+    z = kernel.local(second, kernel.first(first, Strip(0, case.samples, inputs), case.samples), case.samples)
     for number, sent in enumerate(case.sent):
         z = kernel.add(second, number, sent, z)
     return over_all(z, case.samples)
@@ -205,7 +206,7 @@ def test_wide_blocks_have_wide_indices() -> None:
     part = part_of([weights], np.zeros(5, np.float32), RELU)
     inputs = sp.csr_array(sp.random_array((20, width), density=0.01, dtype=np.float32, rng=rng))
     kernel = make_kernel("compiled", 1)
-    z = kernel.first(kernel.prepare(part), samples_of(inputs), 20)
+    z = kernel.first(kernel.prepare(part), Strip(0, 20, samples_of(inputs)), 20)
     np.testing.assert_allclose(over_all(z, 20), (weights @ inputs.T).toarray(), rtol=1e-5)
 
 
@@ -223,7 +224,7 @@ def test_dead_samples_are_dropped(name: str) -> None:
     inputs = sp.csr_array(np.where(np.arange(100)[:, None] % 4 == 0, 1, 0.2) * np.ones(8, np.float32))
     kernel = make_kernel(name)
     layer = kernel.prepare(part_of([weights], np.full(8, -0.5, np.float32), RELU))
-    z = kernel.first(layer, samples_of(inputs), 100)
+    z = kernel.first(layer, Strip(0, 100, samples_of(inputs)), 100)
     np.testing.assert_array_equal(z.columns, np.arange(0, 100, 4))
     np.testing.assert_array_equal(z.rows(np.array([3], np.int32)), np.full((1, 25), 0.5, np.float32))
 
@@ -240,7 +241,7 @@ def test_what_is_not_a_number_stays_so(activation: Activation, instructions: str
     layer = kernel.prepare(part_of([sp.csr_array(np.eye(2, dtype=np.float32))], np.zeros(2, np.float32), activation))
     values = np.array([[np.nan, 5], [-5, np.inf]], np.float32)
     inputs = SparseSamples(np.array([0, 2, 4]), np.array([0, 1, 0, 1], np.int32), values.ravel())
-    np.testing.assert_array_equal(over_all(kernel.first(layer, inputs, 2), 2), activation.of(values.T))
+    np.testing.assert_array_equal(over_all(kernel.first(layer, Strip(0, 2, inputs), 2), 2), activation.of(values.T))
 
 
 @many
@@ -265,7 +266,8 @@ def test_a_product_lets_other_threads_run(threads: int) -> None:
     weights = sp.csr_array(rng.random((500, 500), np.float32))
     kernel = make_kernel("compiled", threads)
     layer = kernel.prepare(part_of([weights], np.zeros(500, np.float32), RELU))
-    x = kernel.first(layer, samples_of(sp.csr_array(rng.random((2_000, 500), np.float32))), 2_000)
+    inputs = samples_of(sp.csr_array(rng.random((2_000, 500), np.float32)))
+    x = kernel.first(layer, Strip(0, 2_000, inputs), 2_000)
     counted, done = 0, threading.Event()
 
     def count() -> None:
