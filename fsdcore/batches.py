@@ -67,6 +67,6 @@ def _piece(largest_rows: int, size: int, together: int) -> int:
     sample_bytes = 4 * max(1, largest_rows)
     if sample_bytes * size <= _WHOLE_BYTES:
         return size
-    most = max(_PIECE_BYTES, sample_bytes * size * together // _SHARE)
+    most = max(_PIECE_BYTES, -(-sample_bytes * size * together // _SHARE))
     pieces = -(-sample_bytes * size // most)
     return min(size, -(-size // (pieces * _STEP)) * _STEP)

@@ -134,7 +134,7 @@ def _about(reader: SegmentReader, batch: int, samples: int) -> _About:
     )
     if sum(about.samples) != samples:
         raise WireError(f"the inputs of batch {batch} have {sum(about.samples)} samples, not {samples}")
-    whole = all(count > 0 and count % SAMPLES_TOGETHER == 0 for count in about.samples[:-1])
+    whole = min(about.samples, default=1) > 0 and not any(count % SAMPLES_TOGETHER for count in about.samples[:-1])
     meet = all(bounds[:1] == [0] and bounds[-1:] == about.bounds[0][-1:] for bounds in about.bounds)
     rising = all(low <= high for bounds in about.bounds for low, high in itertools.pairwise([*bounds, 2**31 - 1]))
     segments = sum(len(bounds) - 1 for bounds in about.bounds)

@@ -29,7 +29,7 @@ from fsdcore.exchange import (
     write_inputs,
     write_outputs,
 )
-from fsdcore.kernels import SparseRows, Strip
+from fsdcore.kernels import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.plan import Index
 from fsdcore.record import Recorder
 from fsdcore.segments import compress_segment, pack_arrays, pack_segments
@@ -83,6 +83,16 @@ def test_any_rows_are_picked_as_by_slicing(
         write_inputs(store, RUN, 0, x)
     rows = np.array(sorted(row for row in picked if row < neurons), np.int32)
     assert equal(as_matrix(read_inputs(store, RUN, 0, rows, samples), rows.size), sp.csr_array(x.T.tocsr())[rows])
+
+
+def test_inputs_come_in_strips_that_a_kernel_can_take_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsdcore.exchange, "_STRIP_NONZEROS", 400)
+    store, x = MemoryStore(), random_inputs(300, 12, 0.2)
+    write_inputs(store, RUN, 0, x)
+    strips = list(read_inputs(store, RUN, 0, all_rows(12), 300))
+    assert len(strips) > 1
+    assert all(strip.values.data.size <= 400 and strip.start % SAMPLES_TOGETHER == 0 for strip in strips)
+    assert equal(as_matrix(strips, 12), sp.csr_array(x.T.tocsr()))
 
 
 def test_only_segments_with_rows_that_are_needed_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +172,7 @@ def inputs_of(arrays: dict[str, Any], about: dict[str, Any] | None = None) -> by
     counts = np.ones(12, np.int32)
     sound = {"counts": counts, "samples": np.zeros(12, np.int32), "data": np.ones(12, np.float32)}
     segment = {name: value for name, value in (sound | arrays).items() if value is not None}
-    said = {"bounds": [0, 12], "samples": 7}
+    said = {"bounds": [[0, 12]], "samples": [7]}
     return pack_segments([compress_segment(pack_arrays(segment))], said if about is None else said | about)
 
 
@@ -191,12 +201,18 @@ def test_the_objects_made_here_are_like_the_real_ones() -> None:
         inputs_of({"data": np.ones(12, np.complex64)}),
         inputs_of({}, {"bounds": None}),
         inputs_of({}, {"bounds": []}),
-        inputs_of({}, {"bounds": [0, 11]}),
-        inputs_of({}, {"bounds": [0, 4, 8, 12]}),
-        inputs_of({}, {"bounds": [5, 12]}),
-        inputs_of({}, {"bounds": [0, "x"]}),
-        inputs_of({}, {"bounds": [[0], [12]]}),
-        inputs_of({}, {"samples": 6}),
+        inputs_of({}, {"bounds": [[]]}),
+        inputs_of({}, {"bounds": [[0, 11]]}),
+        inputs_of({}, {"bounds": [[0, 4, 8, 12]]}),
+        inputs_of({}, {"bounds": [[5, 12]]}),
+        inputs_of({}, {"bounds": [[0, "x"]]}),
+        inputs_of({}, {"bounds": [[0, 2**31]]}),
+        inputs_of({}, {"bounds": [0, 12]}),
+        inputs_of({}, {"bounds": [[0], [0, 12]]}),
+        inputs_of({}, {"samples": [6]}),
+        inputs_of({}, {"samples": [3, 4]}),
+        inputs_of({}, {"samples": [7, 0]}),
+        inputs_of({}, {"samples": [], "bounds": []}),
         inputs_of({}, {"samples": None}),
         pack_segments([], {}),
         b"no inputs at all",

@@ -174,7 +174,7 @@ def test_a_worker_that_is_stopped_while_its_run_is_removed_leaves_nothing(
     channel.send(abort_frames(order.run, CLIENT, 2, notice, channel.capabilities.max_frame_bytes))
 
     def read_and_remove(store: Store, run: str, *more: Any) -> Any:
-        inputs = read_inputs(store, run, *more)
+        inputs = list(read_inputs(store, run, *more))
         backend.store.delete(backend.store.list(f"runs/{run}/"))
         lease.release()
         claim(backend.store, run, order.rank)
