@@ -1,102 +1,62 @@
 """``python -m benchmarks memory``: the peak memory of each worker, every one a process of its own.
 
-The bound it is compared with is the worker's weights, twice its largest activations, and 100 MB for the interpreter and
-the libraries.
+The bound it is compared with is the worker's weights, 2.5 times its activations of all samples under way, and 100 MB
+for the interpreter and the libraries. Besides the Graph Challenge's network, whose rows repeat, it is measured on
+random weights and inputs, of which a share of the values is live in every layer: nothing repeats, little compresses.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
+import scipy.sparse as sp
 
-from backends.local import LocalBackend, LocalSettings
+from backends.local import LocalSettings
+from benchmarks.processes import client_backend
 from benchmarks.tables import Table
-from fsdcore.compute import Compute, Invocation
-from fsdcore.worker import keep_memory_together, run_worker
+from fsdcore.activations import RELU
+from fsdcore.config import RunSettings
+from fsdcore.digits import digits
+from fsdcore.network import Layer, Network
+from fsdcore.radixnet import radixnet
+from fsdcore.session import Session
+
+__all__ = ["client_backend", "measure"]
+
+# Weights of a neuron of the random networks.
+_FAN_IN = 16
 
 
-class _Started(Compute):
-    """All workers are started by the benchmark, so there is nothing left to start."""
-
-    capabilities = LocalBackend().compute.capabilities
-
-    def invoke(self, invocation: Invocation) -> None:
-        del invocation
-
-
-class _ProcessBackend(LocalBackend):
-    @property
-    def compute(self) -> Compute:
-        return _Started()
-
-
-class _Processes(Compute):
-    """Starts a process per rank, all of them when rank 0 is asked for."""
-
-    capabilities = LocalBackend().compute.capabilities
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-        self._started: list[subprocess.Popen[bytes]] = []
-
-    def invoke(self, invocation: Invocation) -> None:
-        for rank in range(invocation.workers):
-            command = [sys.executable, "-m", "benchmarks.memory", "--root", self._root]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE)
-            assert process.stdin is not None
-            process.stdin.write(invocation.for_rank(rank).to_json())
-            process.stdin.close()
-            self._started.append(process)
-
-    def close(self) -> None:
-        for process in self._started:
-            process.wait()
+def _random(neurons: int, layers: int, samples: int, share: float) -> tuple[Network, sp.csr_array]:
+    """A network of random weights, 16 to a neuron, biased so that `share` of the values of each layer are live."""
+    rng = np.random.default_rng(0)
+    inputs = sp.random_array((samples, neurons), density=share, dtype=np.float32, rng=rng, format="csr")
+    made, y = [], sp.csr_array(inputs[:200])
+    for _ in range(layers):
+        columns = np.stack([rng.choice(neurons, _FAN_IN, replace=False) for _ in range(neurons)])
+        values = rng.normal(size=columns.size).astype(np.float32)
+        starts = np.arange(0, columns.size + 1, _FAN_IN)
+        weights = sp.csr_array((values, columns.ravel(), starts), shape=(neurons, neurons))
+        sums = (y @ weights.T).toarray()
+        least = max(float(np.quantile(sums, 1 - share)), 1e-3)
+        scale = np.float32(1 / max(1e-6, float((sums[sums > least] - least).std())))
+        made.append(Layer(weights * scale, float(-least * scale), RELU))
+        y = made[-1].step(y)
+    return Network(made), inputs
 
 
-class _ClientBackend(LocalBackend):
-    def __init__(self, settings: LocalSettings) -> None:
-        super().__init__(settings)
-        self._processes = _Processes(settings.path)
-
-    @property
-    def compute(self) -> Compute:
-        return self._processes
-
-    def close(self) -> None:
-        self._processes.close()
-        super().close()
-
-
-def client_backend(settings: LocalSettings) -> LocalBackend:
-    """A local backend whose workers are processes; `settings` must name a directory."""
-    return _ClientBackend(settings)
-
-
-def _work(root: str) -> None:
-    keep_memory_together()
-    run_worker(_ProcessBackend(LocalSettings(path=root)), Invocation.from_json(sys.stdin.buffer.read()))
-
-
-def _measure(neurons: int, layers: int, samples: int, workers: int) -> Table:
-    # Here, so that a worker does not import what only the client needs.
-    from fsdcore.config import RunSettings
-    from fsdcore.digits import digits
-    from fsdcore.radixnet import radixnet
-    from fsdcore.session import Session
-
-    network = radixnet(neurons, layers)
-    inputs = digits(samples, neurons)
+def _measure(title: str, network: Network, inputs: sp.csr_array, workers: int, in_flight: int = 1) -> Table:
+    samples = int(inputs.shape[0])
     with tempfile.TemporaryDirectory() as root:
-        backend = _ClientBackend(LocalSettings(path=root))
-        settings = RunSettings(channel="object", workers=workers, deadline_seconds=600.0)
+        backend = client_backend(LocalSettings(path=root))
+        settings = RunSettings(
+            channel="object", workers=workers, method="block", in_flight=in_flight, deadline_seconds=600.0
+        )
         with Session(backend, settings) as session:
             model = session.load(network)
             quality = model.quality
-            record = model.run(inputs, batch_size=samples).record
+            record = model.run(inputs, batch_size=-(-samples // in_flight)).record
             owners = model.partition.owners[1:]
     rows = []
     for worker in record.per_worker:
@@ -104,21 +64,19 @@ def _measure(neurons: int, layers: int, samples: int, workers: int) -> Table:
         weights = quality.memory_bytes[worker.rank] / 1e6
         bound, peak = weights + 2.5 * held + 100, worker.peak_memory_bytes / 1e6
         rows.append((worker.rank, weights, held, bound, peak, "within" if peak <= bound else "OVER"))
-    title = f"Memory of workers, {neurons:,} neurons, {layers} layers, {samples:,} samples, {workers} workers"
+    title = f"{title}, {len(network)} layers, {samples:,} samples, {workers} workers, {in_flight} batches in flight"
     columns = ("rank", "weights MB", "activations MB", "bound MB", "peak MB", "")
     return Table(title, columns, tuple(rows), "Bound: weights, 2.5 times the activations, and 100 MB.")
 
 
 def measure(quick: bool) -> list[Table]:
-    """A large layer of a network over 8 workers."""
-    return [_measure(4_096, 24, 1_000, 8) if quick else _measure(16_384, 120, 2_000, 8)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True, help="be a worker over this store, told what to do on standard input")
-    _work(parser.parse_args().root)
-
-
-if __name__ == "__main__":
-    main()
+    """A large layer of the Graph Challenge's network over 8 workers, and random networks over 2 and 8."""
+    neurons, layers, samples = (4_096, 24, 1_000) if quick else (16_384, 120, 2_000)
+    title = f"Memory of workers, {neurons:,} neurons"
+    tables = [_measure(title, radixnet(neurons, layers), digits(samples, neurons), 8)]
+    neurons, layers, samples = (1_024, 4, 2_000) if quick else (4_096, 24, 8_192)
+    for share in (0.08, 0.48):
+        network, inputs = _random(neurons, layers, samples, share)
+        title = f"Memory of workers, {neurons:,} neurons, {share:.0%} of random values live"
+        tables += [_measure(title, network, inputs, workers, count) for workers, count in ((2, 1), (8, 1), (8, 4))]
+    return tables

@@ -218,6 +218,27 @@ def test_rows_that_share_their_indices_are_computed_together() -> None:
 
 
 @pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("width", [40, 20_000])
+@pytest.mark.parametrize("activation", [RELU, SIGMOID], ids=str)
+@pytest.mark.parametrize("name", ["compiled", "scipy"])
+def test_inputs_in_strips_give_the_same_bits(name: str, activation: Activation, width: int) -> None:
+    rng = np.random.default_rng(5)
+    part = part_of([random_block(rng, 30, width, 0.1, 4)], rng.normal(size=30).astype(np.float32), activation)
+    inputs, kernel = (
+        sp.random_array((331, width), density=0.05, format="csr", dtype=np.float32, rng=rng),
+        make_kernel(name),
+    )
+    layer = kernel.prepare(part)
+    whole = kernel.first(layer, Strip(0, 331, samples_of(inputs)), 331)
+    z = None
+    for start, stop in ((0, 64), (64, 256), (256, 331)):
+        z = kernel.first(layer, Strip(start, stop - start, samples_of(inputs[start:stop])), 331, z)
+    assert z is not None
+    np.testing.assert_array_equal(z.columns, whole.columns)
+    np.testing.assert_array_equal(z.rows().view(np.uint32), whole.rows().view(np.uint32))
+
+
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("name", ["compiled", "scipy"])
 def test_dead_samples_are_dropped(name: str) -> None:
     weights = sp.csr_array(np.eye(8, dtype=np.float32))
