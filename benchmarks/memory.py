@@ -31,7 +31,7 @@ _FAN_IN = 16
 def _random(neurons: int, layers: int, samples: int, share: float) -> tuple[Network, sp.csr_array]:
     """A network of random weights, 16 to a neuron, biased so that `share` of the values of each layer are live."""
     rng = np.random.default_rng(0)
-    inputs = sp.random_array((samples, neurons), density=share, dtype=np.float32, rng=rng, format="csr")
+    inputs = sp.csr_array(sp.random_array((samples, neurons), density=share, dtype=np.float32, rng=rng))
     made, y = [], sp.csr_array(inputs[:200])
     for _ in range(layers):
         columns = np.stack([rng.choice(neurons, _FAN_IN, replace=False) for _ in range(neurons)])

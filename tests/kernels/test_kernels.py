@@ -225,7 +225,7 @@ def test_inputs_in_strips_give_the_same_bits(name: str, activation: Activation, 
     rng = np.random.default_rng(5)
     part = part_of([random_block(rng, 30, width, 0.1, 4)], rng.normal(size=30).astype(np.float32), activation)
     inputs, kernel = (
-        sp.random_array((331, width), density=0.05, format="csr", dtype=np.float32, rng=rng),
+        sp.csr_array(sp.random_array((331, width), density=0.05, dtype=np.float32, rng=rng)),
         make_kernel(name),
     )
     layer = kernel.prepare(part)
