@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["IN_FLIGHT", "Batches", "batches_of", "default_batch_size"]
+from fsdcore.config import RunSettings
+from fsdcore.kernels import SAMPLES_TOGETHER
 
-# Batches under way at once, where memory allows it.
-IN_FLIGHT = 4
+__all__ = ["Batches", "batches_of", "default_batch_size"]
+
 # What the activations of all batches under way may take of a worker, unless one batch alone takes more.
 _UNDER_WAY_BYTES = 64 * 1024 * 1024
 # A batch whose activations take up to so much stays whole.
@@ -22,8 +23,6 @@ _WHOLE_BYTES = 6 * 1024 * 1024
 # a message to every peer and layer.
 _PIECE_BYTES = 4 * 1024 * 1024
 _SHARE = 6
-# Tiles of the kernel are as wide.
-_STEP = 64
 
 
 class Batches(NamedTuple):
@@ -38,13 +37,13 @@ def _most_samples(largest_rows: int) -> int:
     return max(1, _UNDER_WAY_BYTES // (4 * max(1, largest_rows)))
 
 
-def default_batch_size(largest_rows: int, samples: int, in_flight: int = IN_FLIGHT) -> int:
+def default_batch_size(largest_rows: int, samples: int, in_flight: int = RunSettings.in_flight) -> int:
     """The samples of a batch where the choice is left to the run, for workers of up to `largest_rows` neurons."""
     most = _most_samples(largest_rows)
     return max(1, samples) if samples <= most else max(1, most // in_flight)
 
 
-def batches_of(largest_rows: int, samples: int, size: int, in_flight: int = IN_FLIGHT) -> Batches:
+def batches_of(largest_rows: int, samples: int, size: int, in_flight: int = RunSettings.in_flight) -> Batches:
     """`samples` in batches of `size`, up to `in_flight` of them at once, for workers of up to `largest_rows` neurons.
 
     Fewer are under way where their activations would take more than 64 MiB; a batch of more than 6 MiB is cut into
@@ -69,4 +68,4 @@ def _piece(largest_rows: int, size: int, together: int) -> int:
         return size
     most = max(_PIECE_BYTES, -(-sample_bytes * size * together // _SHARE))
     pieces = -(-sample_bytes * size // most)
-    return min(size, -(-size // (pieces * _STEP)) * _STEP)
+    return min(size, -(-size // (pieces * SAMPLES_TOGETHER)) * SAMPLES_TOGETHER)

@@ -83,7 +83,7 @@ def claim(store: Store, run: str, rank: int) -> bool:
 def _strips(inputs: sp.csr_array) -> list[int]:
     """Where to cut the samples into strips, each of which kernels can take alone."""
     ends = [0]
-    at = np.append(inputs.indptr[:-1:SAMPLES_TOGETHER], inputs.indptr[-1])
+    at = np.append(inputs.indptr[:-1:SAMPLES_TOGETHER], inputs.indptr[-1]).astype(np.int64)
     first = 0
     while first < at.size - 1:
         beyond = int(np.searchsorted(at, at[first] + _STRIP_NONZEROS, side="right"))

@@ -177,9 +177,10 @@ class ObjectChannel(Channel):
         What makes a receive long is left in the store until it is needed.
         """
         received: list[Received] = []
+        size = 0
         missing: set[tuple[int, int]] = set()
         for (slot, source), awaited in list(self._waiting.items()):
-            if sum(len(item.data) for item in received) > _LONG_RECEIVE:
+            if size > _LONG_RECEIVE:
                 break
             if slot[:2] in missing:
                 continue
@@ -189,6 +190,7 @@ class ObjectChannel(Channel):
                     missing.add(slot[:2])
                     break
                 received += found
+                size += sum(len(item.data) for item in found)
             else:
                 del self._waiting[slot, source]
         return received

@@ -70,6 +70,17 @@ def test_a_part_beyond_the_front_of_the_object_is_read_by_its_range() -> None:
     assert [item.data for item in receiver.receive(at_once())] == [far[0].data]
 
 
+def test_what_makes_a_receive_long_stays_in_the_store_until_the_next() -> None:
+    store = MemoryStore()
+    sent = [frames(0, bytes([source]) * 900_000, source=source)[0].data for source in (1, 2, 3)]
+    for source, data in zip((1, 2, 3), sent, strict=True):
+        channel(store, source).send([Outgoing(0, data)])
+    receiver = channel(store, 0)
+    receiver.expect(SLOT, [1, 2, 3])
+    assert [item.data for item in receiver.receive(at_once())] == sent[:2]
+    assert [item.data for item in receiver.receive(at_once())] == sent[2:]
+
+
 def test_slots_are_looked_for_in_the_order_in_which_they_are_needed() -> None:
     store, gets = MemoryStore(), Counter[str]()
     later = Slot(DATA, 0, 2)
