@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fsdcore.config import RunSettings
-from fsdcore.kernels import SAMPLES_TOGETHER
 
 __all__ = ["Batches", "batches_of", "default_batch_size"]
 
@@ -68,4 +67,4 @@ def _piece(largest_rows: int, size: int, together: int) -> int:
         return size
     most = max(_PIECE_BYTES, -(-sample_bytes * size * together // _SHARE))
     pieces = -(-sample_bytes * size // most)
-    return min(size, -(-size // (pieces * SAMPLES_TOGETHER)) * SAMPLES_TOGETHER)
+    return -(-size // pieces)

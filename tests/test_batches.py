@@ -23,8 +23,8 @@ def test_every_sample_is_in_one_batch_and_what_is_under_way_is_bounded(
     assert min(sizes) > 0
     assert max(sizes) <= size
     under_way = 4 * rows * max(sizes) * min(together, len(sizes))
-    one_batch = 4 * rows * (min(size, samples) + 64 * together)
-    assert under_way <= max(one_batch, 64 << 20)
+    # Pieces of a batch differ by rounding, which is at most a sample each.
+    assert under_way <= max(4 * rows * min(size, samples), 64 << 20) + 4 * rows * together
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_every_sample_is_in_one_batch_and_what_is_under_way_is_bounded(
     [
         (100, 1_000, 300, 4, [300, 300, 300, 100], 4),
         (128, 10_000, 10_000, 1, [10_000], 1),
-        (2_048, 8_192, 8_192, 1, [1_408, 1_408, 1_408, 1_408, 1_408, 1_152], 6),
+        (2_048, 8_192, 8_192, 1, [1_366, 1_366, 1_366, 1_366, 1_366, 1_362], 6),
         (512, 8_192, 8_192, 4, [2_048] * 4, 4),
         (2_048, 8_192, 2_048, 4, [1_024] * 8, 8),
     ],
