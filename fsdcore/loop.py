@@ -35,8 +35,8 @@ Positions = npt.NDArray[np.integer]
 _OPENED_BYTES = 1024 * 1024
 # From so many values on, the messages of a layer are encoded by several threads.
 _WORTH_THREADS = 1 << 20
-# Messages that threads encode beside the one that is sent.
-_AHEAD = 2
+# Messages that threads encode beside the one that is waited for.
+_AHEAD = 1
 
 
 class Tools(NamedTuple):
