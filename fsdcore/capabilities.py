@@ -24,6 +24,8 @@ class ChannelCapabilities:
     `lanes`: how many runs the deployment can carry at once; None if there is no limit.
     `lane_pool`: channels of the same pool share their lanes; by default each kind of channel has its own.
     `redelivers`: a frame received and not acknowledged comes again.
+    `releases`: a delivery given to `release` comes again at once. A worker then leaves in the channel what comes before
+    it has room for it; without, it takes in whatever comes.
     `receives_on`: the call behind a receive that ends with nothing goes on, and the next receive has what it brings.
     """
 
@@ -39,6 +41,7 @@ class ChannelCapabilities:
     lanes: int | None = None
     lane_pool: str | None = None
     redelivers: bool = True
+    releases: bool = False
     receives_on: bool = False
 
     def publish_size(self, frame_bytes: int) -> int:

@@ -88,9 +88,10 @@ class Channel(ABC):
         """Say that these deliveries have been taken in and need not come again."""
 
     def release(self, received: Sequence[Received]) -> None:  # noqa: B027 - they come again by themselves
-        """Give back deliveries that are another's, so that they come again at once.
+        """Give back deliveries, known by their tokens, so that they come again at once (`releases`).
 
-        The default leaves it to the time after which frames come again anyway.
+        They are another run's, or came before there was room for them; `data` may be empty by now. The default leaves
+        it to the time after which frames come again anyway.
         """
 
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:  # noqa: B027 - a hint

@@ -369,7 +369,7 @@ class Message:
         return palette[number]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _zeros(count: int) -> npt.NDArray[np.uint8]:
     """Read-only."""
     zeros = np.zeros(count, np.uint8)

@@ -25,19 +25,26 @@ Listed = tuple[int, bytes]
 
 ALL, BITMAP, RICE = 0, 1, 2
 _MOST_LOW_BITS = 31
+# Lists of up to so many are remembered; longer ones would take memory that no one counts on.
+_SHORT = 16_384
 
 
 def encode_columns(columns: Columns, samples: int) -> Listed:
     """The form and the bytes of `columns`, ascending, of a batch of `samples`. Rice codes begin with `k`."""
     if columns.size == samples:
         return ALL, b""
+    if columns.size > _SHORT:
+        return _encode(columns, samples)
     return _encoded(columns.astype(np.int32, copy=False).tobytes(), samples)
 
 
 # From some layer on all ranks have the same samples in every layer.
 @lru_cache(maxsize=32)
 def _encoded(listed: bytes, samples: int) -> Listed:
-    columns = np.frombuffer(listed, np.int32)
+    return _encode(np.frombuffer(listed, np.int32), samples)
+
+
+def _encode(columns: Columns, samples: int) -> Listed:
     rice = _rice(columns, samples)
     if len(rice) <= (samples + 7) // 8:
         return RICE, rice
@@ -63,14 +70,20 @@ def _rice(columns: Columns, samples: int) -> bytes:
 def decode_columns(form: int, data: memoryview, count: int, samples: int) -> Columns:
     """The `count` columns that `encode_columns` made `data` of, read-only; `WireError` if it is anything else.
 
-    Messages of neighbours and of layers on end often list the same samples, so the last few lists are remembered.
+    Messages of neighbours and of layers on end often list the same samples, so the last few short lists are remembered.
     """
+    if count > _SHORT:
+        return _decode(form, data, count, samples)
     return _decoded(form, bytes(data), count, samples)
 
 
 @lru_cache(maxsize=32)
 def _decoded(form: int, data: bytes, count: int, samples: int) -> Columns:
-    columns = read_columns(form, memoryview(data), count, samples)
+    return _decode(form, memoryview(data), count, samples)
+
+
+def _decode(form: int, data: memoryview, count: int, samples: int) -> Columns:
+    columns = read_columns(form, data, count, samples)
     columns.setflags(write=False)
     return columns
 

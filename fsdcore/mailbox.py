@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,7 +16,7 @@ from fsdcore.errors import AbortedError, WireError
 from fsdcore.text import printable
 from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, is_marked, open_body, parse_frame
 
-__all__ = ["AbortNotice", "Mailbox"]
+__all__ = ["AbortNotice", "Left", "Mailbox"]
 
 _LARGEST_NOTICE = 64 * 1024
 _MOST_COLLECTIVES = 1 << 16
@@ -31,6 +32,13 @@ class AbortNotice(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Left(NamedTuple):
+    """What a mailbox has not taken in, by its position: frames of a younger run, and those that came too early."""
+
+    younger: list[int]
+    early: dict[int, Slot]
+
+
 class _Partial:
     """A message of which some pieces are there."""
 
@@ -40,10 +48,16 @@ class _Partial:
         self.pieces, self.encoding = frame.pieces, frame.encoding
         self.parts: dict[int, bytes] = {}
 
-    def add(self, frame: Frame) -> bool:
+    def add(self, frame: Frame) -> int:
+        """How many bytes are new."""
         if (frame.pieces, frame.encoding) != (self.pieces, self.encoding):
             raise WireError("pieces of one message that contradict each other", peer=frame.source)
-        self.parts.setdefault(frame.piece, bytes(frame.data))
+        if frame.piece in self.parts:
+            return 0
+        self.parts[frame.piece] = bytes(frame.data)
+        return len(frame.data)
+
+    def whole(self) -> bool:
         return len(self.parts) == self.pieces
 
     def join(self) -> Body:
@@ -56,11 +70,16 @@ class Mailbox:
     What is no frame, doubles, frames of older runs, and those of this run that are for another rank are dropped, and
     counted in `dropped`. A damaged frame, or one whose source, batch or layer the run does not have, is refused with
     `WireError`, so what is held is bounded by the run's own messages.
+
+    With `room`, data that comes before it is expected is taken in only as far as so many bytes are held; the rest is
+    left to the channel, which must give it again. So a peer that runs ahead fills its queue, not this memory.
     """
 
-    def __init__(self, run: str, rank: int, workers: int, batches: int, layers: int) -> None:
+    def __init__(self, run: str, rank: int, workers: int, batches: int, layers: int, room: int | None = None) -> None:
         self._run, self._rank = run, rank
         self._workers, self._batches, self._layers = workers, batches, layers
+        self._room, self._held = room, 0
+        self._expected: dict[int, int] = {}
         self._changed = threading.Condition()
         self._partial: dict[tuple[Slot, int], _Partial] = {}
         self._whole: dict[tuple[Slot, int], Body] = {}
@@ -69,35 +88,54 @@ class Mailbox:
         self._stopped: BaseException | None = None
         self.dropped = 0
 
-    def add(self, frames: Iterable[bytes | memoryview]) -> list[int]:
+    def expect(self, slot: Slot) -> None:
+        """Say that messages of `slot` will be waited for: whatever else is held, they are taken in."""
+        with self._changed:
+            if slot.kind == DATA:
+                self._expected[slot.batch] = slot.layer
+
+    def has_room(self, slot: Slot, size: int) -> bool:
+        """Whether `size` bytes of a message of `slot` would be taken in."""
+        if self._room is None or slot.kind != DATA or (DATA, slot.batch) in self._finished:
+            return True
+        return slot.layer <= self._expected.get(slot.batch, 0) or self._held + size <= self._room
+
+    def add(self, frames: Iterable[bytes | memoryview]) -> Left:
         """Take in frames as they came from the channel; `WireError` for one that is not sound.
 
-        Returns the positions of those that are of a younger run: they are not this run's to throw away.
+        Returns those that are not this run's to throw away, as they are of a younger one, and those that there was
+        no room for.
         """
         parsed = [parse_frame(data) if is_marked(data) else None for data in frames]
-        younger = [position for position, frame in enumerate(parsed) if frame is not None and frame.run > self._run]
+        left = Left([], {})
         with self._changed:
             for position, frame in enumerate(parsed):
-                if position not in younger:
-                    self._add(frame)
+                if frame is not None and frame.run > self._run:
+                    left.younger.append(position)
+                elif frame is None or frame.run != self._run or frame.target != self._rank:
+                    self.dropped += 1
+                elif not self._add(frame):
+                    left.early[position] = frame.slot
             self._changed.notify_all()
-        return younger
+        return left
 
-    def _add(self, frame: Frame | None) -> None:
-        if frame is None or frame.run != self._run or frame.target != self._rank:
-            self.dropped += 1
-            return
+    def _add(self, frame: Frame) -> bool:
+        """Take in a frame of this run; False if there is no room for it."""
         self._check(frame)
         if frame.slot.kind == ABORT:
             self._stopped = self._stopped or self._aborted(frame)
-            return
+            return True
         key, group = (frame.slot, frame.source), frame.slot[:2]
         if group in self._finished or key in self._taken[group] or key in self._whole:
             self.dropped += 1
-            return
+            return True
+        if not self.has_room(frame.slot, len(frame.data)):
+            return False
         partial = self._partial.setdefault(key, _Partial(frame))
-        if partial.add(frame):
+        self._held += partial.add(frame)
+        if partial.whole():
             self._whole[key] = self._partial.pop(key).join()
+        return True
 
     def _check(self, frame: Frame) -> None:
         known_source = frame.source < self._workers or (frame.source == CLIENT and frame.slot.kind == ABORT)
@@ -171,10 +209,13 @@ class Mailbox:
         with self._changed:
             self.check()
             self._taken[slot[:2]].add((slot, source))
-            return self._whole.pop((slot, source))
+            body = self._whole.pop((slot, source))
+            self._held -= len(body.data)
+            return body
 
     def finish(self, batch: int) -> None:
         """Forget the batch: whatever still comes for its data is a double."""
         with self._changed:
             self._finished.add((DATA, batch))
             self._taken.pop((DATA, batch), None)
+            self._expected.pop(batch, None)

@@ -24,6 +24,8 @@ __all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
 
 # One receive of a background thread lasts this long at most, so that it notices `close`.
 _BACKGROUND_SECONDS = 0.5
+# And so long while something has come early: it is asked for again once there is room.
+_EARLY_SECONDS = 0.05
 # A receive lasts this long at most while a send is under way: if that fails, nothing may ever come.
 _SENDING_SECONDS = 5.0
 
@@ -84,6 +86,8 @@ class Messenger:
         self._pool = ThreadPoolExecutor(limits.publishes_in_flight, "fsd-send") if several else None
         self._in_flight: list[Future[None]] = []
         self._closing = threading.Event()
+        # What came before there was room for it, without its data: slot, size and delivery. The receiving thread's own.
+        self._early: list[tuple[Slot, int, Received]] = []
         self._receiver = ThreadPoolExecutor(1, "fsd-receive") if limits.background_receive else None
         if self._receiver is not None:
             self._submit(self._receiver, self._receive_in_background)
@@ -143,6 +147,7 @@ class Messenger:
 
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:
         """Tell the channel what will be waited for."""
+        self._mailbox.expect(slot)
         self._channel.expect(slot, sources)
 
     def receive(self, slot: Slot, source: int) -> Body:
@@ -207,6 +212,7 @@ class Messenger:
 
     def _pump(self, deadline: Deadline) -> bool:
         """Receive once and put what came into the mailbox; whether anything came."""
+        self._recall()
         with standing_aside():
             received = self._channel.receive(deadline)
         if received or not self._channel.capabilities.receives_on:
@@ -218,17 +224,35 @@ class Messenger:
     def _take_in(self, received: Sequence[Received]) -> None:
         before = self._mailbox.dropped
         try:
-            younger = set(self._mailbox.add(item.data for item in received))
+            left = self._mailbox.add(item.data for item in received)
         except WireError:
             # Or it would come again, and end the next run of this lane as well.
             self._acknowledge(received)
             raise
         finally:
             self._recorder.add("dropped", self._mailbox.dropped - before)
-        self._acknowledge([item for position, item in enumerate(received) if position not in younger])
-        if younger:
-            self._channel.release([received[position] for position in sorted(younger)])
+        for position, slot in left.early.items():
+            item = received[position]
+            self._early.append((slot, len(item.data), item._replace(data=b"")))
+        kept = {*left.younger, *left.early}
+        self._acknowledge([item for position, item in enumerate(received) if position not in kept])
+        if left.younger:
+            self._channel.release([received[position] for position in left.younger])
             raise RunError("this run has outlived its lease: a younger run has its lane")
+
+    def _recall(self) -> None:
+        """Have deliveries that came too early made again, the first layers first, as far as there is room now."""
+        wanted: list[Received] = []
+        waiting, size = [], 0
+        for slot, bytes_, item in sorted(self._early, key=lambda each: each[0]):
+            if self._mailbox.has_room(slot, size + bytes_):
+                wanted.append(item)
+                size += bytes_
+            else:
+                waiting.append((slot, bytes_, item))
+        self._early = waiting
+        if wanted:
+            self._channel.release(wanted)
 
     def _acknowledge(self, received: Sequence[Received]) -> None:
         if received:
@@ -237,7 +261,8 @@ class Messenger:
 
     def _receive_in_background(self) -> None:
         while not self._closing.is_set():
-            self._pump(Deadline.after(_BACKGROUND_SECONDS, self._patience.clock))
+            seconds = _EARLY_SECONDS if self._early else _BACKGROUND_SECONDS
+            self._pump(Deadline.after(seconds, self._patience.clock))
 
     def check(self) -> None:
         """Raise `AbortedError` if a peer is known to have failed, or the run to be over."""

@@ -39,6 +39,8 @@ __all__ = ["keep_memory_together", "peak_memory_bytes", "run_worker"]
 
 # The name by which glibc knows how many heaps there may be.
 _MOST_HEAPS = -8
+# Messages that come early may take so much, however small the activations.
+_LEAST_ROOM = 64 * 1024
 # Threads that encode the messages of a large layer.
 _ENCODERS = min(4, os.cpu_count() or 1)
 
@@ -119,7 +121,7 @@ class _Worker:
                 plan = stack.enter_context(opened)
             recorder.set_layers(len(plan))
             if invocation.workers > 1:
-                self._messenger = self._connect(len(plan))
+                self._messenger = self._connect(len(plan), max(plan.input_rows.size, plan.layers[0].rows))
             self._run_batches(plan, kernel)
         self._batch, recorder.batch, recorder.layer = None, -1, 0
         self._finish()
@@ -131,14 +133,27 @@ class _Worker:
             batches = [partial(self._steps, plan, tools, *batch) for batch in enumerate(invocation.batches)]
             run_in_flight(batches, invocation.in_flight, self._messenger)
 
-    def _connect(self, layers: int) -> Messenger:
+    def _connect(self, layers: int, rows: int) -> Messenger:
+        """Join the channel, for a rank that has so many rows of an early layer."""
         invocation = self._invocation
         address = self._address()
         channel = self._backend.open_channel(invocation.channel, address)
         channel.observe(self._recorder.add)
         patience = Patience(invocation.deadline_seconds, self._end)
-        mailbox = Mailbox(invocation.run, invocation.rank, invocation.workers, len(invocation.batches), layers)
+        mailbox = Mailbox(
+            invocation.run,
+            invocation.rank,
+            invocation.workers,
+            len(invocation.batches),
+            layers,
+            self._room(rows) if channel.capabilities.releases else None,
+        )
         return Messenger(channel, address, mailbox, self._recorder, patience, self._watch)
+
+    def _room(self, rows: int) -> int:
+        """Bytes of messages that may come early: half of what the activations under way take."""
+        samples = sum(sorted(self._invocation.batches)[-self._invocation.in_flight :])
+        return max(_LEAST_ROOM, 2 * rows * samples)
 
     def _address(self) -> Address:
         invocation = self._invocation
@@ -244,7 +259,7 @@ class _Worker:
         if isinstance(error, AbortedError) or invocation.workers == 1:
             return
         if self._messenger is None:
-            self._messenger = self._connect(0)
+            self._messenger = self._connect(layers=0, rows=0)
         message = error.message if isinstance(error, FsdError) else str(error)
         name = type(error).__name__
         self._messenger.abort(

@@ -246,3 +246,17 @@ def test_counts_beyond_their_fields_are_refused(monkeypatch: pytest.MonkeyPatch)
     rows = Rows(np.arange(300, dtype=np.int32), np.arange(1, 90_001, dtype=np.float32).reshape(300, 300))
     with pytest.raises(FrameTooLargeError, match=r"300 rows .* use smaller batches"):
         encode_rows(rows, 300)
+
+
+def test_long_lists_of_samples_are_not_remembered() -> None:
+    rng, samples = np.random.default_rng(0), 200_000
+    lists = [np.flatnonzero(rng.random(samples) < 0.3).astype(np.int32) for _ in range(4)]
+    tracemalloc.start()
+    try:
+        for columns in lists:
+            form, data = encode_columns(columns, samples)
+            assert np.array_equal(decode_columns(form, memoryview(data), columns.size, samples), columns)
+        del form, data
+        assert tracemalloc.get_traced_memory()[0] < lists[0].nbytes
+    finally:
+        tracemalloc.stop()

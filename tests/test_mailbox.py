@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.errors import AbortedError, WireError
-from fsdcore.mailbox import AbortNotice, Mailbox
+from fsdcore.mailbox import AbortNotice, Left, Mailbox
 from fsdcore.wire import ABORT, CLIENT, DATA, Body, build_frames, make_body, open_body
 
 RUN, OTHER = "0000000000000001", "0000000000000002"
@@ -73,14 +73,14 @@ def test_frames_that_cannot_belong_to_the_run_are_refused(frames: list[bytes]) -
 @pytest.mark.parametrize("frames", [cut(b"x", target=1), [b""], [b"F"], [b"{}"], cut(b"x", run="0" * 16)])
 def test_what_is_another_s_or_no_frame_is_dropped_and_counted(frames: list[bytes]) -> None:
     box = mailbox()
-    assert box.add([*frames, *cut(b"y")]) == []
+    assert box.add([*frames, *cut(b"y")]) == Left([], {})
     assert box.dropped == len(frames)
     assert box.take(Slot(DATA, 0, 1), 1) == Body(1, b"y")
 
 
 def test_frames_of_a_younger_run_are_handed_back_and_not_counted() -> None:
     box = mailbox()
-    assert box.add([b"no frame", *cut(b"x", run=OTHER), *cut(b"y")]) == [1]
+    assert box.add([b"no frame", *cut(b"x", run=OTHER), *cut(b"y")]) == Left([1], {})
     assert box.dropped == 1
 
 
@@ -110,3 +110,31 @@ def test_an_abort_that_cannot_be_read_is_a_wire_error() -> None:
 
 def test_a_wait_ends_at_its_deadline() -> None:
     assert not mailbox().wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(0.01))
+
+
+def test_what_comes_early_is_left_where_there_is_no_room() -> None:
+    box = Mailbox(RUN, 0, workers=4, batches=2, layers=5, room=20)
+    expected, early = Slot(DATA, 0, 2), Slot(DATA, 0, 3)
+    box.expect(expected)
+    assert box.add(cut(bytes(20), layer=3)).early == {}
+    assert box.add(cut(bytes(1), layer=3, source=2)).early == {0: early}
+    assert not box.has_room(early, 1)
+    # What is waited for comes in all the same, and counts.
+    assert box.add(cut(bytes(20), layer=2)).early == {}
+    box.take(expected, 1)
+    assert not box.has_room(early, 1)
+    box.expect(early)
+    assert box.add(cut(bytes(1), layer=3, source=2)).early == {}
+    box.take(early, 1)
+    box.take(early, 2)
+    assert box.has_room(Slot(DATA, 1, 2), 20)
+
+
+def test_doubles_and_aborts_need_no_room() -> None:
+    box = Mailbox(RUN, 0, workers=4, batches=2, layers=5, room=0)
+    assert box.add(cut(b"data")).early == {0: Slot(DATA, 0, 1)}
+    box.finish(0)
+    assert box.add(cut(b"data")).early == {}
+    box.add(list(build_frames(RUN, Slot(ABORT, 0, 0), CLIENT, 0, make_body(msgspec.json.encode(AbortNotice())), 500)))
+    with pytest.raises(AbortedError):
+        box.check()

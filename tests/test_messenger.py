@@ -274,3 +274,26 @@ def test_who_waits_hears_that_the_run_is_over(settings: LocalSettings) -> None:
     with pytest.raises(AbortedError, match="the client has stopped the run"):
         waits.receive(SLOT, 0)
     waits.close()
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_comes_early_waits_in_the_queue_until_it_is_expected(background: bool) -> None:
+    service = QueueService(LocalSettings(background_receive=background).limits(), visibility_timeout=30.0)
+    patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0)
+    mailboxes = [Mailbox(RUN, rank, workers=2, batches=1, layers=3, room=0) for rank in range(2)]
+    first, second = (
+        Messenger(
+            LocalQueueChannel(service, Address(RUN, rank, 2)), Address(RUN, rank, 2), box, Recorder(rank), patience
+        )
+        for rank, box in enumerate(mailboxes)
+    )
+    slots = [Slot(DATA, 0, layer) for layer in (3, 2, 1)]
+    for slot in slots:
+        first.send(slot, [(1, make_body(b"%d" % slot.layer))])
+    for slot in reversed(slots):
+        second.expect(slot, [0])
+        assert second.receive(slot, 0) == make_body(b"%d" % slot.layer)
+        assert not any(mailboxes[1].ready(other, 0) for other in slots)
+    first.close()
+    second.close()
+    assert service.queue(0, 1).purge() == 0

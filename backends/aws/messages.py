@@ -72,5 +72,6 @@ def limits(publish_bytes: int, payload: str, *, addressed: bool, **more: Any) ->
         max_receive_frames=_MOST_ENTRIES,
         binary=not text,
         multi_target=addressed,
+        releases=True,
         **more,
     )

@@ -61,6 +61,7 @@ def queue_capabilities(publishes_in_flight: int, lanes: int) -> ChannelCapabilit
         multi_target=False,
         publishes_in_flight=publishes_in_flight,
         lanes=lanes,
+        releases=True,
         receives_on=True,
     )
 
@@ -141,7 +142,7 @@ class PubsubChannel(Channel):
             self._acknowledging.append(self._call("acknowledge", request, _ATTEMPT))
 
     def release(self, received: Sequence[Received]) -> None:
-        """Have these deliveries made again at once: they are another's."""
+        """Have these deliveries made again at once."""
         if received:
             tokens = [str(item.token) for item in received]
             request = ModifyAckDeadlineRequest(subscription=self._subscription, ack_ids=tokens, ack_deadline_seconds=0)

@@ -62,6 +62,7 @@ class LocalSettings:
     def limits(self) -> ChannelCapabilities:
         """The limits of the queue."""
         return ChannelCapabilities(
+            releases=True,
             max_frame_bytes=self.max_frame_bytes,
             max_publish_frames=self.max_publish_frames,
             max_publish_bytes=self.max_publish_bytes,

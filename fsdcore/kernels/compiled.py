@@ -80,7 +80,7 @@ def _size(array: FloatArray) -> int:
     return array.size
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _own_lanes(count: int) -> Index:
     """0, 1, 2 and so on, read-only."""
     lanes = np.arange(count, dtype=np.int32)
@@ -88,7 +88,7 @@ def _own_lanes(count: int) -> Index:
     return lanes
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _in_front(count: int, lanes: int) -> Index:
     """The lanes that read `count` lanes in front: their own, -1 beyond; read-only."""
     result = _lanes(_own_lanes(count), None, lanes)
@@ -96,7 +96,7 @@ def _in_front(count: int, lanes: int) -> Index:
     return result
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _one_row(count: int) -> Index:
     """Zeros: all rows are the first; read-only."""
     numbers = np.zeros(count, np.int32)
