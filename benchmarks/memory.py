@@ -22,13 +22,13 @@ from fsdcore.network import Layer, Network
 from fsdcore.radixnet import radixnet
 from fsdcore.session import Session
 
-__all__ = ["client_backend", "measure"]
+__all__ = ["client_backend", "measure", "random_network"]
 
 # Weights of a neuron of the random networks.
 _FAN_IN = 16
 
 
-def _random(neurons: int, layers: int, samples: int, share: float) -> tuple[Network, sp.csr_array]:
+def random_network(neurons: int, layers: int, samples: int, share: float) -> tuple[Network, sp.csr_array]:
     """A network of random weights, 16 to a neuron, biased so that `share` of the values of each layer are live."""
     rng = np.random.default_rng(0)
     inputs = sp.csr_array(sp.random_array((samples, neurons), density=share, dtype=np.float32, rng=rng))
@@ -76,7 +76,7 @@ def measure(quick: bool) -> list[Table]:
     tables = [_measure(title, radixnet(neurons, layers), digits(samples, neurons), 8)]
     neurons, layers, samples = (1_024, 4, 2_000) if quick else (4_096, 24, 8_192)
     for share in (0.08, 0.48):
-        network, inputs = _random(neurons, layers, samples, share)
+        network, inputs = random_network(neurons, layers, samples, share)
         title = f"Memory of workers, {neurons:,} neurons, {share:.0%} of random values live"
         tables += [_measure(title, network, inputs, workers, count) for workers, count in ((2, 1), (8, 1), (8, 4))]
     return tables
