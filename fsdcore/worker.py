@@ -113,9 +113,10 @@ class _Worker:
     def _work(self) -> None:
         invocation, recorder = self._invocation, self._recorder
         start_children(self._backend.compute, invocation, Deadline(self._end), recorder.add)
-        kernel = make_kernel(invocation.kernel, invocation.threads)
-        recorder.kernel = name_of_kernel(invocation.kernel)
         with ExitStack() as stack:
+            kernel = make_kernel(invocation.kernel, invocation.threads)
+            stack.callback(kernel.close)
+            recorder.kernel = name_of_kernel(invocation.kernel)
             with recorder.timed("load"):
                 opened = self._plans.opened(self._store, invocation.plan, invocation.rank, invocation.workers, kernel)
                 plan = stack.enter_context(opened)

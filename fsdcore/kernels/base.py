@@ -190,3 +190,6 @@ class Kernel(ABC):
     @abstractmethod
     def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
         """`z` and the product of what source `number` sent; `z` itself must not be used again."""
+
+    def close(self) -> None:  # noqa: B027 - most share nothing
+        """Give back this kernel's share of the processors; it must not be used again. May be called twice."""

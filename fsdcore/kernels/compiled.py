@@ -208,7 +208,10 @@ class CompiledKernel(Kernel):
     @property
     def threads(self) -> int:
         """How many threads a large product gets now."""
-        return self._threads or max(1, _cores() // len(self._alive))
+        return self._threads or max(1, _cores() // max(1, len(self._alive)))
+
+    def close(self) -> None:
+        self._alive.discard(self)
 
     def _block(self, block: Block) -> _Weights:
         starts = block.indptr.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -341,3 +342,16 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.usefixtures("native")
 def test_threads_are_there_again_after_a_fork() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", _AFTER_A_FORK], check=True, timeout=120)
+
+
+@pytest.mark.usefixtures("native")
+def test_a_closed_kernel_leaves_its_processors_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled_module, "_cores", lambda: 1 << 20)
+    gc.collect()
+    first = compiled_module.CompiledKernel()
+    alone = first.threads
+    second = compiled_module.CompiledKernel()
+    assert first.threads < alone
+    second.close()
+    second.close()
+    assert first.threads == alone
