@@ -16,7 +16,7 @@ from fsdcore.errors import AbortedError, WireError
 from fsdcore.text import printable
 from fsdcore.wire import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, is_marked, open_body, parse_frame
 
-__all__ = ["AbortNotice", "Left", "Mailbox"]
+__all__ = ["AbortNotice", "Left", "Mailbox", "Piece"]
 
 _LARGEST_NOTICE = 64 * 1024
 _MOST_COLLECTIVES = 1 << 16
@@ -32,11 +32,19 @@ class AbortNotice(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Piece(NamedTuple):
+    """Which piece of which message a frame is."""
+
+    slot: Slot
+    source: int
+    piece: int
+
+
 class Left(NamedTuple):
     """What a mailbox has not taken in, by its position: frames of a younger run, and those that came too early."""
 
     younger: list[int]
-    early: dict[int, Slot]
+    early: dict[int, Piece]
 
 
 class _Partial:
@@ -115,7 +123,7 @@ class Mailbox:
                 elif frame is None or frame.run != self._run or frame.target != self._rank:
                     self.dropped += 1
                 elif not self._add(frame):
-                    left.early[position] = frame.slot
+                    left.early[position] = Piece(frame.slot, frame.source, frame.piece)
             self._changed.notify_all()
         return left
 

@@ -14,7 +14,7 @@ from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, RunError, WireError
 from fsdcore.leases import Watch
-from fsdcore.mailbox import AbortNotice, Mailbox
+from fsdcore.mailbox import AbortNotice, Mailbox, Piece
 from fsdcore.packing import Packer, pack
 from fsdcore.record import BLOCK_BYTES, Recorder
 from fsdcore.turns import standing_aside
@@ -86,8 +86,9 @@ class Messenger:
         self._pool = ThreadPoolExecutor(limits.publishes_in_flight, "fsd-send") if several else None
         self._in_flight: list[Future[None]] = []
         self._closing = threading.Event()
-        # What came before there was room for it, without its data: slot, size and delivery. The receiving thread's own.
-        self._early: list[tuple[Slot, int, Received]] = []
+        # What came before there was room for it, without its data: its size and latest delivery, for it comes again by
+        # itself as well. The receiving thread's own.
+        self._early: dict[Piece, tuple[int, Received]] = {}
         self._receiver = ThreadPoolExecutor(1, "fsd-receive") if limits.background_receive else None
         if self._receiver is not None:
             self._submit(self._receiver, self._receive_in_background)
@@ -231,9 +232,9 @@ class Messenger:
             raise
         finally:
             self._recorder.add("dropped", self._mailbox.dropped - before)
-        for position, slot in left.early.items():
+        for position, piece in left.early.items():
             item = received[position]
-            self._early.append((slot, len(item.data), item._replace(data=b"")))
+            self._early[piece] = len(item.data), item._replace(data=b"")
         kept = {*left.younger, *left.early}
         self._acknowledge([item for position, item in enumerate(received) if position not in kept])
         if left.younger:
@@ -243,14 +244,13 @@ class Messenger:
     def _recall(self) -> None:
         """Have deliveries that came too early made again, the first layers first, as far as there is room now."""
         wanted: list[Received] = []
-        waiting, size = [], 0
-        for slot, bytes_, item in sorted(self._early, key=lambda each: each[0]):
-            if self._mailbox.has_room(slot, size + bytes_):
+        together = 0
+        for piece in sorted(self._early):
+            size, item = self._early[piece]
+            if self._mailbox.has_room(piece.slot, together + size):
+                del self._early[piece]
                 wanted.append(item)
-                size += bytes_
-            else:
-                waiting.append((slot, bytes_, item))
-        self._early = waiting
+                together += size
         if wanted:
             self._channel.release(wanted)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.errors import AbortedError, WireError
-from fsdcore.mailbox import AbortNotice, Left, Mailbox
+from fsdcore.mailbox import AbortNotice, Left, Mailbox, Piece
 from fsdcore.wire import ABORT, CLIENT, DATA, Body, build_frames, make_body, open_body
 
 RUN, OTHER = "0000000000000001", "0000000000000002"
@@ -117,7 +117,7 @@ def test_what_comes_early_is_left_where_there_is_no_room() -> None:
     expected, early = Slot(DATA, 0, 2), Slot(DATA, 0, 3)
     box.expect(expected)
     assert box.add(cut(bytes(20), layer=3)).early == {}
-    assert box.add(cut(bytes(1), layer=3, source=2)).early == {0: early}
+    assert box.add(cut(bytes(1), layer=3, source=2)).early == {0: Piece(early, 2, 0)}
     assert not box.has_room(early, 1)
     # What is waited for comes in all the same, and counts.
     assert box.add(cut(bytes(20), layer=2)).early == {}
@@ -132,7 +132,7 @@ def test_what_comes_early_is_left_where_there_is_no_room() -> None:
 
 def test_doubles_and_aborts_need_no_room() -> None:
     box = Mailbox(RUN, 0, workers=4, batches=2, layers=5, room=0)
-    assert box.add(cut(b"data")).early == {0: Slot(DATA, 0, 1)}
+    assert box.add(cut(b"data")).early == {0: Piece(Slot(DATA, 0, 1), 1, 0)}
     box.finish(0)
     assert box.add(cut(b"data")).early == {}
     box.add(list(build_frames(RUN, Slot(ABORT, 0, 0), CLIENT, 0, make_body(msgspec.json.encode(AbortNotice())), 500)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import pytest
 
@@ -297,3 +298,28 @@ def test_what_comes_early_waits_in_the_queue_until_it_is_expected(background: bo
     first.close()
     second.close()
     assert service.queue(0, 1).purge() == 0
+
+
+class _CountsReleases(LocalQueueChannel):
+    released = 0
+
+    def release(self, received: Sequence[Received]) -> None:
+        self.released += len(received)
+        super().release(received)
+
+
+def test_what_comes_early_again_and_again_is_given_back_once() -> None:
+    service = QueueService(LocalSettings().limits(), visibility_timeout=0.01)
+    channel = _CountsReleases(service, Address(RUN, 1, 2))
+    mailbox = Mailbox(RUN, 1, workers=2, batches=1, layers=3, room=0)
+    patience = Patience(0.1, SYSTEM_CLOCK.now() + 60.0)
+    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger:
+        early = Slot(DATA, 0, 2)
+        sender = LocalQueueChannel(service, Address(RUN, 0, 2))
+        sender.send([Outgoing(1, data) for data in build_frames(RUN, early, 0, 1, make_body(b"x"), 1 << 20)])
+        messenger.expect(SLOT, [0])
+        with pytest.raises(DeadlineError):
+            messenger.receive(SLOT, 0)
+        messenger.expect(early, [0])
+        assert messenger.receive(early, 0) == make_body(b"x")
+        assert channel.released == 1

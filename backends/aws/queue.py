@@ -136,19 +136,18 @@ class _QueueChannel(Channel):
         _until_none_fails(entries, call, f"deleting from {url}", lambda: self._count("acknowledges"))
 
     def release(self, received: Sequence[Received]) -> None:
-        """Make these deliveries visible again at once."""
+        """Make these deliveries visible again at once.
+
+        An entry that fails is of no account: it is gone, or has come again, or will when its time is over.
+        """
         url = self._url(self._address.rank)
-
-        def call(entries: list[dict[str, Any]]) -> dict[str, Any]:
-            answer: dict[str, Any] = self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
-            return answer
-
         for batch in _batches(received):
             entries = [
                 {"Id": str(number), "ReceiptHandle": item.token, "VisibilityTimeout": 0}
                 for number, item in enumerate(batch)
             ]
-            _until_none_fails(entries, call, f"giving back to {url}", _count_nothing)
+            with translated(f"giving back to {url}", ChannelError):
+                self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
     def purge(self) -> int:
         """Throw away what waits, and return 0: SQS does not say how much it was."""

@@ -154,6 +154,15 @@ def test_released_messages_are_made_visible_at_once(clients: StubbedClients, cha
     channel.release([Received(b"x", "a")])
 
 
+@pytest.mark.parametrize("code", ["MessageNotInflight", "InvalidParameterValue", "InternalError"])
+def test_a_release_that_fails_leaves_the_message_to_its_time(
+    clients: StubbedClients, channel: SnsChannel, code: str
+) -> None:
+    failed = [{"Id": "0", "Code": code, "SenderFault": True}]
+    clients.answers("sqs", "change_message_visibility_batch", {"Successful": [], "Failed": failed})
+    channel.release([Received(b"x", "a")])
+
+
 def test_expired_credentials_are_told(clients: StubbedClients, channel: SnsChannel) -> None:
     clients.fails("sns", "publish_batch", "ExpiredToken")
     with pytest.raises(CredentialsError, match="have expired"):
