@@ -3,7 +3,7 @@
 What a worker holds of a batch while it computes is several times the batch's activations: rows on their way out, rows
 that came, what the kernel reads and what it writes. So that this stays small beside the activations themselves, a batch
 whose activations are large is cut into a few that travel together: as many samples are under way as before, and the
-results are the same to the bit.
+results are the same to the bit. A single worker waits for nobody, so it has one batch at a time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ __all__ = ["Batches", "batches_of", "default_batch_size"]
 
 # What the activations of all batches under way may take of a worker, unless one batch alone takes more.
 _UNDER_WAY_BYTES = 64 * 1024 * 1024
-# A batch whose activations take up to so much stays whole.
-_WHOLE_BYTES = 6 * 1024 * 1024
-# A larger one is cut into pieces of so much, or of this share of what is under way if that is more: each piece costs
-# a message to every peer and layer.
-_PIECE_BYTES = 4 * 1024 * 1024
-_SHARE = 6
+
+
+class _Sizes(NamedTuple):
+    """A batch whose activations take up to `whole` bytes stays whole; a larger one is cut into pieces of `piece` bytes,
+    or of one in `parts` of what is under way if that is more."""
+
+    whole: int
+    piece: int
+    parts: int
+
+
+# Each piece costs a group a message to every peer and layer, and a single worker a pass over its weights.
+_IN_A_GROUP, _ALONE = _Sizes(6 << 20, 4 << 20, 6), _Sizes(12 << 20, 12 << 20, 3)
 
 
 class Batches(NamedTuple):
@@ -42,17 +49,19 @@ def default_batch_size(largest_rows: int, samples: int, in_flight: int = RunSett
     return max(1, samples) if samples <= most else max(1, most // in_flight)
 
 
-def batches_of(largest_rows: int, samples: int, size: int, in_flight: int = RunSettings.in_flight) -> Batches:
+def batches_of(
+    largest_rows: int, samples: int, size: int, in_flight: int = RunSettings.in_flight, *, workers: int
+) -> Batches:
     """`samples` in batches of `size`, up to `in_flight` of them at once, for workers of up to `largest_rows` neurons.
 
     Fewer are under way where their activations would take more than 64 MiB; a batch of more than 6 MiB is cut into
-    smaller ones, all of which are under way where it alone would be.
+    smaller ones, all of which are under way where it alone would be. One worker has one batch at a time, of 12 MiB.
     """
-    given = _cut(samples, size)
-    together = max(1, min(in_flight, len(given), _most_samples(largest_rows) // size))
-    piece = _piece(largest_rows, min(size, samples), together)
+    given, alone = _cut(samples, size), workers == 1
+    together = 1 if alone else max(1, min(in_flight, len(given), _most_samples(largest_rows) // size))
+    piece = _piece(4 * max(1, largest_rows), min(size, samples), together, _ALONE if alone else _IN_A_GROUP)
     cuts = [_cut(each, piece) for each in given]
-    return Batches([each for cut in cuts for each in cut], together * len(cuts[0]))
+    return Batches([each for cut in cuts for each in cut], 1 if alone else together * len(cuts[0]))
 
 
 def _cut(samples: int, size: int) -> list[int]:
@@ -60,11 +69,10 @@ def _cut(samples: int, size: int) -> list[int]:
     return [size] * full + [rest] * (rest > 0)
 
 
-def _piece(largest_rows: int, size: int, together: int) -> int:
+def _piece(sample_bytes: int, size: int, together: int, sizes: _Sizes) -> int:
     """How many samples of a batch of `size`, `together` of which are under way, stay together."""
-    sample_bytes = 4 * max(1, largest_rows)
-    if sample_bytes * size <= _WHOLE_BYTES:
+    if sample_bytes * size <= sizes.whole:
         return size
-    most = max(_PIECE_BYTES, -(-sample_bytes * size * together // _SHARE))
+    most = max(sizes.piece, -(-sample_bytes * size * together // sizes.parts))
     pieces = -(-sample_bytes * size // most)
     return -(-size // pieces)

@@ -108,7 +108,7 @@ class Model:
 
         The samples are run in batches of `batch_size`, several under way at once (`in_flight`, as far as a worker's
         activations stay below 64 MiB); by default in one batch if that does, else in batches that allow for as many.
-        A batch whose activations are large travels in several, all under way together (`fsdcore.batches`).
+        A batch whose activations are large is cut into several (`fsdcore.batches`).
         `InputError` if `x` does not fit; `RunError` and its kin if the run fails, with the first cause.
         """
         self._session.check_process()
@@ -123,7 +123,8 @@ class Model:
         if not inputs.shape[0] or not all(self.network.widths):
             return self._without_workers(inputs, size, sparse)
         settings = self._settled(inputs)
-        sizes, in_flight = batches_of(self._manifest.largest_rows, inputs.shape[0], size, settings.in_flight)
+        rows, workers = self._manifest.largest_rows, settings.workers
+        sizes, in_flight = batches_of(rows, inputs.shape[0], size, settings.in_flight, workers=workers)
         ends = itertools.accumulate(sizes)
         batches = [inputs[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         settings = replace(settings, batch_size=size, in_flight=in_flight)

@@ -14,11 +14,12 @@ from fsdcore.batches import batches_of
     samples=st.integers(1, 100_000),
     size=st.integers(1, 1 << 31),
     in_flight=st.integers(1, 64),
+    workers=st.sampled_from([1, 8]),
 )
 def test_every_sample_is_in_one_batch_and_what_is_under_way_is_bounded(
-    rows: int, samples: int, size: int, in_flight: int
+    rows: int, samples: int, size: int, in_flight: int, workers: int
 ) -> None:
-    sizes, together = batches_of(rows, samples, size, in_flight)
+    sizes, together = batches_of(rows, samples, size, in_flight, workers=workers)
     assert sum(sizes) == samples
     assert min(sizes) > 0
     assert max(sizes) <= size
@@ -40,4 +41,16 @@ def test_every_sample_is_in_one_batch_and_what_is_under_way_is_bounded(
 def test_large_batches_are_cut_into_a_few_that_travel_together(
     rows: int, samples: int, size: int, in_flight: int, sizes: list[int], together: int
 ) -> None:
-    assert batches_of(rows, samples, size, in_flight) == (sizes, together)
+    assert batches_of(rows, samples, size, in_flight, workers=8) == (sizes, together)
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples", "size", "sizes"),
+    [
+        (1_024, 2_000, 2_000, [2_000]),
+        (1_024, 10_000, 10_000, [3_334, 3_334, 3_332]),
+        (4_096, 8_192, 1_024, [512] * 16),
+    ],
+)
+def test_a_single_worker_has_one_batch_at_a_time(rows: int, samples: int, size: int, sizes: list[int]) -> None:
+    assert batches_of(rows, samples, size, 4, workers=1) == (sizes, 1)

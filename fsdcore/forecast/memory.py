@@ -2,7 +2,7 @@
 
 What a worker holds is known from the plan; what the allocator keeps beside it is not, so the shares of each part are
 fitted to peaks of workers that were processes of their own, on the upper side: Graph Challenge networks of 1,024 and
-4,096 neurons over 2 to 20 workers, and random values of which 8 % and 48 % are live over 2 and 8
+4,096 neurons over 2 to 20 workers, and random values of which 8 % and 48 % are live over 1, 2 and 8
 (``tests/forecast/test_memory.py`` compares them).
 """
 
@@ -16,14 +16,20 @@ __all__ = ["memory_bytes"]
 
 # Of the activations of all batches under way: those before a layer and after it.
 _ACTIVATIONS = 1.94
-# What one batch needs on its way through a layer is worked off in pieces: of its activations up to this size, a share,
-_PIECE_BYTES = 4.2e6
+# What one batch needs on its way through a layer: of its activations a share,
 _PIECES = 0.53
-# and a larger one as far as its rows differ, which shows in the bytes they travel as.
+# and, up to this size, a larger one as far as its rows differ, which shows in the bytes they travel as.
+_PIECE_BYTES = 4.2e6
 _DIFFERENT = 4.47
 _LEAST_PACKED = 2.5
 # Of the bytes that one layer sends and receives: as a body, as frames, and as what the channel makes of them.
 _MESSAGES = 1.17
+# What packing the outputs of one batch takes, of its last activations, as far as their rows differ: of the bytes that
+# they are packed to, where those are few.
+_PACKING = 5.5
+_LEAST_OUTPUT = 25.0
+# A strip of the inputs on its way, up to this size, of which a worker holds it in several forms.
+_STRIP_BYTES, _INPUT_FORMS, _UNPACKED = 8.4e6, 2.2, 4.0
 # Buffers that do not depend on the run.
 _BUFFERS = 2.9e6
 
@@ -35,11 +41,20 @@ def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> 
     """
     weights = profile.structure.memory_bytes.astype(np.float64)
     rows = np.array([layer.rows for layer in profile.structure.layers])
-    held = 4.0 * (rows * profile.live).max(axis=0)
+    each = 4.0 * (rows * profile.live)
+    held = each.max(axis=0)
+    packing = _PACKING * np.minimum(each[-1], _LEAST_OUTPUT * profile.outputs)
+    reading = _INPUT_FORMS * min(_STRIP_BYTES, _UNPACKED * profile.input_bytes)
+    between = under_way * held + np.maximum(packing, reading)
+    fullest = np.maximum(_ACTIVATIONS * under_way * held + _passing(profile, held), between)
+    return np.asarray(runtime_bytes + weights + fullest + _BUFFERS, np.float64)
+
+
+def _passing(profile: Profile, held: Floats) -> Floats:
+    """By rank, what one batch needs on its way through a layer, beside the activations."""
     travelling = _travelling(profile)
     piece = np.minimum(held, _PIECE_BYTES)
-    passing = _PIECES * piece + _DIFFERENT * np.minimum(piece, _LEAST_PACKED * travelling) + _MESSAGES * travelling
-    return np.asarray(runtime_bytes + weights + _ACTIVATIONS * under_way * held + passing + _BUFFERS, np.float64)
+    return _PIECES * held + _DIFFERENT * np.minimum(piece, _LEAST_PACKED * travelling) + _MESSAGES * travelling
 
 
 def _travelling(profile: Profile) -> Floats:

@@ -194,7 +194,8 @@ class Forecaster:
     def _batches(self, setting: Setting) -> Batches:
         group = -(-self._samples // setting.replicas)
         size = min(setting.batch_size, group)
-        return batches_of(self._profile.structure.largest_rows, group, size, setting.in_flight)
+        structure = self._profile.structure
+        return batches_of(structure.largest_rows, group, size, setting.in_flight, workers=setting.workers)
 
     def forecast(self, setting: Setting) -> Forecast:
         """What a run with `setting` does; `InputError` for a channel that model or prices do not know."""

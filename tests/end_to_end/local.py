@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from backends.local import LocalBackend, LocalSettings
 from fsdcore.backend import Backend
 from fsdcore.testing import CrashWorker, Delay, DropUntilRedelivery, Duplicate, FaultyBackend, Reorder
@@ -37,6 +39,10 @@ class LocalSite(Site):
 
     def harm(self, fault: str) -> None:
         self._fault = _FAULTS[fault]
+
+    def busy(self) -> int:
+        """Only of sessions of this process."""
+        return sum(thread.name.startswith("fsd-") for thread in threading.enumerate())
 
     def lose_a_worker(self, when: str) -> None:
         del when

@@ -49,7 +49,7 @@ class Site(ABC):
         return {}
 
     def busy(self) -> int:
-        """How many workers run, in processes of the site; 0 where they end with their client."""
+        """How many workers run, as their processes tell, or their threads where they have none."""
         return 0
 
     @abstractmethod

@@ -48,7 +48,7 @@ def _compare(case: Case) -> None:
     samples = int(case.inputs.shape[0])
     structure = structure_of(case.network, case.partition)
     rows = structure.largest_rows
-    batches = batches_of(rows, samples, default_batch_size(rows, samples))
+    batches = batches_of(rows, samples, default_batch_size(rows, samples), workers=case.partition.workers)
     profile = profile_of(structure, activity_of(case.network, case.inputs)).scaled(max(batches.sizes))
     needed = memory_bytes(profile, runtime_bytes(LocalBackend()), batches.in_flight)
     for need, peak in zip(needed, peaks(case), strict=True):
