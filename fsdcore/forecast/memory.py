@@ -16,10 +16,9 @@ __all__ = ["memory_bytes"]
 
 # Of the activations of all batches under way: those before a layer and after it.
 _ACTIVATIONS = 1.94
-# What one batch needs on its way through a layer: of its activations a share,
-_PIECES = 0.53
-# and, up to this size, a larger one as far as its rows differ, which shows in the bytes they travel as.
-_PIECE_BYTES = 4.2e6
+# What one batch needs on its way through a layer is worked off in pieces: of its activations up to a size, a share,
+_PIECE_BYTES, _PIECES = 8.4e6, 0.53
+# and, up to half of that, a larger one as far as its rows differ, which shows in the bytes they travel as.
 _DIFFERENT = 4.47
 _LEAST_PACKED = 2.5
 # Of the bytes that one layer sends and receives: as a body, as frames, and as what the channel makes of them.
@@ -53,8 +52,8 @@ def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> 
 def _passing(profile: Profile, held: Floats) -> Floats:
     """By rank, what one batch needs on its way through a layer, beside the activations."""
     travelling = _travelling(profile)
-    piece = np.minimum(held, _PIECE_BYTES)
-    return _PIECES * held + _DIFFERENT * np.minimum(piece, _LEAST_PACKED * travelling) + _MESSAGES * travelling
+    piece, half = np.minimum(held, _PIECE_BYTES), np.minimum(held, _PIECE_BYTES / 2)
+    return _PIECES * piece + _DIFFERENT * np.minimum(half, _LEAST_PACKED * travelling) + _MESSAGES * travelling
 
 
 def _travelling(profile: Profile) -> Floats:
