@@ -28,7 +28,7 @@ static int sound_order(const int32_t *order, int64_t rows) {
 static int sound_lists(const int64_t *starts, int64_t lists, const int32_t *indices, int64_t count, int64_t width) {
     if (starts[0] != 0 || starts[lists] != count) return 0;
     for (int64_t i = 0; i < lists; i++)
-        if (starts[i + 1] < starts[i] || starts[i + 1] - starts[i] > INT32_MAX) return 0;
+        if (starts[i + 1] < starts[i] || starts[i + 1] - starts[i] > LONGEST_ROW) return 0;
     for (int64_t k = 0; k < count; k++)
         if (indices[k] < 0 || indices[k] >= width) return 0;
     return 1;
@@ -69,7 +69,8 @@ static int64_t fill_block(Block *block, const int64_t *starts, const int32_t *in
             put_indices(block, kept, indices + starts[order[0]], length);
             kept += length;
         }
-        block->groups[block->group_count++] = (Group){last, weights, (int32_t)at, (int32_t)length, rows};
+        block->groups[block->group_count++] =
+            (Group){(uint32_t)last, (uint32_t)weights, (int32_t)at, (uint32_t)length, (uint32_t)rows};
         for (int64_t k = 0; k < length; k++)
             for (int32_t r = 0; r < rows; r++) block->weights[weights++] = data[starts[order[r]] + k];
         at += rows;
@@ -135,7 +136,7 @@ static PyObject *block_new(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y*y*y*y*n", &starts, &indices, &data, &order, &width)) return NULL;
     int64_t rows = order.len / 4, count = indices.len / 4;
     int sound = starts.len == 8 * (rows + 1) && data.len == 4 * count && width >= 0 && width <= INT32_MAX &&
-                rows < INT32_MAX && sound_order(order.buf, rows) &&
+                rows < INT32_MAX && count <= UINT32_MAX && sound_order(order.buf, rows) &&
                 sound_lists(starts.buf, rows, indices.buf, count, width);
     Block *block = NULL;
     if (sound) {

@@ -17,9 +17,12 @@ enum { IDENTITY_, RELU_, CLIPPED_RELU_, LEAKY_RELU_, ACTIVATIONS };
 
 /* Rows that share their indices: `rows` of them from `first` in the visiting order. Weights lie k by k, row by row. */
 typedef struct {
-    int64_t indices, weights;
-    int32_t first, length, rows;
+    uint32_t indices, weights;
+    int32_t first;
+    uint32_t length : 28, rows : 4;
 } Group;
+
+#define LONGEST_ROW ((1 << 28) - 1)
 
 typedef struct {
     int64_t rows, width, bytes;
