@@ -73,10 +73,13 @@ def structure_of(network: Network, partition: Partition) -> Structure:
 
 
 def _memory(layer: LayerStructure, workers: int) -> Ints:
-    """4 bytes for each value and index, for each row's end and its place in each block, and for each bias."""
+    """As the compiled kernel holds it: 4 bytes a value, 2 or 4 an index, 20 for each row of a block, lists of rows."""
     weights = layer.local_weights + layer.remote_weights
     blocks = 1 + np.bincount(layer.target, minlength=workers)
-    return np.asarray(4 * (2 * weights + blocks * (2 * layer.rows + 1) + layer.rows), np.int64)
+    sent = np.bincount(layer.source, weights=np.diff(layer.sends.indptr), minlength=workers).astype(np.int64)
+    width = int(layer.rows.max(initial=0)) if layer.source.size else layer.sends.shape[1]
+    index = 2 if width <= 1 << 16 else 4
+    return np.asarray((4 + index) * weights + 20 * blocks * layer.rows + 4 * (layer.rows + sent), np.int64)
 
 
 def _weights(layer: Layer, chosen: npt.NDArray[np.bool_], after: Owners, workers: int) -> Ints:
