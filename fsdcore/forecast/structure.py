@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from fsdcore.network import Layer, Network
 from fsdcore.partition.base import Owners, Partition
+from fsdcore.partition.quality import layer_memory, widest_block
 
 __all__ = ["LayerStructure", "Structure", "structure_of"]
 
@@ -64,22 +65,21 @@ def structure_of(network: Network, partition: Partition) -> Structure:
         for layer, before, after in zip(network.layers[1:], owners[1:-1], owners[2:], strict=True)
     ]
     layers = (first, *later)
+    widest = [widest_block(number, before) for number, before in enumerate(owners[:-1])]
+    memory = [_memory(layer, workers, most) for layer, most in zip(layers, widest, strict=True)]
     return Structure(
         workers=workers,
         layers=layers,
-        memory_bytes=sum((_memory(layer, workers) for layer in layers), np.zeros(workers, np.int64)),
+        memory_bytes=sum(memory, np.zeros(workers, np.int64)),
         largest_rows=max(int(layer.rows.max(initial=0)) for layer in layers),
     )
 
 
-def _memory(layer: LayerStructure, workers: int) -> Ints:
-    """As the compiled kernel holds it: 4 bytes a value, 2 or 4 an index, 20 for each row of a block, lists of rows."""
+def _memory(layer: LayerStructure, workers: int, widest: int) -> Ints:
     weights = layer.local_weights + layer.remote_weights
     blocks = 1 + np.bincount(layer.target, minlength=workers)
-    sent = np.bincount(layer.source, weights=np.diff(layer.sends.indptr), minlength=workers).astype(np.int64)
-    width = int(layer.rows.max(initial=0)) if layer.source.size else layer.sends.shape[1]
-    index = 2 if width <= 1 << 16 else 4
-    return np.asarray((4 + index) * weights + 20 * blocks * layer.rows + 4 * (layer.rows + sent), np.int64)
+    sent = np.bincount(layer.source, weights=layer.message_rows, minlength=workers).astype(np.int64)
+    return layer_memory(weights, layer.rows, blocks, sent, widest)
 
 
 def _weights(layer: Layer, chosen: npt.NDArray[np.bool_], after: Owners, workers: int) -> Ints:

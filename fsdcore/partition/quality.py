@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fsdcore.network import Layer, Network
 from fsdcore.partition.base import Owners, Partition
 
-__all__ = ["QualityReport", "quality"]
+__all__ = ["QualityReport", "layer_memory", "quality", "widest_block"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -75,18 +75,29 @@ def _imbalance(loads: IntArray) -> float:
     return float(loads.max() / loads.mean()) if loads.any() else 1.0
 
 
-def _memory(loads: IntArray, rows: IntArray, blocks: IntArray) -> IntArray:
-    """Bytes by rank of one layer: 4 for a value, an index, a row's end and its place in each block, and a bias."""
-    return 4 * (2 * loads + blocks * (2 * rows + 1) + rows)
+def layer_memory(weights: IntArray, rows: IntArray, blocks: IntArray, sent: IntArray, widest: int) -> IntArray:
+    """Bytes by rank of one layer as the compiled kernel holds it, at most.
+
+    4 for a value, 2 or 4 for an index (`widest`: the most columns of a block), 20 for a row in each block, 4 for a bias
+    and for each row that is sent.
+    """
+    index = 2 if widest <= 1 << 16 else 4
+    return (4 + index) * weights + 20 * blocks * rows + 4 * (rows + sent)
+
+
+def widest_block(number: int, before: Owners) -> int:
+    """The most columns of a block of layer `number`, from 0: layer 0 reads the whole input, others what a rank owns."""
+    return int(np.bincount(before).max(initial=0)) if number else before.size
 
 
 def _all_memory(loads: list[IntArray], partition: Partition, crossings: list[IntArray]) -> IntArray:
-    workers = partition.workers
+    workers, owners = partition.workers, partition.owners
     total = np.zeros(workers, np.int64)
-    for number, (load, after, crossing) in enumerate(zip(loads, partition.owners[1:], crossings, strict=True)):
+    for number, (load, after, crossing) in enumerate(zip(loads, owners[1:], crossings, strict=True)):
         # The local block, and one for each rank that rows come from; no rank sends the input.
-        sources = np.count_nonzero(_sent(crossing), axis=0) if number else np.zeros(workers, np.int64)
-        total += _memory(load, np.bincount(after, minlength=workers), 1 + sources)
+        sent = _sent(crossing) if number else np.zeros_like(crossing)
+        blocks, rows = 1 + np.count_nonzero(sent, axis=0), np.bincount(after, minlength=workers)
+        total += layer_memory(load, rows, blocks, sent.sum(axis=1), widest_block(number, owners[number]))
     return total
 
 
