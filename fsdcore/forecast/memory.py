@@ -15,7 +15,7 @@ from fsdcore.forecast.profile import Floats, Profile
 __all__ = ["memory_bytes"]
 
 # Of the activations of all batches under way: those before a layer and after it.
-_ACTIVATIONS = 1.94
+_ACTIVATIONS = 1.8
 # What one batch needs on its way through a layer is worked off in pieces: of its activations up to a size, a share,
 _PIECE_BYTES, _PIECES = 8.4e6, 0.53
 # and, up to half of that, a larger one as far as its rows differ, which shows in the bytes they travel as.
@@ -29,6 +29,8 @@ _PACKING = 5.5
 _LEAST_OUTPUT = 25.0
 # A strip of the inputs on its way, up to this size, of which a worker holds it in several forms.
 _STRIP_BYTES, _INPUT_FORMS, _UNPACKED = 8.4e6, 2.2, 4.0
+# A piece of the stored plan that is read while its layers come: a share of the weights, up to this size.
+_PLAN_PIECE, _STORED = 16.8e6, 0.25
 # Buffers that do not depend on the run.
 _BUFFERS = 2.9e6
 
@@ -46,7 +48,8 @@ def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> 
     reading = _INPUT_FORMS * min(_STRIP_BYTES, _UNPACKED * profile.input_bytes)
     between = under_way * held + np.maximum(packing, reading)
     fullest = np.maximum(_ACTIVATIONS * under_way * held + _passing(profile, held), between)
-    return np.asarray(runtime_bytes + weights + fullest + _BUFFERS, np.float64)
+    plan = np.minimum(_PLAN_PIECE, _STORED * weights)
+    return np.asarray(runtime_bytes + weights + plan + fullest + _BUFFERS, np.float64)
 
 
 def _passing(profile: Profile, held: Floats) -> Floats:
