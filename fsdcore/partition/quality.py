@@ -82,7 +82,7 @@ def layer_memory(weights: IntArray, rows: IntArray, blocks: IntArray, sent: IntA
     and for each row that is sent.
     """
     index = 2 if widest <= 1 << 16 else 4
-    return (4 + index) * weights + 20 * blocks * rows + 4 * (rows + sent)
+    return np.asarray((4 + index) * weights + 20 * blocks * rows + 4 * (rows + sent), np.int64)
 
 
 def widest_block(number: int, before: Owners) -> int:
