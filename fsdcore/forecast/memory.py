@@ -14,8 +14,8 @@ from fsdcore.forecast.profile import Floats, Profile
 
 __all__ = ["memory_bytes"]
 
-# Of the activations of all batches under way: those before a layer and after it.
-_ACTIVATIONS = 1.8
+# Of its activations, the batch at work holds those before a layer, after it, and some on their way; others wait.
+_AT_WORK, _WAITING = 2.3, 1.7
 # What one batch needs on its way through a layer is worked off in pieces: of its activations up to a size, a share,
 _PIECE_BYTES, _PIECES = 8.4e6, 0.53
 # and, up to half of that, a larger one as far as its rows differ, which shows in the bytes they travel as.
@@ -47,7 +47,7 @@ def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> 
     packing = _PACKING * np.minimum(each[-1], _LEAST_OUTPUT * profile.outputs)
     reading = _INPUT_FORMS * min(_STRIP_BYTES, _UNPACKED * profile.input_bytes)
     between = under_way * held + np.maximum(packing, reading)
-    fullest = np.maximum(_ACTIVATIONS * under_way * held + _passing(profile, held), between)
+    fullest = np.maximum((_AT_WORK + _WAITING * (under_way - 1)) * held + _passing(profile, held), between)
     plan = np.minimum(_PLAN_PIECE, _STORED * weights)
     return np.asarray(runtime_bytes + weights + plan + fullest + _BUFFERS, np.float64)
 

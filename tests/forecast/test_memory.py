@@ -37,7 +37,7 @@ def test_memory_is_forecast_closely_and_never_too_low(neurons: int, workers: int
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("workers", [1, 2, 8])
 @pytest.mark.parametrize("share", [0.08, 0.48])
 def test_memory_is_forecast_where_no_rows_are_the_same(share: float, workers: int) -> None:
     network, inputs = random_network(4096, 24, 8192, share)
