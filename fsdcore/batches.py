@@ -55,8 +55,8 @@ def batches_of(
     """`samples` in batches of `size`, up to `in_flight` of them at once, for workers of up to `largest_rows` neurons.
 
     Fewer are under way where their activations would take more than 64 MiB; a batch of more than 6 MiB is cut into
-    smaller ones, all of which are under way where it alone would be. One worker has one batch at a time, of up to 12 MiB or
-    a third of one that is asked for.
+    smaller ones, all of which are under way where it alone would be. One worker has one batch at a
+    time, of up to 12 MiB or a third of one that is asked for.
     """
     given, alone = _cut(samples, size), workers == 1
     together = 1 if alone else max(1, min(in_flight, len(given), _most_samples(largest_rows) // size))
