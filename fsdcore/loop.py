@@ -171,6 +171,7 @@ class _Opened:
         self._ranks, self._widths, self._samples = layer.ranks, layer.widths, samples
         self._columns = columns
         self._messages: dict[int, Message] = {}
+        self._opened_bytes = 0
 
     def until(self, source: int) -> Iterator[Awaited]:
         """Give the wait for the source's message, unless it is there."""
@@ -184,13 +185,14 @@ class _Opened:
     def rows(self, source: int) -> Table:
         """What the source sent, decoded."""
         message = self._messages.pop(source)
+        self._opened_bytes -= message.size
         with self._recorder.timed("decode"):
             return self._named(source, message.table)
 
     def _open_others(self, first: int) -> None:
         """Nothing else to do: open what came before its turn."""
         for source in range(first, len(self._ranks)):
-            if sum(message.size for message in self._messages.values()) > _OPENED_BYTES:
+            if self._opened_bytes > _OPENED_BYTES:
                 return
             if source not in self._messages:
                 self._open(source)
@@ -205,6 +207,7 @@ class _Opened:
         if message.columns.size:
             self._columns[rank] = message.columns
         self._messages[source] = message
+        self._opened_bytes += message.size
         return True
 
     def _named(self, source: int, work: Callable[[], _T]) -> _T:
