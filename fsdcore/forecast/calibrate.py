@@ -78,7 +78,7 @@ def _quickest(work: Callable[[], object]) -> float:
 
 
 def _store(backend: Backend) -> StoreModel:
-    store, key = backend.store, f"calibration/{secrets.token_hex(8)}"
+    store, key = backend.store, f"runs/calibration-{secrets.token_hex(8)}"
     large = secrets.token_bytes(_LARGE)
     try:
         small = _quickest(lambda: store.put(key, b"x")), _quickest(lambda: store.get(key))

@@ -1,6 +1,6 @@
 """Partitions in a store, kept for a plan that may be made later, as making them takes longest.
 
-Keys: ``partitions/{name}``, with the name of the plan; one segment per boundary.
+Keys: ``plans/{name}/partition``, beside the plan of that name, and removed with it; one segment per boundary.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ def keep(store: Store, plan: str, partition: Partition) -> None:
     """Keep the partition that the plan of this name is, or would be, made of."""
     segments = [compress_segment(pack_arrays({"owners": owners})) for owners in partition.owners]
     about = {"workers": partition.workers, "method": partition.method, "seed": partition.seed}
-    store.put(f"partitions/{plan}", pack_segments(segments, about))
+    store.put(f"plans/{plan}/partition", pack_segments(segments, about))
 
 
 def find_kept(store: Store, plan: str, network: Network, workers: int, method: str, seed: int) -> Partition | None:
     """The partition that was kept for the plan, None if none was; `PlanError` or `WireError` if it is damaged."""
     try:
-        reader = SegmentReader(store, f"partitions/{plan}")
+        reader = SegmentReader(store, f"plans/{plan}/partition")
     except KeyMissingError:
         return None
     try:
         owners = tuple(unpack_arrays(part)["owners"].astype(np.int32) for part in reader.read(range(len(reader))))
     except KeyError as error:
-        raise WireError(f"the object partitions/{plan} is damaged: there is no array {error}") from error
+        raise WireError(f"the object plans/{plan}/partition is damaged: there is no array {error}") from error
     partition = Partition(workers, owners, method, seed, network.fingerprint)
     partition.check(network)
     return partition

@@ -84,8 +84,8 @@ def test_a_damaged_partition_is_refused_by_name() -> None:
     network, settings = random_network((20, 30, 20)), RunSettings(workers=3, method="random")
     with closing(LocalBackend()) as backend:
         partition_for(backend.store, network, settings, 3)
-        (key,) = backend.store.list("partitions/")
+        (key,) = backend.store.list("plans/")
         for damaged in (b"", b"FSDS" + bytes(20), pack_segments([compress_segment(pack_arrays({}))], {})):
             backend.store.put(key, damaged)
-            with pytest.raises(WireError, match="partitions/"):
+            with pytest.raises(WireError, match="/partition"):
                 Session(backend, settings).load(network)

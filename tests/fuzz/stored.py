@@ -94,7 +94,7 @@ def owners(world: World, draws: Draws) -> None:
 
 
 def kept_partitions(world: World, draws: Draws) -> None:
-    key = f"partitions/{PLAN}"
+    key = f"plans/{PLAN}/partition"
     store = world.holding(key, damaged_object(draws, world.segments(key)))
     find_kept(store, PLAN, world.network, WORKERS, "random", 1)
 
