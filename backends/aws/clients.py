@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import boto3
+import botocore.exceptions as sdk
 from botocore.config import Config
 
 from backends.aws.errors import translated
@@ -51,6 +52,14 @@ class Clients:
         if not region:
             raise ConfigError("no AWS region: set region in [aws], or AWS_DEFAULT_REGION")
         return str(region)
+
+    @property
+    def partition(self) -> str:
+        """The partition of AWS that the region is in, by what the SDK knows of regions; ``aws`` for one it does not."""
+        try:
+            return str(self.session.get_partition_for_region(self.session.region_name or ""))
+        except sdk.UnknownRegionError:
+            return "aws"
 
     def client(self, service: str) -> Any:
         """The client of a service, such as ``sqs``."""

@@ -13,20 +13,25 @@ __all__ = ["OUTPUT", "VARIABLE", "Deployment", "stack_name"]
 VARIABLE = "FSD_AWS_DEPLOYMENT"
 OUTPUT = "Deployment"
 
-_PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov"}
+# Between the name of a deployment, which cannot have it, and what follows: so ``fsd-NAME--*`` is of that one alone.
+_SEPARATOR = "--"
 
 
 def stack_name(name: str) -> str:
-    """The name of the stack, the function and the role of a deployment."""
+    """The name of the main stack and of the function of a deployment."""
     return f"fsd-{name}"
 
 
 class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Each lane has a queue for every rank. The fields are of `AwsSettings`, but for `workers` and `account`."""
+    """Each lane has a queue for every rank. The fields are of `AwsSettings`, but for the first three and `workers`.
+
+    `partition`: the partition of AWS that the region is in, such as ``aws-cn``; a part of every ARN.
+    """
 
     command = "fsd deploy aws"
 
     account: str
+    partition: str
     topics: int
     topic_bytes: int
     payload: str
@@ -46,7 +51,8 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def role(self) -> str:
-        return stack_name(self.name)
+        """Roles are of the whole account, so the region is in the name."""
+        return f"fsd-{self.name}-{self.region}"
 
     @property
     def log_group(self) -> str:
@@ -60,7 +66,12 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def express_bucket(self) -> str:
         """The directory bucket; empty if there is none."""
-        return f"fsd-{self.name}-{self.account}--{self.express_zone}--x-s3" if self.express_zone else ""
+        return self.express_pattern.replace("*", self.express_zone) if self.express_zone else ""
+
+    @property
+    def express_pattern(self) -> str:
+        """The name of the directory bucket, with ``*`` for its zone."""
+        return f"fsd-{self.name}-{self.account}--*--x-s3"
 
     @property
     def data_bucket(self) -> str:
@@ -71,11 +82,15 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
     def dead_letter_queue(self) -> str:
         return f"fsd-{self.name}-dead"
 
+    def part_name(self, part: str) -> str:
+        """The name of a queue, a topic or a stack that the deployment has several of; with ``*``, of all."""
+        return f"fsd-{self.name}{_SEPARATOR}{part}"
+
     def queue_name(self, lane: int, rank: int) -> str:
-        return f"fsd-{self.name}-{lane}-{rank}"
+        return self.part_name(f"{lane}-{rank}")
 
     def topic_name(self, shard: int) -> str:
-        return f"fsd-{self.name}-{shard}"
+        return self.part_name(str(shard))
 
     def shard(self, rank: int) -> int:
         """The topic that `rank` publishes to."""
@@ -87,31 +102,27 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     # Addresses
 
-    @property
-    def partition(self) -> str:
-        """The partition of AWS that the region is in, a part of every ARN."""
-        return next((name for start, name in _PARTITIONS.items() if self.region.startswith(f"{start}-")), "aws")
-
-    def _arn(self, service: str, rest: str) -> str:
+    def arn(self, service: str, rest: str) -> str:
+        """The ARN of what is in the account and region."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{rest}"
 
     @property
     def function_arn(self) -> str:
-        return self._arn("lambda", f"function:{self.function}")
+        return self.arn("lambda", f"function:{self.function}")
 
     @property
     def log_group_arn(self) -> str:
-        return self._arn("logs", f"log-group:{self.log_group}")
+        return self.arn("logs", f"log-group:{self.log_group}")
 
     @property
     def dead_letter_queue_arn(self) -> str:
-        return self._arn("sqs", self.dead_letter_queue)
+        return self.arn("sqs", self.dead_letter_queue)
 
     def topic_arn(self, shard: int) -> str:
-        return self._arn("sns", self.topic_name(shard))
+        return self.arn("sns", self.topic_name(shard))
 
     def queue_arn(self, lane: int, rank: int) -> str:
-        return self._arn("sqs", self.queue_name(lane, rank))
+        return self.arn("sqs", self.queue_name(lane, rank))
 
     def queue_url(self, lane: int, rank: int, endpoint: str) -> str:
         """`endpoint` is that of the SQS client, such as ``https://sqs.eu-west-1.amazonaws.com``."""

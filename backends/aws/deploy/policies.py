@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from backends.aws.deployment import Deployment
 
-__all__ = ["CLIENT_CALLS", "WORKER_CALLS", "deployer_policy", "queue_patterns", "runner_policy", "worker_policy"]
+__all__ = ["CLIENT_CALLS", "WORKER_CALLS", "deployer_policy", "runner_policy", "worker_policy"]
 
 Statement: TypeAlias = dict[str, Any]
 
@@ -25,10 +25,9 @@ WORKER_CALLS = {
     "sqs.receive_message": "sqs:ReceiveMessage",
     "sqs.send_message_batch": "sqs:SendMessage",
 }
-# Those that only the client makes.
+# Those that only the client makes, whose run looks for the deployment.
 CLIENT_CALLS = {
     "cloudformation.describe_stacks": "cloudformation:DescribeStacks",
-    "sqs.purge_queue": "sqs:PurgeQueue",
 }
 
 
@@ -36,47 +35,70 @@ def worker_policy(deployment: Deployment) -> Statement:
     """What a worker may do: the calls of `WORKER_CALLS`, its log, and the report of an event that failed."""
     logs = _allow(("logs:CreateLogStream", "logs:PutLogEvents"), [f"{deployment.log_group_arn}:*"])
     dead = _allow(("sqs:SendMessage",), [deployment.dead_letter_queue_arn])
-    return _policy([*_data(deployment, WORKER_CALLS.values(), _WORKER_READS, _WORKER_WRITES), logs, dead])
+    return _policy([*_data(deployment, _WORKER_READS, _WORKER_WRITES), logs, dead])
 
 
 def runner_policy(deployment: Deployment) -> Statement:
-    """What a user may do who runs on a deployment that is there."""
-    calls = {*WORKER_CALLS.values(), *CLIENT_CALLS.values()} - {"cloudformation:DescribeStacks"}
-    find = _allow(("cloudformation:DescribeStacks",), [_stacks(deployment, deployment.stack)])
-    return _policy([*_data(deployment, calls, _EVERY_KEY, _EVERY_KEY), find])
+    """What a user may do who runs on a deployment that is there, and asks for its status or the doctor.
+
+    The function's code and the templates, which lie in the same bucket, cannot be replaced.
+    """
+    look = _allow(("lambda:GetFunctionConfiguration",), [deployment.function_arn])
+    return _policy([*_data(deployment, _RUNNER_KEYS, _RUNNER_KEYS), look, _allow(_RUNNER_READS, ["*"])])
 
 
 def deployer_policy(deployment: Deployment) -> Statement:
-    """What a user may do who makes, looks at and removes the deployment."""
-    partition, name = deployment.partition, f"fsd-{deployment.name}"
+    """What a user may do who makes, looks at and removes the deployment, whatever its number of workers.
+
+    CloudFormation makes resources with the rights of that user; what it asks for is in the schemas of their types.
+    """
+    partition = deployment.partition
     bucket, role = f"arn:{partition}:s3:::{deployment.bucket}", f"arn:{partition}:iam::{deployment.account}:role/"
-    stacks = ("CreateStack", "DeleteStack", "DescribeEvents", "DescribeStacks", "UpdateStack")
-    statements = [
-        _allow(_of("cloudformation", stacks), [_stacks(deployment, name), _stacks(deployment, f"{name}-*")]),
-        _allow(_READ_ALL, ["*"]),
-        _allow(("s3:*",), [bucket, f"{bucket}/*"]),
-        _allow(("lambda:*",), [deployment.function_arn, f"{deployment.function_arn}:*"]),
-        _allow(("logs:*",), [deployment.log_group_arn, f"{deployment.log_group_arn}:*"]),
-        _allow(("sns:*", "sqs:*"), [_arn(deployment, service, f"{name}-*") for service in ("sns", "sqs")]),
-        _allow(_of("iam", _ROLE_ACTIONS), [f"{role}{deployment.role}"]),
-    ]
-    if deployment.express_bucket:
-        statements.append(_allow(("s3express:*",), [_express(deployment)]))
-    return _policy(statements)
+    stacks = [deployment.arn("cloudformation", f"stack/{name}/*") for name in (deployment.stack, _parts(deployment))]
+    parts = [deployment.arn(service, _parts(deployment)) for service in ("sns", "sqs")]
+    return _policy(
+        [
+            _allow(_of("cloudformation", _STACK_ACTIONS), stacks),
+            _allow(_READ_ALL, ["*"]),
+            _allow(_of("sns", _SUBSCRIPTION_ACTIONS), ["*"]),
+            _allow(("s3:*",), [bucket, f"{bucket}/*"]),
+            _allow(("s3express:*",), [_any_express(deployment)]),
+            _allow(("lambda:*",), [deployment.function_arn, f"{deployment.function_arn}:*"]),
+            _allow(("logs:*",), [deployment.log_group_arn, f"{deployment.log_group_arn}:*"]),
+            _allow(("sns:*", "sqs:*"), [*parts, deployment.dead_letter_queue_arn]),
+            _allow(_of("iam", _ROLE_ACTIONS), [f"{role}{deployment.role}"]),
+        ]
+    )
 
 
-# To find all stacks of a deployment, to be told of quotas, to find what bears the deployment's tag; and CloudFormation
-# looks for the log group in a list of all.
+_STACK_ACTIONS = (
+    "CreateStack",
+    "DeleteStack",
+    "DescribeEvents",
+    "DescribeStackEvents",
+    "DescribeStacks",
+    "UpdateStack",
+)
+# What has no resource to be allowed on: to find all stacks of a deployment, to be told of quotas, to find what bears
+# the deployment's tag; and what CloudFormation looks for in a list of all.
 _READ_ALL = (
     "cloudformation:DescribeStacks",
+    "ec2:DescribeAvailabilityZones",
     "lambda:GetAccountSettings",
+    "logs:DescribeIndexPolicies",
     "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "s3express:ListAllMyDirectoryBuckets",
     "tag:GetResources",
 )
+# These cannot be limited to a topic, nor to a subscription.
+_SUBSCRIPTION_ACTIONS = ("GetSubscriptionAttributes", "SetSubscriptionAttributes", "Unsubscribe")
 _ROLE_ACTIONS = (
+    "AttachRolePolicy",
     "CreateRole",
     "DeleteRole",
     "DeleteRolePolicy",
+    "DetachRolePolicy",
     "GetRole",
     "GetRolePolicy",
     "ListAttachedRolePolicies",
@@ -86,45 +108,42 @@ _ROLE_ACTIONS = (
     "TagRole",
     "UntagRole",
     "UpdateAssumeRolePolicy",
+    "UpdateRole",
 )
+_RUNNER_READS = ("cloudformation:DescribeStacks", "lambda:GetAccountSettings")
 
 
-# Keys of objects: what workers read and write. The function's own code, ``packages/``, is not among them.
-_WORKER_READS, _WORKER_WRITES, _EVERY_KEY = ("leases/*", "plans/*", "runs/*"), ("runs/*",), ("*",)
+# Keys of objects: what workers, and users who run, read and write.
+_WORKER_READS, _WORKER_WRITES = ("leases/*", "plans/*", "runs/*"), ("runs/*",)
+_RUNNER_KEYS = ("leases/*", "plans/*", "runs/*")
 
 
-def _data(
-    deployment: Deployment, actions: Iterable[str], reads: tuple[str, ...], writes: tuple[str, ...]
-) -> Iterator[Statement]:
-    """The actions on the deployment's function, topics, queues and objects, each on nothing else.
+def _data(deployment: Deployment, reads: Iterable[str], writes: Iterable[str]) -> Iterator[Statement]:
+    """The calls of `WORKER_CALLS` on the deployment's function, topics, queues and objects, each on nothing else.
 
     Of a directory bucket there is one permission for all keys.
     """
-    wanted = sorted(set(actions))
-    topics = [deployment.topic_arn(shard) for shard in range(deployment.topics)]
+    wanted = sorted(set(WORKER_CALLS.values()))
     yield _allow(_in(wanted, "lambda:"), [deployment.function_arn])
-    yield _allow(_in(wanted, "sns:"), topics)
-    yield _allow(_in(wanted, "sqs:"), list(queue_patterns(deployment)))
+    for service in ("sns", "sqs"):
+        yield _allow(_in(wanted, f"{service}:"), [deployment.arn(service, _parts(deployment))])
     if deployment.express_bucket:
-        yield _allow(("s3express:CreateSession",), [_express(deployment)])
+        yield _allow(("s3express:CreateSession",), [deployment.arn("s3express", f"bucket/{deployment.express_bucket}")])
         return
     bucket = f"arn:{deployment.partition}:s3:::{deployment.bucket}"
-    reading, changing = ("s3:GetObject",), ("s3:DeleteObject", "s3:PutObject")
     yield _allow(("s3:ListBucket",), [bucket])
-    yield _allow(reading, [f"{bucket}/{keys}" for keys in reads])
-    yield _allow(changing, [f"{bucket}/{keys}" for keys in writes])
+    yield _allow(("s3:GetObject",), [f"{bucket}/{keys}" for keys in reads])
+    yield _allow(("s3:DeleteObject", "s3:PutObject"), [f"{bucket}/{keys}" for keys in writes])
 
 
-def queue_patterns(deployment: Deployment) -> Iterator[str]:
-    """ARNs of all queues, ten in one by a ``?`` for the last digit of the rank.
+def _parts(deployment: Deployment) -> str:
+    """All queues of runs, topics and stacks of the deployment but the main one, and those of no other."""
+    return deployment.part_name("*")
 
-    Not by ``*``: that would let through the queues of a deployment whose name begins with this one's.
-    """
-    for lane in range(deployment.lanes):
-        one = deployment.queue_arn(lane, 0)[:-1]
-        yield f"{one}?"
-        for tens in range(1, (deployment.workers - 1) // 10 + 1):
-            yield f"{one}{tens}?"
+
+def _any_express(deployment: Deployment) -> str:
+    """The deployment's directory bucket in whatever zone: the one that is there may be of another than the settings."""
+    return deployment.arn("s3express", f"bucket/{deployment.express_pattern}")
 
 
 def _allow(actions: tuple[str, ...], resources: list[str]) -> Statement:
@@ -141,15 +160,3 @@ def _in(actions: list[str], service: str) -> tuple[str, ...]:
 
 def _of(service: str, actions: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{service}:{action}" for action in actions)
-
-
-def _arn(deployment: Deployment, service: str, rest: str) -> str:
-    return f"arn:{deployment.partition}:{service}:{deployment.region}:{deployment.account}:{rest}"
-
-
-def _stacks(deployment: Deployment, name: str) -> str:
-    return _arn(deployment, "cloudformation", f"stack/{name}/*")
-
-
-def _express(deployment: Deployment) -> str:
-    return _arn(deployment, "s3express", f"bucket/{deployment.express_bucket}")

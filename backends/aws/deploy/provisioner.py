@@ -60,7 +60,8 @@ class AwsProvisioner(Provisioner):
             return str(self._clients.client("sts").get_caller_identity()["Account"])
 
     def _deployment(self, workers: int, account: str, region: str) -> Deployment:
-        return Deployment.of(self._settings, region=region, account=account, workers=workers)
+        partition = self._clients.partition
+        return Deployment.of(self._settings, region=region, account=account, partition=partition, workers=workers)
 
     def _here(self, workers: int) -> Deployment:
         """What the settings describe, in the account and region of the credentials."""

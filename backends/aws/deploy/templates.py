@@ -5,13 +5,12 @@ topics. So there are several stacks, cut where nothing ever moves from one to an
 
 - ``fsd-NAME``: bucket, role, function, log, and the queue of events that failed. It is made with the bucket alone
   first, for the function's code to lie in.
-- ``fsd-NAME-queues-LANE``: the queues of a lane.
-- ``fsd-NAME-topic-SHARD``: a topic and its subscriptions.
+- ``fsd-NAME--queues-LANE``: the queues of a lane.
+- ``fsd-NAME--topic-SHARD``: a topic and its subscriptions.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeAlias
 
 from backends.aws.deploy.policies import worker_policy
@@ -32,7 +31,8 @@ PACKAGES, TEMPLATES = "packages/", "templates/"
 _HANDLER = "backends.aws.handler.handle"
 # Filters that a topic may have, and subscriptions to one whose messages may be larger than by default.
 _MOST_FILTERS, _MOST_LARGE, _USUAL_BYTES = 200, 100, 262_144
-_LONGEST_POLICY = 10_240
+# Those of an account together.
+_MOST_FILTERS_OF_ALL = 10_000
 # An event that could not start for so long is of a run that has given up.
 _OLDEST_EVENT_SECONDS = 900
 _MESSAGE_SECONDS, _DEAD_SECONDS = 3_600, 14 * 86_400
@@ -47,10 +47,11 @@ def check_size(deployment: Deployment) -> None:
             f"{deployment.workers} workers on {deployment.lanes} lanes are {queues} queues, "
             f"and a topic takes {most} with topic_bytes = {deployment.topic_bytes}; take fewer workers or lanes"
         )
-    if len(json.dumps(worker_policy(deployment), separators=(",", ":"))) > _LONGEST_POLICY:
+    filters = queues * deployment.topics
+    if filters > _MOST_FILTERS_OF_ALL:
         raise ConfigError(
-            f"{deployment.topics} topics and {deployment.lanes} lanes make the policy of the function's role longer "
-            f"than the {_LONGEST_POLICY:,} characters it may have; take fewer topics or lanes"
+            f"{deployment.topics} topics and {queues} queues need {filters:,} filters, and an account has "
+            f"{_MOST_FILTERS_OF_ALL:,} for all that is in it; take fewer topics, workers or lanes"
         )
 
 
@@ -67,8 +68,9 @@ def main_template(deployment: Deployment, settings: AwsSettings, code: str | Non
 
 def part_templates(deployment: Deployment) -> tuple[dict[str, Template], dict[str, Template]]:
     """By the name of their stacks: those with queues, and those with topics, which need the queues."""
-    queues = {f"{deployment.stack}-queues-{lane}": _queues(deployment, lane) for lane in range(deployment.lanes)}
-    topics = {f"{deployment.stack}-topic-{shard}": _topic(deployment, shard) for shard in range(deployment.topics)}
+    part = deployment.part_name
+    queues = {part(f"queues-{lane}"): _queues(deployment, lane) for lane in range(deployment.lanes)}
+    topics = {part(f"topic-{shard}"): _topic(deployment, shard) for shard in range(deployment.topics)}
     return queues, topics
 
 
@@ -134,7 +136,8 @@ def _function(deployment: Deployment, settings: AwsSettings, code: str) -> Templ
         "Invoke": _resource("Lambda::EventInvokeConfig", invoke),
     }
     if deployment.express_bucket:
-        made["Express"] = _resource("S3Express::DirectoryBucket", _express(deployment))
+        made["Express"] = _resource("S3Express::DirectoryBucket", _express(deployment, settings))
+        made["ExpressPolicy"] = _resource("S3Express::BucketPolicy", _express_policy(deployment))
     return made
 
 
@@ -170,12 +173,19 @@ def _role(deployment: Deployment) -> Template:
     }
 
 
-def _express(deployment: Deployment) -> Template:
+def _express(deployment: Deployment, settings: AwsSettings) -> Template:
     return {
         "BucketName": deployment.express_bucket,
         "DataRedundancy": "SingleAvailabilityZone",
         "LocationName": deployment.express_zone,
+        "LifecycleConfiguration": {"Rules": _lifecycle(settings)},
     }
+
+
+def _express_policy(deployment: Deployment) -> Template:
+    bucket = deployment.arn("s3express", f"bucket/{deployment.express_bucket}")
+    refuse = _tls_only("s3express:*", [bucket])
+    return {"Bucket": {"Ref": "Express"}, "PolicyDocument": {"Version": "2012-10-17", "Statement": [refuse]}}
 
 
 # Queues and topics -----------------------------------------------------------------------------------------
@@ -186,18 +196,17 @@ def _queues(deployment: Deployment, lane: int) -> Template:
         f"Queue{rank}": _resource("SQS::Queue", _lane_queue(deployment, lane, rank))
         for rank in range(deployment.workers)
     }
-    topics = [deployment.topic_arn(shard) for shard in range(deployment.topics)]
-    queues = deployment.queue_arn(lane, 0)[:-1] + "*"
+    # The policy is each queue's own, and may name no other.
     deliver = {
         "Effect": "Allow",
         "Principal": {"Service": "sns.amazonaws.com"},
         "Action": "sqs:SendMessage",
-        "Resource": queues,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topics}},
+        "Resource": "*",
+        "Condition": {"ArnLike": {"aws:SourceArn": deployment.arn("sns", deployment.part_name("*"))}},
     }
     policy = {
         "Queues": [{"Ref": name} for name in resources],
-        "PolicyDocument": {"Version": "2012-10-17", "Statement": [deliver, _tls_only("sqs:*", [queues])]},
+        "PolicyDocument": {"Version": "2012-10-17", "Statement": [deliver, _tls_only("sqs:*", ["*"])]},
     }
     resources["Policy"] = _resource("SQS::QueuePolicy", policy)
     return _template(deployment, f"the queues of lane {lane}", resources)

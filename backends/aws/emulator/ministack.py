@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 from botocore.auth import SigV4Auth
@@ -14,6 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from yarl import URL
 
+from backends.aws.emulator.handler_rights import rights_table
 from fsdcore.errors import MissingExtraError, ServerError
 from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_port, http_ready
 
@@ -23,6 +25,20 @@ ACCESS_KEY = SECRET_KEY = "test"
 _VARIABLE = "MINISTACK_PROGRAM"
 _PLACE = Path(".venv-aws/bin/ministack")
 _PROGRAM = Path(__file__).parent / "ministack_program.py"
+# The types that templates of deployments have.
+_KINDS = (
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::Lambda::Function",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SNS::Topic",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SQS::Queue",
+    "AWS::SQS::QueuePolicy",
+)
 # ministack's server ends idle connections after 5 s; a request must not meet that.
 _KEEP_SECONDS = 2.0
 
@@ -44,6 +60,16 @@ def _install() -> str:
     return f"make emulators (in a checkout of the project), or: pipx install {version}"
 
 
+def _handler_rights(region: str) -> dict[str, dict[str, Any]]:
+    try:
+        return rights_table(_KINDS, region)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"what CloudFormation asks IAM is in packages that are not installed ({error.name}); "
+            "run: pip install cfn-lint parliament"
+        ) from error
+
+
 class Answer(NamedTuple):
     """What ministack answered."""
 
@@ -54,7 +80,8 @@ class Answer(NamedTuple):
 class Ministack:
     """The program as a process, and requests to it that are signed as its owner's.
 
-    Everything it writes lies in `folder`. With `enforce` it checks signatures and IAM policies. The owner's requests
+    Everything it writes lies in `folder`. With `enforce` it checks signatures and IAM policies, also for each resource
+    that CloudFormation makes, which needs the packages cfn-lint and parliament. The owner's requests
     are made from an asyncio loop, with `session`, which `open` makes and `close` ends.
     """
 
@@ -77,6 +104,8 @@ class Ministack:
     async def open(self) -> None:
         """Start it and wait until it answers; `ServerError` if it does not."""
         (self._folder / "tmp").mkdir(parents=True)
+        if self.enforces:
+            self._rights.write_text(json.dumps(_handler_rights(self.region)), encoding="utf-8")
         await asyncio.to_thread(self._process.start)
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS)
         timeout = aiohttp.ClientTimeout(total=None)
@@ -121,9 +150,14 @@ class Ministack:
         except aiohttp.ClientError as error:
             raise ServerError(f"ministack does not answer: {error}") from error
 
+    @property
+    def _rights(self) -> Path:
+        return self._folder / "rights.json"
+
     def _environ(self, enforce: bool) -> dict[str, str]:
         folder = self._folder
-        return {
+        strict = {"FSD_HANDLER_RIGHTS": str(self._rights)} if enforce else {}
+        return strict | {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(folder),
             "TMPDIR": str(folder / "tmp"),

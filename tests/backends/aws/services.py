@@ -17,7 +17,9 @@ _ACCOUNT = "000000000000"
 
 def make_resources(clients: Clients, workers: int, **settings: Any) -> Deployment:
     """Topics, queues, subscriptions and bucket of a new deployment."""
-    deployment = Deployment.of(AwsSettings(**settings), region=REGION, account=_ACCOUNT, workers=workers)
+    deployment = Deployment.of(
+        AwsSettings(**settings), region=REGION, partition="aws", account=_ACCOUNT, workers=workers
+    )
     clients.client("s3").create_bucket(
         Bucket=deployment.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
     )

@@ -16,7 +16,9 @@ __all__ = ["StubbedClients", "make_deployment"]
 
 def make_deployment(workers: int = 4, **settings: Any) -> Deployment:
     """A deployment that is nowhere."""
-    return Deployment.of(AwsSettings(**settings), region="eu-west-1", account="123456789012", workers=workers)
+    return Deployment.of(
+        AwsSettings(**settings), region="eu-west-1", partition="aws", account="123456789012", workers=workers
+    )
 
 
 class StubbedClients(Clients):

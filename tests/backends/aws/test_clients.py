@@ -121,3 +121,18 @@ def test_credentials_with_a_line_end_are_not_told(service: str, monkeypatch: pyt
     assert "Signature=" not in said
     assert "line end" in said
     clients.close()
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-west-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("us-iso-east-1", "aws-iso"),
+        ("nowhere", "aws"),
+    ],
+)
+def test_the_partition_follows_from_the_region(region: str, partition: str) -> None:
+    assert Clients(region).partition == partition

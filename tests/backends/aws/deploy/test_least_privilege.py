@@ -8,7 +8,7 @@ import pytest
 
 from backends.aws import AwsBackend, AwsSettings
 from backends.aws.deploy import policies, templates
-from backends.aws.deploy.policies import queue_patterns, worker_policy
+from backends.aws.deploy.policies import worker_policy
 from backends.aws.deployment import Deployment
 from backends.aws.emulator import LocalAws
 from fsdcore.config import RunSettings
@@ -30,8 +30,8 @@ def local_policy(deployment: Deployment) -> dict[str, Any]:
     AWS has no permissions of batches, those of single messages cover them.
     """
     batches = ["sns:PublishBatch", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch"]
-    topics = [deployment.topic_arn(shard) for shard in range(deployment.topics)]
-    extra = {"Effect": "Allow", "Action": batches, "Resource": [*topics, *queue_patterns(deployment)]}
+    parts = [deployment.arn(service, deployment.part_name("*")) for service in ("sns", "sqs")]
+    extra = {"Effect": "Allow", "Action": batches, "Resource": parts}
     policy = worker_policy(deployment)
     return {**policy, "Statement": [*policy["Statement"], extra]}
 

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy.policies import deployer_policy, queue_patterns, runner_policy
+from backends.aws.deploy.policies import deployer_policy, runner_policy
 from backends.aws.deploy.templates import Template
 from backends.aws.deployment import Deployment
 from backends.aws.emulator import LocalAws
@@ -22,7 +22,15 @@ from fsdcore.wire import HEADER_BYTES
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION
 
 SETTINGS = AwsSettings(name="demo", topics=2)
+STATEMENTS = 9
 UserMaker = Callable[[str], AwsBackend]
+
+
+def without(policy: dict[str, Any], number: int) -> dict[str, Any]:
+    """The policy but for one statement."""
+    statements = policy["Statement"]
+    assert len(statements) == STATEMENTS
+    return {**policy, "Statement": [one for place, one in enumerate(statements) if place != number]}
 
 
 @pytest.fixture
@@ -41,11 +49,12 @@ def tls(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def user(strict_aws: LocalAws, package: Package, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserMaker]:
     """Makes a user with the policy of a ``deployer`` or a ``runner``, and a backend with that user's credentials."""
-    deployment = Deployment.of(SETTINGS, region=REGION, account=ACCOUNT, workers=4)
+    deployment = Deployment.of(SETTINGS, region=REGION, partition="aws", account=ACCOUNT, workers=8)
     policies: dict[str, dict[str, Any]] = {"deployer": deployer_policy(deployment), "runner": runner_policy(deployment)}
+    policies |= {f"deployer-{number}": without(policies["deployer"], number) for number in range(STATEMENTS)}
     # AWS has no such permissions, those of single messages cover them; local AWS wants them all the same.
     actions = ["sns:PublishBatch", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch"]
-    resources = [*map(deployment.topic_arn, (0, 1)), *queue_patterns(deployment)]
+    resources = [deployment.arn(service, deployment.part_name("*")) for service in ("sns", "sqs")]
     policies["runner"]["Statement"].append({"Effect": "Allow", "Action": actions, "Resource": resources})
     iam, made = boto3.client("iam"), []
 
@@ -86,6 +95,62 @@ def test_each_user_can_do_what_the_policy_is_for(user: UserMaker) -> None:
 
 
 @pytest.mark.usefixtures("tls")
+def test_a_runner_sees_whether_the_deployment_is_there(user: UserMaker) -> None:
+    runner = user("runner")
+    assert not runner.provisioner().status().ready
+    user("deployer").provisioner().deploy(4)
+    assert runner.provisioner().status().ready
+    assert all(check.ok for check in runner.checks(4))
+
+
+@pytest.mark.usefixtures("tls")
+def test_a_deployer_grows_shrinks_takes_back_and_destroys(user: UserMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the policy that was printed for 8 workers, and nothing else."""
+    deployer, sqs = user("deployer"), boto3.client("sqs")
+    provisioner = deployer.provisioner()
+    assert provisioner.deploy(8).workers == 8
+    with monkeypatch.context() as patch:
+        # Longer than the service keeps anything, so that it refuses the queues.
+        patch.setattr("backends.aws.deploy.templates._MESSAGE_SECONDS", 99 * 86_400)
+        with pytest.raises(DeploymentError, match=r"fsd-demo--queues-0 could not be made, it is UPDATE_ROLLBACK_COMP"):
+            provisioner.deploy(20)
+    assert provisioner.status().workers == 8
+    assert provisioner.deploy(20).workers == 20
+    assert provisioner.deploy(3).workers == 3
+    assert provisioner.destroy().left == ()
+    assert sqs.list_queues().get("QueueUrls", []) == []
+    sqs.close()
+
+
+# What a deploy says that lacks a statement of its policy. The one on directory buckets needs what is not here.
+MISSING = (
+    (0, "cloudformation:CreateStack|DescribeStacks"),
+    (1, "logs:DescribeIndexPolicies"),
+    (2, "sns:GetSubscriptionAttributes"),
+    (3, "s3:"),
+    (5, "lambda:"),
+    (6, "logs:"),
+    (7, "sqs:"),
+    (8, "iam:"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tls")
+@pytest.mark.parametrize(("number", "named"), MISSING)
+def test_each_statement_of_the_deployers_policy_is_needed(number: int, named: str, user: UserMaker) -> None:
+    with pytest.raises(DeploymentError, match=named):
+        user(f"deployer-{number}").provisioner().deploy(2)
+
+
+@pytest.mark.usefixtures("tls")
+def test_without_rights_on_subscriptions_nothing_can_be_removed(user: UserMaker) -> None:
+    user("deployer").provisioner().deploy(2)
+    left = user("deployer-2").provisioner().destroy().left
+    assert any("sns:" in line and "fsd-demo--topic-0" in line for line in left)
+
+
+@pytest.mark.usefixtures("tls")
 def test_a_runner_can_neither_deploy_nor_reach_beyond(user: UserMaker) -> None:
     runner = user("runner")
     with pytest.raises(DeploymentError, match=r"AWS refused"):
@@ -95,7 +160,7 @@ def test_a_runner_can_neither_deploy_nor_reach_beyond(user: UserMaker) -> None:
     s3.create_bucket(Bucket="others")
     with pytest.raises(runner.clients.client("s3").exceptions.ClientError, match="AccessDenied"):
         runner.clients.client("s3").put_object(Bucket="others", Key="k", Body=b"")
-    url = boto3.client("sqs").get_queue_url(QueueName="fsd-demo-0-0")["QueueUrl"]
+    url = boto3.client("sqs").get_queue_url(QueueName="fsd-demo--0-0")["QueueUrl"]
     with pytest.raises(runner.clients.client("sqs").exceptions.ClientError, match="AccessDenied"):
         runner.clients.client("sqs").delete_queue(QueueUrl=url)
 

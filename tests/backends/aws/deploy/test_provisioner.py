@@ -68,7 +68,7 @@ def test_deploy_makes_everything_and_destroy_leaves_nothing(make_backend: Backen
     found = everything(backend)
     assert (len(found["topics"]), len(found["queues"]), len(found["subscriptions"])) == (3, 17, 48)
     bucket = f"fsd-demo-{ACCOUNT}-{REGION}"
-    assert (found["buckets"], found["functions"], found["roles"]) == ([bucket], ["fsd-demo"], ["fsd-demo"])
+    assert (found["buckets"], found["functions"], found["roles"]) == ([bucket], ["fsd-demo"], [f"fsd-demo-{REGION}"])
     keys = backend.clients.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
     assert [one["Key"] for one in keys] == [f"packages/{package.digest}.zip"]
     assert find_deployment(backend.clients, "demo").workers == 8
@@ -97,7 +97,7 @@ def test_more_workers_and_then_fewer(make_backend: BackendMaker) -> None:
     assert fewer.provisioner().deploy(2).ready
     found = everything(fewer)
     assert (len(found["topics"]), len(found["subscriptions"])) == (1, 2)
-    assert "fsd-demo-topic-1" not in found["stacks"]
+    assert "fsd-demo--topic-1" not in found["stacks"]
 
 
 @pytest.mark.parametrize("workers", [20, 62])
@@ -234,6 +234,7 @@ def directories(monkeypatch: pytest.MonkeyPatch) -> None:
         if "Express" in made["Resources"]:
             bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": of.express_bucket}}
             made["Resources"]["Express"] = bucket
+            del made["Resources"]["ExpressPolicy"]
         return made
 
     monkeypatch.setattr(Deployment, "express_bucket", property(name))
