@@ -17,13 +17,15 @@ __all__ = ["Address", "Channel", "Outgoing", "Received", "Slot"]
 class Address:
     """Where an endpoint stands: a rank of `workers` in a run.
 
-    `lane` tells apart runs that share the queues of one deployment; a run holds its lane alone.
+    `lane` tells apart runs that share the queues of one deployment; a run holds its lane alone. What the service puts
+    off, since too much is asked of it, may be tried again for `patience_seconds`: the run's longest wait.
     """
 
     run: str
     rank: int
     workers: int
     lane: int = 0
+    patience_seconds: float = 60.0
 
 
 class Outgoing(NamedTuple):

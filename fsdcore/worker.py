@@ -158,7 +158,8 @@ class _Worker:
 
     def _address(self) -> Address:
         invocation = self._invocation
-        return Address(invocation.run, invocation.rank, invocation.workers, invocation.lane)
+        patience = invocation.deadline_seconds
+        return Address(invocation.run, invocation.rank, invocation.workers, invocation.lane, patience)
 
     def _steps(self, plan: RankPlan[PreparedLayer], tools: Tools, batch: int, samples: int) -> Steps:
         """One batch, from its inputs to its outputs; gives what it must wait for on the way."""

@@ -18,7 +18,8 @@ __all__ = ["Clients"]
 
 # A long poll lasts up to 20 s.
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
-_ATTEMPTS = 5
+# Many workers that poll one prefix are told to slow down, for some seconds.
+_ATTEMPTS, _STORE_ATTEMPTS = 5, 10
 _CONNECTIONS = 32
 _ENDPOINT = "AWS_ENDPOINT_URL"
 
@@ -71,7 +72,7 @@ class Clients:
             return self._clients[service]
 
     def _made(self, service: str, region: str) -> Any:
-        config = _config()
+        config = _config(service)
         try:
             client = self.session.client(service, region_name=region, config=config)
         except ValueError as error:
@@ -105,11 +106,12 @@ def _give_up(caught_exception: Exception | None = None, **_: Any) -> None:
         raise caught_exception
 
 
-def _config() -> Config:
+def _config(service: str) -> Config:
+    attempts = _STORE_ATTEMPTS if service == "s3" else _ATTEMPTS
     return Config(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
     )

@@ -11,7 +11,36 @@ from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError, Fsd
 from fsdcore.loopback import absent, is_loopback, is_refused, silent
 from fsdcore.text import without_secrets
 
-__all__ = ["BucketMissingError", "error_code", "remake", "translate", "translated", "unreachable"]
+__all__ = [
+    "THROTTLED",
+    "BucketMissingError",
+    "error_code",
+    "is_throttled",
+    "remake",
+    "translate",
+    "translated",
+    "unreachable",
+]
+
+# More was asked in a second than the account may.
+THROTTLED = frozenset(
+    {
+        "KMS.ThrottlingException",
+        "KMSThrottling",
+        "KmsThrottled",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttled",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _NOT_ACCEPTED = frozenset(
@@ -61,6 +90,11 @@ def remake(name: str) -> str:
 def error_code(error: Exception) -> str:
     """The code of an answer of AWS, such as ``NoSuchKey``; empty if `error` is not one."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, sdk.ClientError) else ""
+
+
+def is_throttled(error: BaseException | None) -> bool:
+    """Whether AWS refused because too much was asked at once."""
+    return isinstance(error, sdk.ClientError) and error_code(error) in THROTTLED
 
 
 def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:

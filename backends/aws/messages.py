@@ -18,6 +18,8 @@ _MOST_ENTRIES = 10
 QUEUE_BYTES = 1 << 20
 # What the services count of a message beside its frame: names, types and values of its attributes, and its text.
 _TARGET_BYTES = len(TARGET) + len("String") + len("99-65535")
+# Below the limit of a call by so much: one byte that is counted otherwise than here would fail every large call.
+_MARGIN_BYTES = 1_024
 _FRAME_BYTES = len(FRAME) + len("Binary") + len(_FILLER)
 
 
@@ -56,11 +58,12 @@ def read_frame(message: Mapping[str, Any]) -> bytes:
 
 
 def limits(publish_bytes: int, payload: str, *, addressed: bool, **more: Any) -> ChannelCapabilities:
-    """The limits of a channel whose calls carry up to `publish_bytes`; `addressed` messages bear their target.
+    """The limits of a channel of a service that takes calls up to `publish_bytes`; `addressed` messages bear a target.
 
     As base64 text a frame takes four bytes for three, padding included; the limits are given in bytes of frames.
     """
     text = payload == "text"
+    publish_bytes -= _MARGIN_BYTES
     overhead = (_TARGET_BYTES if addressed else 0) + (0 if text else _FRAME_BYTES)
     if text:
         publish_bytes, overhead = publish_bytes * 3 // 4, overhead * 3 // 4 + 3

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from backends.aws.attempts import Entries, until_none_fails
 from backends.aws.clients import Clients
 from backends.aws.deployment import Deployment
-from backends.aws.errors import translated
+from backends.aws.errors import is_throttled, translated
 from backends.aws.messages import FRAME, QUEUE_BYTES, limits, read_frame, sns_entry, sqs_entry
 from backends.aws.settings import AwsSettings
 from fsdcore.capabilities import ChannelCapabilities
@@ -26,10 +27,9 @@ from fsdcore.packing import check_publish
 __all__ = ["SnsChannel", "SqsChannel", "queue_capabilities", "sqs_capabilities"]
 
 _LONGEST_POLL_SECONDS = 20
-_ATTEMPTS, _PAUSE_SECONDS = 5, 0.05
+# The SDK has tried for some seconds by then.
+_THROTTLED_SECONDS = 1.0
 _DELETES_IN_FLIGHT = 2
-# This delivery no longer counts, for the message has come again: the later delivery is what is to be deleted.
-_COME_AGAIN = frozenset({"MessageNotInflight", "ReceiptHandleIsInvalid"})
 
 
 def queue_capabilities(of: Deployment | AwsSettings) -> ChannelCapabilities:
@@ -88,7 +88,13 @@ class _QueueChannel(Channel):
         """As every channel, but a wait may go beyond the deadline by less than a second: SQS knows whole ones."""
         first = True
         while True:
-            received = self._poll(min(_LONGEST_POLL_SECONDS, math.ceil(deadline.remaining())), first)
+            try:
+                received = self._poll(min(_LONGEST_POLL_SECONDS, math.ceil(deadline.remaining())), first)
+            except ChannelError as error:
+                if deadline.passed() or not is_throttled(error.__cause__):
+                    raise
+                received = []
+                SYSTEM_CLOCK.sleep(_THROTTLED_SECONDS)
             if received or deadline.passed():
                 return received
             first = False
@@ -128,12 +134,17 @@ class _QueueChannel(Channel):
     def _delete(self, batch: Sequence[Received]) -> None:
         url = self._url(self._address.rank)
 
-        def call(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        def call(entries: Entries) -> dict[str, Any]:
             answer: dict[str, Any] = self._sqs.delete_message_batch(QueueUrl=url, Entries=entries)
             return answer
 
         entries = [{"Id": str(number), "ReceiptHandle": item.token} for number, item in enumerate(batch)]
-        _until_none_fails(entries, call, f"deleting from {url}", lambda: self._count("acknowledges"))
+        until_none_fails(
+            entries, call, self._address.patience_seconds, f"deleting from {url}", lambda: self._count("acknowledges")
+        )
+
+    def _call(self, entries: Entries, call: Callable[[Entries], dict[str, Any]], doing: str, counter: str) -> None:
+        until_none_fails(entries, call, self._address.patience_seconds, doing, lambda: self._count(counter))
 
     def release(self, received: Sequence[Received]) -> None:
         """Make these deliveries visible again at once.
@@ -175,13 +186,15 @@ class SnsChannel(_QueueChannel):
             for number, frame in enumerate(frames)
         ]
 
-        def call(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        def call(entries: Entries) -> dict[str, Any]:
             answer: dict[str, Any] = self._clients.client("sns").publish_batch(
                 TopicArn=topic, PublishBatchRequestEntries=entries
             )
             return answer
 
-        _until_none_fails(entries, call, f"publishing to {topic}", lambda: self._count("publishes"))
+        until_none_fails(
+            entries, call, self._address.patience_seconds, f"publishing to {topic}", lambda: self._count("publishes")
+        )
 
 
 class SqsChannel(_QueueChannel):
@@ -195,36 +208,13 @@ class SqsChannel(_QueueChannel):
         url = self._url(frames[0].target)
         entries = [sqs_entry(number, frame.data, self._deployment.payload) for number, frame in enumerate(frames)]
 
-        def call(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        def call(entries: Entries) -> dict[str, Any]:
             answer: dict[str, Any] = self._sqs.send_message_batch(QueueUrl=url, Entries=entries)
             return answer
 
-        _until_none_fails(entries, call, f"sending to {url}", lambda: self._count("publishes"))
-
-
-def _until_none_fails(
-    entries: list[dict[str, Any]],
-    call: Callable[[list[dict[str, Any]]], dict[str, Any]],
-    doing: str,
-    count_again: Callable[..., None],
-) -> None:
-    """Make a batch call, and again with those entries that the answer says have failed; `ChannelError` in the end.
-
-    An entry that the service blames on the sender is not sent again.
-    """
-    for attempt in range(1, _ATTEMPTS + 1):
-        with translated(doing, ChannelError):
-            answer = call(entries)
-        failed = {item["Id"]: item for item in answer.get("Failed", ()) if item.get("Code") not in _COME_AGAIN}
-        if not failed:
-            return
-        first = next(iter(failed.values()))
-        if attempt == _ATTEMPTS or any(item.get("SenderFault") for item in failed.values()):
-            text = f"{first.get('Code')}: {first.get('Message') or 'no reason given'}"
-            raise ChannelError(f"{doing}: {len(failed)} of {len(entries)} messages failed, {text}")
-        entries = [entry for entry in entries if entry["Id"] in failed]
-        SYSTEM_CLOCK.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
-        count_again()
+        until_none_fails(
+            entries, call, self._address.patience_seconds, f"sending to {url}", lambda: self._count("publishes")
+        )
 
 
 def _batches(received: Sequence[Received]) -> list[Sequence[Received]]:

@@ -9,18 +9,19 @@ from typing import Literal
 
 from fsdcore.errors import ConfigError
 
-__all__ = ["AwsSettings"]
+__all__ = ["AwsSettings", "own_python"]
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _LONGEST_NAME = 24
 _ZONE = re.compile(r"[a-z0-9]+-az\d+")
+# What Lambda offers.
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-# What the services allow: the lowest and the highest value.
-_RANGES = {
-    "memory_mb": (128, 10_240),
-    "timeout_seconds": (1, 900),
+# What the services allow: the lowest and the highest value; without a highest, the service itself refuses.
+_RANGES: dict[str, tuple[int, int | None]] = {
+    "memory_mb": (1, None),
+    "timeout_seconds": (1, None),
     "topics": (1, 100),
-    "topic_bytes": (1_024, 1 << 20),
+    "topic_bytes": (4_096, 1 << 20),
     "lanes": (1, 100),
     "visibility_timeout": (1, 43_200),
     "publishes_in_flight": (1, 64),
@@ -29,8 +30,10 @@ _RANGES = {
 }
 
 
-def _own_python() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+def own_python() -> str:
+    """That of this client where Lambda offers it, else the newest it offers."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return own if own in _PYTHONS else _PYTHONS[-1]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class AwsSettings:
     - `region`, `profile`: empty for what the AWS configuration of the machine says; there is no region by default
     - `memory_mb`, `timeout_seconds`: of the function
     - `architecture`: of the function, ``x86_64`` or ``arm64``
-    - `python`: of the function, such as ``3.12``; by default that of this client
+    - `python`: of the function, such as ``3.12``; by default that of this client, or the newest that Lambda offers
     - `topics`: rank r publishes to topic r mod `topics`
     - `topic_bytes`: the most that one publish carries, attributes included; above 262,144 the topics are set to it
     - `payload`: how a frame travels, as a binary ``attribute`` of its message or as base64 ``text`` in it
@@ -60,7 +63,7 @@ class AwsSettings:
     memory_mb: int = 2_048
     timeout_seconds: int = 900
     architecture: Literal["x86_64", "arm64"] = "x86_64"
-    python: str = _own_python()
+    python: str = own_python()
     topics: int = 10
     topic_bytes: int = 256 * 1024
     payload: Literal["attribute", "text"] = "attribute"
@@ -80,11 +83,13 @@ class AwsSettings:
                 f"not {self.name!r}"
             )
         for key, (low, high) in _RANGES.items():
-            if not low <= getattr(self, key) <= high:
-                raise ConfigError(f"{key} must be {low:,} to {high:,}, not {getattr(self, key):,}")
-        for key, allowed in (("architecture", ("x86_64", "arm64")), ("payload", ("attribute", "text"))):
-            if getattr(self, key) not in allowed:
-                raise ConfigError(f"{key} must be {' or '.join(allowed)}, not {getattr(self, key)!r}")
+            value = getattr(self, key)
+            if value < low or (high is not None and value > high):
+                allowed = f"{low:,} to {high:,}" if high is not None else f"at least {low:,}"
+                raise ConfigError(f"{key} must be {allowed}, not {value:,}")
+        for key, choices in (("architecture", ("x86_64", "arm64")), ("payload", ("attribute", "text"))):
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"{key} must be {' or '.join(choices)}, not {getattr(self, key)!r}")
         if self.python not in _PYTHONS:
             raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
         if self.express_zone and not _ZONE.fullmatch(self.express_zone):

@@ -59,18 +59,18 @@ def without(action: Action, refused: Collection[str]) -> bytes:
     return urlencode(fields).encode()
 
 
-def with_failed(action: Action, body: bytes, refused: Mapping[str, tuple[str, str]]) -> bytes:
-    """The answer `body` (empty if nothing was forwarded) with the entries refused; they are not the sender's fault."""
+def with_failed(action: Action, body: bytes, refused: Mapping[str, tuple[str, str]], sender: bool = False) -> bytes:
+    """The answer `body` (empty if nothing was forwarded) with the entries refused, for which the `sender` is blamed."""
     if action.service == "sqs":
         answer: dict[str, Any] = json.loads(body or b"{}")
         failed = [
-            {"Id": entry, "SenderFault": False, "Code": code, "Message": message}
+            {"Id": entry, "SenderFault": sender, "Code": code, "Message": message}
             for entry, (code, message) in refused.items()
         ]
         return json.dumps({**answer, "Failed": [*answer.get("Failed", ()), *failed]}).encode()
     lines = "".join(
         f"<member><Id>{escape(entry)}</Id><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-        "<SenderFault>false</SenderFault></member>"
+        f"<SenderFault>{str(sender).lower()}</SenderFault></member>"
         for entry, (code, message) in refused.items()
     )
     text = body.decode() or _NOTHING

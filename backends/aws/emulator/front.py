@@ -62,6 +62,11 @@ class _Work:
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
+    def blames(self) -> bool:
+        """Whether entries that are made to fail are said to be the sender's fault."""
+        return self.fault is not None and self.fault.blames_sender
+
+    @property
     def buffered(self) -> bytes:
         return self.body or b""
 
@@ -167,11 +172,11 @@ class Front:
             reply = await self._forward(work, work.buffered)
         elif len(work.refused) == len(entries_of(action)):
             kind = "text/xml" if action.service == "sns" else "application/x-amz-json-1.0"
-            reply = _Reply(200, {"Content-Type": kind}, with_failed(action, b"", work.refused))
+            reply = _Reply(200, {"Content-Type": kind}, with_failed(action, b"", work.refused, work.blames))
         else:
             reply = await self._forward(work, without(action, work.refused))
             if reply.status == 200:
-                reply = _Reply(200, reply.headers, with_failed(action, reply.body, work.refused))
+                reply = _Reply(200, reply.headers, with_failed(action, reply.body, work.refused, work.blames))
         if action.service in ("lambda", "cloudformation") and not action.name.startswith(_READS):
             self._lambda.functions.forget()
         return reply

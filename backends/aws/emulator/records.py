@@ -77,6 +77,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       killed, before the request is forwarded)
     - `service`, `action`: of the requests meant, empty for all; `resource`: a part of the resource's name
     - `source`: ``worker`` for requests of execution environments only, ``client`` for the others only, empty for both
+    - `blames_sender`: entries that fail are said to be the sender's fault, as SNS says of those beyond its rate
     - `skip`: how many such requests pass first; `times`: how many then go wrong, 0 for all
     """
 
@@ -88,5 +89,6 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     code: str = "ThrottlingException"
     status: int = 400
     seconds: float = 0.0
+    blames_sender: bool = False
     skip: int = 0
     times: int = 1

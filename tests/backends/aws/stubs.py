@@ -48,6 +48,10 @@ class StubbedClients(Clients):
             operation, code, f"text of {code}", status, response_meta={"RetryAttempts": repeated}
         )
 
+    def forget(self, service: str) -> None:
+        """What was foretold of a service and not asked need not be."""
+        self._stubbers.pop(service).deactivate()
+
     def check(self) -> None:
         """All that was foretold has been asked."""
         for stubber in self._stubbers.values():

@@ -76,8 +76,8 @@ def test_the_stack_tells_all_about_the_deployment_in_one_call(backend: Stubbed) 
 
 
 def test_limits_can_be_shown_without_a_deployment(backend: Stubbed) -> None:
-    assert backend.channel_capabilities("sqs").max_publish_bytes == 1 << 20
-    assert backend.channel_capabilities("queue").max_publish_bytes == 256 * 1024
+    assert backend.channel_capabilities("sqs").max_publish_bytes == (1 << 20) - 1_024
+    assert backend.channel_capabilities("queue").max_publish_bytes == 255 * 1024
     assert backend.channel_capabilities("object").lanes is None
 
 

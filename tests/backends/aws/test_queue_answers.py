@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.aws import queue as module
+from backends.aws import attempts, queue
 from backends.aws.deployment import Deployment
 from backends.aws.queue import SnsChannel, SqsChannel
 from fsdcore.channel import Address, Outgoing, Received
@@ -15,7 +15,7 @@ from fsdcore.errors import ChannelError, CredentialsError
 from fsdcore.testing.clock import ManualClock
 from tests.backends.aws.stubs import StubbedClients, make_deployment
 
-URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/fsd-fsd-0-1"
+URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/fsd-fsd--0-1"
 ADDRESS = Address("0" * 16, 1, 4)
 FRAMES = [Outgoing(2, b"first"), Outgoing(3, b"second")]
 
@@ -46,7 +46,9 @@ def deployment() -> Deployment:
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubbedClients]:
-    monkeypatch.setattr(module, "SYSTEM_CLOCK", ManualClock())
+    clock = ManualClock()
+    monkeypatch.setattr(attempts, "SYSTEM_CLOCK", clock)
+    monkeypatch.setattr(queue, "SYSTEM_CLOCK", clock)
     made = StubbedClients()
     yield made
     made.check()
@@ -88,6 +90,45 @@ def test_entries_that_go_on_failing_are_an_error(
         clients.answers("sns", "publish_batch", refused("0", "1", blame=blame))
     with pytest.raises(ChannelError, match="2 of 2 messages failed, InternalError"):
         channel.send(FRAMES)
+
+
+def test_what_is_throttled_is_sent_again_whoever_is_blamed(clients: StubbedClients, channel: SnsChannel) -> None:
+    throttled = {"Code": "Throttled", "SenderFault": True, "Message": "Rate exceeded"}
+    for _ in range(12):
+        clients.answers("sns", "publish_batch", {"Successful": [], "Failed": [{"Id": "1", **throttled}]})
+    clients.fails("sns", "publish_batch", "ThrottlingException")
+    clients.answers("sns", "publish_batch", DONE)
+    channel.send(FRAMES)
+
+
+def test_what_is_throttled_for_too_long_is_an_error_that_names_the_quota(
+    clients: StubbedClients, deployment: Deployment
+) -> None:
+    throttled = {"Id": "0", "Code": "Throttled", "SenderFault": True, "Message": "Rate exceeded"}
+    asked = 0
+
+    def answer(**_: object) -> None:
+        nonlocal asked
+        asked += 1
+        clients.answers("sns", "publish_batch", {"Successful": [], "Failed": [throttled]})
+
+    answer()
+    clients.client("sns").meta.events.register("after-call.sns.PublishBatch", answer)
+    channel = SnsChannel(clients, deployment, Address("0" * 16, 1, 4, patience_seconds=20.0))
+    with pytest.raises(ChannelError, match=r"Throttled: Rate exceeded; the quota .* for 20 s: ask for more in Service"):
+        channel.send(FRAMES[:1])
+    channel.close()
+    assert 8 < asked < 40
+    clients.client("sns").meta.events.unregister("after-call.sns.PublishBatch", answer)
+    clients.forget("sns")
+
+
+def test_a_throttled_receive_is_made_again_until_its_deadline(clients: StubbedClients, channel: SnsChannel) -> None:
+    clients.fails("sqs", "receive_message", "RequestThrottled")
+    frame = {"frame": {"DataType": "Binary", "BinaryValue": b"data"}}
+    told = [{"Body": "-", "MessageAttributes": frame, "ReceiptHandle": "b"}]
+    clients.answers("sqs", "receive_message", {"Messages": told})
+    assert channel.receive(Deadline.after(30.0, ManualClock())) == [Received(b"data", "b")]
 
 
 def test_a_send_straight_to_the_queue_has_no_target(clients: StubbedClients, deployment: Deployment) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from backends.aws import AwsSettings
+from backends.aws.settings import own_python
 from fsdcore.config import RunSettings
 from fsdcore.errors import ConfigError
 
@@ -38,11 +40,11 @@ def test_other_names_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("memory_mb", 127),
-        ("memory_mb", 10_241),
-        ("timeout_seconds", 901),
+        ("memory_mb", 0),
+        ("timeout_seconds", 0),
         ("topics", 0),
         ("topic_bytes", (1 << 20) + 1),
+        ("topic_bytes", 4_095),
         ("lanes", 0),
         ("visibility_timeout", 43_201),
         ("publishes_in_flight", 0),
@@ -55,3 +57,16 @@ def test_other_names_are_refused(name: str) -> None:
 def test_what_the_services_do_not_allow_is_refused_by_name(setting: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=setting):
         AwsSettings(**{setting: value})
+
+
+@pytest.mark.parametrize(("setting", "value"), [("memory_mb", 32_768), ("timeout_seconds", 1_800)])
+def test_what_lambda_may_offer_one_day_is_left_to_it(setting: str, value: int) -> None:
+    assert getattr(AwsSettings(**{setting: value}), setting) == value
+
+
+@pytest.mark.parametrize(("client", "function"), [((3, 12), "3.12"), ((3, 15), "3.14"), ((4, 0), "3.14")])
+def test_the_function_has_the_python_of_the_client_where_lambda_offers_it(
+    client: tuple[int, int], function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", SimpleNamespace(major=client[0], minor=client[1]))
+    assert own_python() == function

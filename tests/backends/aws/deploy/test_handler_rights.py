@@ -1,4 +1,4 @@
-"""The deployer's policy against what AWS publishes that CloudFormation asks; and a linter of policies over all three."""
+"""What AWS publishes that CloudFormation asks, against the deployer's policy; and a linter over all policies."""
 
 from __future__ import annotations
 
