@@ -49,6 +49,8 @@ _REQUESTS_PER_LIST = 50
 _SHARE_PER_LIST = 0.05
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
 _GRACE_SECONDS = 10.0
+# How long workers are told to stop where the service puts that off.
+_ABORT_SECONDS = 5.0
 
 
 class Done(NamedTuple):
@@ -235,7 +237,8 @@ class _Run:
     def _send_abort(self, error: BaseException) -> None:
         workers, channel_kind = self._settings.workers, self._settings.channel
         said = AbortNotice(error=type(error).__name__, message=str(error) or "the run was stopped")
-        channel = self._backend.open_channel(channel_kind, Address(self.id, 0, workers, self._lease.lane or 0))
+        address = Address(self.id, 0, workers, self._lease.lane or 0, _ABORT_SECONDS)
+        channel = self._backend.open_channel(channel_kind, address)
         try:
             frames = abort_frames(self.id, CLIENT, workers, said, channel.capabilities.max_frame_bytes)
             for publish in pack(frames, channel.capabilities):

@@ -41,6 +41,8 @@ __all__ = ["keep_memory_together", "peak_memory_bytes", "run_worker"]
 _MOST_HEAPS = -8
 # Messages that come early may take so much, however small the activations.
 _LEAST_ROOM = 64 * 1024
+# Of the longest wait, how much of it a message that the service puts off is sent again.
+_SEND_SHARE = 0.75
 # Threads that encode the messages of a large layer.
 _ENCODERS = min(4, os.cpu_count() or 1)
 
@@ -158,7 +160,8 @@ class _Worker:
 
     def _address(self) -> Address:
         invocation = self._invocation
-        patience = invocation.deadline_seconds
+        # Less than the peers wait, so that they hear what was in the way.
+        patience = _SEND_SHARE * invocation.deadline_seconds
         return Address(invocation.run, invocation.rank, invocation.workers, invocation.lane, patience)
 
     def _steps(self, plan: RankPlan[PreparedLayer], tools: Tools, batch: int, samples: int) -> Steps:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AwsBackend"]
 
+_SETTLE_SECONDS = 30.0
+
 
 class AwsBackend(Backend):
     """Runs on a deployment, which is looked for when first needed, or given: a worker knows its own."""
@@ -40,7 +42,8 @@ class AwsBackend(Backend):
     def __init__(self, settings: Any = None, deployment: Deployment | None = None) -> None:
         super().__init__(settings)
         region = deployment.region if deployment else self.settings.region
-        self.clients = Clients(region, self.settings.profile)
+        # A worker that knows its deployment may be the first of a role that was just made.
+        self.clients = Clients(region, self.settings.profile, _SETTLE_SECONDS if deployment else 0.0)
         self._known = deployment
 
     @property

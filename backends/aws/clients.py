@@ -10,7 +10,8 @@ import boto3
 import botocore.exceptions as sdk
 from botocore.config import Config
 
-from backends.aws.errors import translated
+from backends.aws.errors import DENIED, translated
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import ConfigError
 from fsdcore.loopback import is_endpoint, is_loopback, is_refused
 
@@ -21,6 +22,7 @@ _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 # Many workers that poll one prefix are told to slow down, for some seconds.
 _ATTEMPTS, _STORE_ATTEMPTS = 5, 10
 _CONNECTIONS = 32
+_SETTLE_PAUSE = 1.0
 _ENDPOINT = "AWS_ENDPOINT_URL"
 
 
@@ -28,11 +30,13 @@ class Clients:
     """A session of the SDK and its clients, which may be used from several threads.
 
     An empty `region` or `profile` is what the AWS configuration of the machine says. Nothing is asked of AWS, nor are
-    credentials looked for, before a client is used.
+    credentials looked for, before a client is used. What is refused within `settle_seconds` is asked again: the rights
+    of a role that was just made are not in force everywhere.
     """
 
-    def __init__(self, region: str = "", profile: str = "") -> None:
-        self._region, self._profile = region, profile
+    def __init__(self, region: str = "", profile: str = "", settle_seconds: float = 0.0) -> None:
+        self._region, self._profile, self._settle_seconds = region, profile, settle_seconds
+        self._made_at = SYSTEM_CLOCK.now()
         self._lock = threading.RLock()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
@@ -84,7 +88,14 @@ class Clients:
             client.close()
             client = self.session.client(service, region_name=region, config=config.merge(Config(proxies={})))
             client.meta.events.register_first("needs-retry", _give_up)
+        client.meta.events.register_first("needs-retry", self._try_again)
         return client
+
+    def _try_again(self, response: Any = None, **_: Any) -> float | None:
+        """The pause before a request that was refused is made again, while rights may not have taken effect."""
+        code = response[1].get("Error", {}).get("Code") if response is not None else None
+        settling = SYSTEM_CLOCK.now() - self._made_at < self._settle_seconds
+        return _SETTLE_PAUSE if code in DENIED and settling else None
 
     def close(self) -> None:
         """Close the connections. May be called twice."""

@@ -12,6 +12,7 @@ from fsdcore.loopback import absent, is_loopback, is_refused, silent
 from fsdcore.text import without_secrets
 
 __all__ = [
+    "DENIED",
     "THROTTLED",
     "BucketMissingError",
     "error_code",
@@ -56,7 +57,7 @@ _NOT_ACCEPTED = frozenset(
         "UnrecognizedClientException",
     }
 )
-_DENIED = frozenset(
+DENIED = frozenset(
     {
         "403",
         "AccessDenied",
@@ -114,7 +115,7 @@ def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:
     if isinstance(error, (sdk.ConnectionError, sdk.HTTPClientError)) and is_loopback(endpoint):
         gone = is_refused(error)
         return kind(f"{doing}: {absent(endpoint, 'aws') if gone else silent(endpoint, 'aws', type(error).__name__)}")
-    if code in _DENIED:
+    if code in DENIED:
         denied = AccessDeniedError if issubclass(kind, StoreError) else kind
         return denied(f"{doing}: AWS refused: {_text(error)}")
     return kind(f"{doing}: {_text(error)}")

@@ -61,6 +61,9 @@ _FAULTS: dict[str, list[Fault]] = {
     "claims whose answers are lost": [
         Fault(kind="abort", service="s3", action="PutObject", resource="/claims/", times=3)
     ],
+    "messages beyond the rate, for which the sender is blamed": _everywhere(
+        "fail-entries", tuple(_BATCHES.values()), code="Throttled", blames_sender=True, times=8
+    ),
     "entries that fail": _everywhere(
         "fail-entries", (*_BATCHES.values(), ("sqs", "DeleteMessageBatch")), code="InternalError", times=3
     ),

@@ -15,6 +15,7 @@ from boto3.exceptions import S3UploadFailedError
 from backends.aws.deploy.cleanup import delete_objects, remove_tagged
 from backends.aws.deploy.package import LARGEST_BYTES, lambda_package
 from backends.aws.deploy.policies import deployer_policy, runner_policy
+from backends.aws.deploy.probe import await_delivery, new_pairs
 from backends.aws.deploy.stacks import Stack, Stacks, asking
 from backends.aws.deploy.templates import (
     FUNCTION_OUTPUT,
@@ -106,6 +107,7 @@ class AwsProvisioner(Provisioner):
         stacks.apply(queues, self._observer)
         stacks.apply(topics, self._observer)
         stacks.apply(main, self._observer)
+        await_delivery(self._clients, deployment, new_pairs(deployment, before), self._observer)
         surplus = stacks.all().keys() - {deployment.stack, *queues, *topics}
         not_removed = stacks.removed(sorted(surplus), self._observer)
         delete_objects(self._clients, deployment.bucket, PACKAGES, frozenset({code}))

@@ -11,6 +11,7 @@ import msgspec
 
 from backends.aws.emulator.front import Front, whole_body
 from backends.aws.emulator.lambda_service import LambdaService
+from backends.aws.emulator.lateness import Lateness
 from backends.aws.emulator.ministack import Ministack
 from backends.aws.emulator.records import Fault
 
@@ -43,6 +44,9 @@ class Control:
                 self._front.faults.set(msgspec.json.decode(await whole_body(request), type=list[Fault]))
             except msgspec.MsgspecError as error:
                 return _json({"error": str(error)}, 400)
+            return _json(None)
+        if request.method == "POST" and word == "lateness":
+            self._front.set_lateness(msgspec.json.decode(await whole_body(request), type=Lateness))
             return _json(None)
         if request.method == "POST" and word == "kill":
             return _json(self._lambda.kill((await whole_body(request)).decode()))

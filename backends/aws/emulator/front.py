@@ -24,6 +24,7 @@ from backends.aws.emulator.actions import Action, classify, needs_body, service_
 from backends.aws.emulator.batches import entries_of, is_batch, with_failed, without
 from backends.aws.emulator.faults import Faults
 from backends.aws.emulator.lambda_service import LambdaService
+from backends.aws.emulator.lateness import Lateness
 from backends.aws.emulator.ministack import Ministack
 from backends.aws.emulator.records import Fault, RequestRecord
 from backends.aws.emulator.refusals import Refusal, refusal_answer
@@ -78,6 +79,31 @@ class _Reply:
     body: bytes
 
 
+class _Looks:
+    """What CloudFormation told of stacks: for some seconds after an operation began it tells the same."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._told: dict[str, _Reply] = {}
+        self._until: dict[str, float] = {}
+
+    def stale(self, action: Action) -> _Reply | None:
+        """What was told of the stack before; None if what is so now is to be told."""
+        name = str(action.parameters.get("StackName", ""))
+        if action.name != "DescribeStacks" or time.monotonic() >= self._until.get(name, 0.0):
+            return None
+        return self._told.get(name)
+
+    def note(self, action: Action, reply: _Reply) -> None:
+        if action.service != "cloudformation" or not self.seconds:
+            return
+        name = str(action.parameters.get("StackName", ""))
+        if action.name == "DescribeStacks":
+            self._told[name] = reply
+        elif action.name in ("CreateStack", "UpdateStack", "DeleteStack") and reply.status == 200:
+            self._until[name] = time.monotonic() + self.seconds
+
+
 class Front:
     """Answers requests; `records` is the log of them, `faults` the rules that stand."""
 
@@ -85,6 +111,7 @@ class Front:
         self.records: deque[RequestRecord] = deque(maxlen=_MOST_RECORDS)
         self.faults = Faults()
         self._ministack, self._lambda = ministack, functions
+        self._looks = _Looks()
         self._number = 0
 
     async def answer(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
@@ -106,6 +133,12 @@ class Front:
         """Forget the log and all faults."""
         self.records.clear()
         self.faults.set(())
+        self._looks.seconds = 0.0
+
+    def set_lateness(self, lateness: Lateness) -> None:
+        """Make what AWS does after a while take so long."""
+        self._looks.seconds = lateness.looks
+        self._ministack.set_lateness(lateness)
 
     async def _read(self, request: aiohttp.web.BaseRequest) -> _Work:
         service, region = service_of(request.headers, request.raw_path)
@@ -168,8 +201,11 @@ class Front:
         action = work.action
         if (action.service, action.name) == ("lambda", "Invoke"):
             return await self._invoke(work)
+        if (stale := self._looks.stale(action)) is not None:
+            return stale
         if not work.refused:
             reply = await self._forward(work, work.buffered)
+            self._looks.note(action, reply)
         elif len(work.refused) == len(entries_of(action)):
             kind = "text/xml" if action.service == "sns" else "application/x-amz-json-1.0"
             reply = _Reply(200, {"Content-Type": kind}, with_failed(action, b"", work.refused, work.blames))

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from backends.aws.emulator.lateness import Lateness
 from backends.aws.emulator.records import EnvironmentRecord, Fault, InvocationRecord, RequestRecord
 from fsdcore.emulation import Emulator
 from fsdcore.errors import MissingExtraError, ServerError
@@ -120,6 +121,10 @@ class LocalAws(Emulator):
     def set_faults(self, *faults: Fault) -> None:
         """Make these faults from now on, instead of those before; none ends them."""
         self._ask("faults", type(None), msgspec.json.encode(faults))
+
+    def set_lateness(self, **seconds: float) -> None:
+        """Make what AWS does after a while take so many seconds: the fields of `Lateness`; those not given, none."""
+        self._ask("lateness", type(None), msgspec.json.encode(Lateness(**seconds)))
 
     def reset(self) -> None:
         """Forget everything: resources, functions, events, environments, logs, faults."""

@@ -16,7 +16,9 @@ from botocore.credentials import Credentials
 from yarl import URL
 
 from backends.aws.emulator.handler_rights import rights_table
+from backends.aws.emulator.lateness import Lateness
 from fsdcore.errors import MissingExtraError, ServerError
+from fsdcore.files import write_text
 from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_port, http_ready
 
 __all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "ministack_command"]
@@ -120,6 +122,7 @@ class Ministack:
     async def reset(self) -> None:
         """Forget all resources."""
         answer = await self._send("POST", f"{self.url}/_ministack/reset", {}, b"")
+        self._lateness.unlink(missing_ok=True)
         if answer.status != 200:
             raise ServerError(f"ministack could not be reset: status {answer.status}")
 
@@ -154,10 +157,19 @@ class Ministack:
     def _rights(self) -> Path:
         return self._folder / "rights.json"
 
+    @property
+    def _lateness(self) -> Path:
+        return self._folder / "lateness.json"
+
+    def set_lateness(self, lateness: Lateness) -> None:
+        """Make what AWS does after a while take so long."""
+        write_text(self._lateness, json.dumps(lateness._asdict()))
+
     def _environ(self, enforce: bool) -> dict[str, str]:
         folder = self._folder
         strict = {"FSD_HANDLER_RIGHTS": str(self._rights)} if enforce else {}
         return strict | {
+            "FSD_LATENESS": str(self._lateness),
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(folder),
             "TMPDIR": str(folder / "tmp"),

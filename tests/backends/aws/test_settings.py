@@ -60,7 +60,7 @@ def test_what_the_services_do_not_allow_is_refused_by_name(setting: str, value: 
 
 
 @pytest.mark.parametrize(("setting", "value"), [("memory_mb", 32_768), ("timeout_seconds", 1_800)])
-def test_what_lambda_may_offer_one_day_is_left_to_it(setting: str, value: int) -> None:
+def test_what_lambda_may_offer_one_day_is_left_to_it(setting: str, value: Any) -> None:
     assert getattr(AwsSettings(**{setting: value}), setting) == value
 
 

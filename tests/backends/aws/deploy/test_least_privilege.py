@@ -73,3 +73,12 @@ def test_a_permission_less_is_too_little(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(FsdError, match="ReceiveMessage"):
         run(backend, "queue", 3)
     backend.close()
+
+
+@pytest.mark.usefixtures("strict")
+def test_a_role_that_has_no_rights_yet_is_waited_for(strict_aws: LocalAws) -> None:
+    backend = AwsBackend(SETTINGS)
+    strict_aws.set_lateness(roles=20.0)
+    backend.provisioner().deploy(3)
+    assert verify(NETWORK, INPUTS, run(backend, "object", 3)).right
+    backend.close()
