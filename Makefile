@@ -6,6 +6,10 @@ READY := $(VENV)/.ready
 AWS_VENV := .venv-aws
 AWS_READY := $(AWS_VENV)/.ready
 AWS_NEEDS := backends/aws/emulator/requirements.txt
+# A second judge of what is asked of AWS.
+MOTO_VENV := .venv-moto
+MOTO_READY := $(MOTO_VENV)/.ready
+MOTO_NEEDS := tests/backends/aws/judges/requirements.txt
 
 .PHONY: emulators demo test test-all test-kernels lint bench clean
 
@@ -20,6 +24,11 @@ $(AWS_READY): $(AWS_NEEDS)
 	$(AWS_VENV)/bin/python -m pip install --quiet --requirement $(AWS_NEEDS)
 	touch $(AWS_READY)
 
+$(MOTO_READY): $(MOTO_NEEDS)
+	$(PYTHON) -m venv $(MOTO_VENV)
+	$(MOTO_VENV)/bin/python -m pip install --quiet --requirement $(MOTO_NEEDS)
+	touch $(MOTO_READY)
+
 # The programs behind `fsd emulate`.
 emulators: $(AWS_READY)
 
@@ -30,7 +39,7 @@ demo: $(READY)
 test: $(READY) $(AWS_READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: $(READY) $(AWS_READY)
+test-all: $(READY) $(AWS_READY) $(MOTO_READY)
 	$(BIN)/python -m pytest -n 2
 
 # What depends on the kernel, with each of them.
@@ -50,4 +59,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(AWS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AWS_VENV) $(MOTO_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,13 +12,13 @@ from backends.aws.settings import AwsSettings
 __all__ = ["REGION", "make_resources"]
 
 REGION = "eu-west-1"
-_ACCOUNT = "000000000000"
 
 
 def make_resources(clients: Clients, workers: int, **settings: Any) -> Deployment:
     """Topics, queues, subscriptions and bucket of a new deployment."""
+    account = clients.client("sts").get_caller_identity()["Account"]
     deployment = Deployment.of(
-        AwsSettings(**settings), region=REGION, partition="aws", account=_ACCOUNT, workers=workers
+        AwsSettings(**settings), region=REGION, partition="aws", account=account, workers=workers
     )
     clients.client("s3").create_bucket(
         Bucket=deployment.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
