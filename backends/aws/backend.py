@@ -44,7 +44,7 @@ class AwsBackend(Backend):
         region = deployment.region if deployment else self.settings.region
         # A worker that knows its deployment may be the first of a role that was just made.
         self.clients = Clients(region, self.settings.profile, _SETTLE_SECONDS if deployment else 0.0)
-        self._known = deployment
+        self._known, self._is_client = deployment, deployment is None
 
     @property
     def deployment(self) -> Deployment:
@@ -60,7 +60,7 @@ class AwsBackend(Backend):
 
     @cached_property
     def compute(self) -> LambdaCompute:
-        return LambdaCompute(self.clients, self.deployment)
+        return LambdaCompute(self.clients, self.deployment, looks=self._is_client)
 
     def open_channel(self, kind: str, address: Address) -> Channel:
         if self.check_channel(kind) == "object":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from backends.aws.compute import unreserved
 from backends.aws.deploy.stacks import asking
 from backends.aws.errors import BucketMissingError
 from fsdcore.backend import Check
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["checks"]
 
+# SNS counts by region and second; it is the channel queue's, the others have no such limit.
+_RATES = "SNS takes 300 to 30,000 a second by region (Service Quotas L-F8E2BA85); beyond, runs on queue are slower"
+
 
 def checks(backend: AwsBackend, workers: int) -> Iterator[Check]:
     """Region, credentials, concurrency for `workers`, and the deployment, in that order."""
@@ -26,13 +30,13 @@ def checks(backend: AwsBackend, workers: int) -> Iterator[Check]:
         who = clients.client("sts").get_caller_identity()
     yield Check("account", True, f"{who['Account']}, {who['Arn']}")
     yield _concurrency(backend, workers)
+    yield Check("messages", True, _RATES)
     yield _deployment(backend, workers)
 
 
 def _concurrency(backend: AwsBackend, workers: int) -> Check:
     with asking(backend.clients, "asking for the quota of Lambda"):
-        limit = backend.clients.client("lambda").get_account_settings()["AccountLimit"]
-    free = int(limit["UnreservedConcurrentExecutions"])
+        free = unreserved(backend.clients)
     remedy = "ask for more in Service Quotas: AWS Lambda, Concurrent executions; or take fewer workers"
     return Check("concurrency", free >= workers, f"{free:,} functions at once, {workers} workers wanted", remedy)
 

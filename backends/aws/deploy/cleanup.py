@@ -74,7 +74,13 @@ def _tagged(clients: Clients, name: str) -> list[str]:
         pages = list(
             clients.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(TagFilters=filters)
         )
-    return [found["ResourceARN"] for page in pages for found in page["ResourceTagMappingList"]]
+    arns = [str(found["ResourceARN"]) for page in pages for found in page["ResourceTagMappingList"]]
+    return [arn for arn in arns if _is_here(arn, clients.region)]
+
+
+def _is_here(arn: str, region: str) -> bool:
+    """Whether a resource is of the region: roles and buckets are of no region, and have it in their names."""
+    return arn.split(":")[3] == region or (not arn.split(":")[3] and arn.endswith(f"-{region}"))
 
 
 def _remove(clients: Clients, arn: str) -> bool:

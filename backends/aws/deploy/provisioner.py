@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import botocore.exceptions as sdk
 from boto3.exceptions import S3UploadFailedError
 
+from backends.aws.compute import too_few
 from backends.aws.deploy.cleanup import delete_objects, remove_tagged
 from backends.aws.deploy.package import LARGEST_BYTES, lambda_package
 from backends.aws.deploy.policies import deployer_policy, runner_policy
@@ -116,6 +117,7 @@ class AwsProvisioner(Provisioner):
         notes = (
             _size(package),
             *package.notices,
+            *filter(None, [too_few(self._clients, workers)]),
             *(f"stack {name} was left: {why}" for name, why in not_removed.items()),
         )
         return dataclasses.replace(status, resources=(*status.resources, *notes))

@@ -124,7 +124,7 @@ class Stacks:
 
     def _begin(self, stack: str, body: str) -> _Operation:
         """Begin to make or change a stack, if it does not fit already."""
-        before, service = self.find(stack), self._service
+        before, event, service = self.find(stack), self._latest_event(stack), self._service
         request: dict[str, Any] = {"StackName": stack, "Capabilities": ["CAPABILITY_NAMED_IAM"], **self._body(body)}
         request["Tags"] = [{"Key": TAG, "Value": self._name}]
         with asking(self._clients, f"{'changing' if before else 'making'} stack {stack}"):
@@ -137,13 +137,27 @@ class Stacks:
                 if "No updates are to be performed" not in str(error):
                     raise
                 return self._nothing()
-        return self._begun(before)
+        return self._begun(before, event)
 
-    def _begun(self, before: Stack | None) -> _Operation:
-        return _Operation(before, begun=True, trusted=Deadline.after(_STALE_SECONDS, self._clock))
+    def _begun(self, before: Stack | None, event: tuple[str, str]) -> _Operation:
+        return _Operation(before, event, begun=True, trusted=Deadline.after(_STALE_SECONDS, self._clock))
 
     def _nothing(self) -> _Operation:
-        return _Operation(None, begun=False, trusted=Deadline.after(0.0, self._clock))
+        return _Operation(None, ("", ""), begun=False, trusted=Deadline.after(0.0, self._clock))
+
+    def _latest_event(self, stack: str) -> tuple[str, str]:
+        """The id and the state of the latest event of the stack as a whole; empty where there is none to be had."""
+        try:
+            events = self._service.describe_stack_events(StackName=stack)["StackEvents"]
+        except (sdk.BotoCoreError, sdk.ClientError):
+            return "", ""
+        whole = (event for event in events if event["ResourceType"] == "AWS::CloudFormation::Stack")
+        return next(((str(event["EventId"]), str(event["ResourceStatus"])) for event in whole), ("", ""))
+
+    def _told_ended(self, name: str, operation: _Operation, found: Stack | None) -> bool:
+        """Whether an event that was not there before tells of the end that is seen."""
+        event, state = self._latest_event(name)
+        return event != operation.event[0] and state == _state(found)
 
     def _body(self, body: str) -> dict[str, str]:
         """The template as part of the request, or where it lies if it is too long for that."""
@@ -162,12 +176,12 @@ class Stacks:
 
     def _remove(self, stack: str) -> _Operation:
         """Begin to remove a stack; one that is not there is no error."""
-        before = self.find(stack)
+        before, event = self.find(stack), self._latest_event(stack)
         if before is None:
             return self._nothing()
         with asking(self._clients, f"removing stack {stack}"):
             self._service.delete_stack(StackName=stack)
-        return self._begun(before)
+        return self._begun(before, event)
 
     def _rested(self, names: Collection[str]) -> dict[str, str | None]:
         """The state of each stack once nothing is under way with it; None if there is none."""
@@ -186,7 +200,7 @@ class Stacks:
                 under_way[name] = begin(name)
             for name, operation in list(under_way.items()):
                 found = self.find(name)
-                if operation.ended(found):
+                if operation.ended(found) or (operation.at_rest(found) and self._told_ended(name, operation, found)):
                     states[name] = _state(found)
                     del under_way[name]
                     pause = _SHORTEST_PAUSE
@@ -237,12 +251,14 @@ class Stacks:
 
 @dataclass
 class _Operation:
-    """What was begun with a stack, and how it was `before`; not `begun` if there is nothing to wait for of ours.
+    """What was begun with a stack, how it was `before`, and its latest `event` then, id and state.
 
-    Until `trusted`, a look that shows the stack as it was before is one from before.
+    Not `begun` if there is nothing to wait for of ours. Until `trusted`, a look that shows the stack as it was before
+    is one from before.
     """
 
     before: Stack | None
+    event: tuple[str, str]
     begun: bool
     trusted: Deadline
     _seen: bool = False
@@ -253,6 +269,11 @@ class _Operation:
             self._seen = True
             return False
         return not self.begun or self._seen or _mark(found) != _mark(self.before) or self.trusted.passed()
+
+    @staticmethod
+    def at_rest(found: Stack | None) -> bool:
+        """Whether a look shows a stack with which nothing is under way."""
+        return found is not None and not str(_state(found)).endswith("IN_PROGRESS")
 
 
 def _state(found: Stack | None) -> str | None:

@@ -49,6 +49,33 @@ def test_the_limits_are_those_of_the_deployment(compute: LambdaCompute) -> None:
     assert (limits.max_workers, limits.max_seconds, limits.memory_bytes) == (4, 30.0, 512 << 20)
 
 
+def limit(free: int) -> dict[str, dict[str, int]]:
+    return {"AccountLimit": {"ConcurrentExecutions": 1_000, "UnreservedConcurrentExecutions": free}}
+
+
+def test_a_client_looks_once_whether_so_many_may_run(clients: StubbedClients) -> None:
+    compute = LambdaCompute(clients, make_deployment(name="demo"), looks=True)
+    clients.answers("lambda", "get_account_settings", limit(4))
+    clients.answers("lambda", "invoke", {"StatusCode": 202})
+    clients.answers("lambda", "invoke", {"StatusCode": 202})
+    compute.invoke(INVOCATION)
+    compute.invoke(INVOCATION)
+
+
+def test_more_workers_than_the_account_allows_are_refused_before_any_begins(clients: StubbedClients) -> None:
+    compute = LambdaCompute(clients, make_deployment(name="demo"), looks=True)
+    clients.answers("lambda", "get_account_settings", limit(3))
+    with pytest.raises(ComputeError, match=r"allows 3 functions at once, and 4 workers are wanted; .* Service Quotas"):
+        compute.invoke(INVOCATION)
+
+
+def test_who_may_not_ask_for_the_limit_runs_all_the_same(clients: StubbedClients) -> None:
+    compute = LambdaCompute(clients, make_deployment(name="demo"), looks=True)
+    clients.fails("lambda", "get_account_settings", "AccessDeniedException")
+    clients.answers("lambda", "invoke", {"StatusCode": 202})
+    compute.invoke(INVOCATION)
+
+
 @pytest.mark.parametrize(
     ("code", "expected", "text"),
     [

@@ -342,3 +342,13 @@ def test_no_credentials_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert done.exit_code == 2
     assert done.stderr.startswith("fsd: error: no AWS credentials")
     assert done.stderr.count("\n") == 1
+
+
+def test_two_regions_and_two_names_are_apart_in_one_account(make_backend: BackendMaker) -> None:
+    wanted = [("demo", "eu-west-1"), ("demo", REGION), ("other", REGION)]
+    backends = [make_backend(name=name, region=region, topics=1) for name, region in wanted]
+    assert all(backend.provisioner().deploy(2).ready for backend in backends)
+    assert backends[1].provisioner().destroy().left == ()
+    assert [backend.provisioner().status().ready for backend in backends] == [True, False, True]
+    assert backends[1].provisioner().deploy(2).ready
+    assert all(backend.provisioner().destroy().left == () for backend in backends)

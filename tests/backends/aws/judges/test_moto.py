@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from backends.aws import AwsBackend, AwsSettings
 from backends.aws.clients import Clients
 from backends.aws.deploy import provisioner
+from backends.aws.deploy.probe import Pair, await_delivery
+from backends.aws.deploy.templates import part_templates
+from backends.aws.deployment import Deployment
 from backends.aws.settings import own_python
 from backends.local.compute import LocalCompute
 from fsdcore.compute import Compute
 from fsdcore.config import RunSettings
+from fsdcore.events import Observer
 from fsdcore.packaging import Package
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network
@@ -80,6 +85,27 @@ NETWORK, INPUTS = random_network((20, 24, 18, 10)), random_inputs(17, 20)
 SETTINGS: dict[str, Any] = {"topics": 2, "payload": "text", "python": own_python()}
 
 
+def subscribed(clients: Clients, deployment: Deployment, pairs: Sequence[Pair], observer: Observer) -> None:
+    """Make the subscriptions as the template of a topic says: moto's CloudFormation knows no `AWS::SNS::Subscription`.
+
+    It removes them with their topics. Then messages are awaited as ever.
+    """
+    _, topics = part_templates(deployment)
+    sns, wanted = clients.client("sns"), {deployment.queue_arn(pair.lane, pair.rank) for pair in pairs}
+    for shard, template in enumerate(topics.values()):
+        for one in template["Resources"].values():
+            properties = one["Properties"]
+            if one["Type"] == "AWS::SNS::Subscription" and properties["Endpoint"] in wanted:
+                attributes = {"RawMessageDelivery": "true", "FilterPolicy": json.dumps(properties["FilterPolicy"])}
+                sns.subscribe(
+                    TopicArn=deployment.topic_arn(shard),
+                    Protocol=properties["Protocol"],
+                    Endpoint=properties["Endpoint"],
+                    Attributes=attributes,
+                )
+    await_delivery(clients, deployment, pairs, observer)
+
+
 class _Deployed(AwsBackend):
     """A deployment whose workers are threads of this process: moto runs functions in containers only."""
 
@@ -106,6 +132,7 @@ def account(
         archive.writestr("x.py", "1")
     package = Package(path, "ab" * 32, path.stat().st_size, 0, ())
     monkeypatch.setattr(provisioner, "lambda_package", lambda settings, observer: package)
+    monkeypatch.setattr(provisioner, "await_delivery", subscribed)
     for name, value in moto_variables.items():
         monkeypatch.setenv(name, value)
     made: list[_Deployed] = []
