@@ -145,9 +145,10 @@ def bill(usage: Usage, prices: PriceList, options: Mapping[str, str] | None = No
 def usage_of(record: Record, memory_bytes: int, vcpus: float = 1.0) -> Usage:
     """What a run used, from its record, had its workers `memory_bytes` each.
 
-    The seconds before a worker's first line are in it where the record's settings say them, as simulated runs do.
+    The seconds before a worker's first line are in it: what cold starts took, or, of a simulated run, what the
+    record's settings say.
     """
     told = record.settings.get("billed_start_seconds")
     before = float(told) if isinstance(told, int | float) else 0.0
-    seconds = [worker.ended - worker.started + before for worker in record.per_worker]
+    seconds = [worker.ended - worker.started + worker.start_seconds + before for worker in record.per_worker]
     return Usage(record.channel, record.counters, seconds, memory_bytes, vcpus)

@@ -56,7 +56,8 @@ Setting: TypeAlias = str | int | float | bool | None
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker did. In the lists entry 0 is what belongs to no layer (start, end), entry k is layer k.
 
-    `started` and `ended` are wall-clock seconds; `peak_memory_bytes` is the largest size of its process.
+    `started` and `ended` are wall-clock seconds; `peak_memory_bytes` is the largest size of its process, and
+    `start_seconds` what that took to start, where it was started for this worker: a cold start.
     ``bytes_to[r]`` are the bytes of the rows sent to rank r, without the headers of frames; ``waits_for[r]`` are the
     seconds of waits that ended with a message of rank r, those for the records at the end included. `kernel` is what
     multiplied, with its instruction set, such as ``compiled (avx2)``; empty if nothing did. `spans` is empty
@@ -72,6 +73,7 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_to: list[int]
     waits_for: list[float]
     kernel: str = ""
+    start_seconds: float = 0.0
     spans: list[Span] = []
     spans_dropped: int = 0
 
@@ -211,6 +213,7 @@ class Recorder:
 
     def __init__(self, rank: int, layers: int = 0, workers: int = 1, traced: bool = False) -> None:
         self.rank, self.batch, self.layer, self.kernel = rank, -1, 0, ""
+        self.start_seconds = 0.0
         self.log = SpanLog() if traced else None
         self._workers = workers
         self._started, self._origin = _clocks()
@@ -272,6 +275,7 @@ class Recorder:
         return WorkerRecord(
             rank=self.rank,
             kernel=self.kernel,
+            start_seconds=round(self.start_seconds, 6),
             started=self._started,
             # The wall clock may have been set meanwhile.
             ended=self._started + time.perf_counter() - self._origin,

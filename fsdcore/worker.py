@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ from fsdcore.plan_cache import PlanCache
 from fsdcore.plan_store import RankPlan
 from fsdcore.record import Recorder, WorkerRecord
 
-__all__ = ["keep_memory_together", "peak_memory_bytes", "run_worker"]
+__all__ = ["keep_memory_together", "peak_memory_bytes", "process_seconds", "run_worker"]
 
 # The name by which glibc knows how many heaps there may be.
 _MOST_HEAPS = -8
@@ -43,12 +44,19 @@ _MOST_HEAPS = -8
 _LEAST_ROOM = 64 * 1024
 # Of the longest wait, how much of it a message that the service puts off is sent again.
 _SEND_SHARE = 0.75
+# The place of the time of its beginning among what the kernel tells of a process, after its name.
+_BEGAN = 19
 # Threads that encode the messages of a large layer.
 _ENCODERS = min(4, os.cpu_count() or 1)
 
 
 def run_worker(
-    backend: Backend, invocation: Invocation, *, end: float | None = None, plans: PlanCache | None = None
+    backend: Backend,
+    invocation: Invocation,
+    *,
+    end: float | None = None,
+    plans: PlanCache | None = None,
+    start_seconds: float = 0.0,
 ) -> None:
     """Run one rank to its end.
 
@@ -56,9 +64,20 @@ def run_worker(
     and to all peers (abort frames) before it is raised. A worker that finds its run over leaves nothing of it.
 
     `end`, in monotonic seconds, is when the worker must have stopped by itself, with `DeadlineError`; `plans` keeps
-    parts of plans for the next worker of this process.
+    parts of plans for the next worker of this process. `start_seconds` goes into the record: what the process took to
+    start, where it was started for this worker.
     """
-    _Worker(backend, invocation, end, plans).run()
+    _Worker(backend, invocation, end, plans, start_seconds).run()
+
+
+def process_seconds() -> float:
+    """How long ago this process began; 0 where that is not to be had."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        began = int(fields[_BEGAN]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+    except (OSError, AttributeError, IndexError, ValueError):
+        return 0.0
 
 
 def peak_memory_bytes() -> int:
@@ -82,12 +101,20 @@ def keep_memory_together() -> None:
 
 
 class _Worker:
-    def __init__(self, backend: Backend, invocation: Invocation, end: float | None, plans: PlanCache | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        invocation: Invocation,
+        end: float | None,
+        plans: PlanCache | None,
+        start_seconds: float,
+    ) -> None:
         self._backend, self._invocation = backend, invocation
         run_end = SYSTEM_CLOCK.now() + invocation.run_seconds
         self._end = run_end if end is None else min(run_end, end)
         self._plans = plans if plans is not None else PlanCache()
         self._recorder = Recorder(invocation.rank, workers=invocation.workers, traced=invocation.trace)
+        self._recorder.start_seconds = start_seconds
         self._store = CountingStore(backend.store, self._recorder.add)
         self._watch = Watch(backend.store, invocation.lease)
         self._messenger: Messenger | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from typing import Any
 
 import msgspec
@@ -234,3 +237,14 @@ def test_a_bug_is_told_with_its_trace(backend: LocalBackend, monkeypatch: pytest
     said = read_failure(backend.store, f"runs/{order.run}/end/failed-0")
     assert (said.error, said.message) == ("ZeroDivisionError", "a bug")
     assert "Traceback" in said.trace
+
+
+def test_a_process_knows_how_long_ago_it_began() -> None:
+    code = "import time; time.sleep(0.3); from fsdcore.worker import process_seconds as s; a = s(); print(a, s() - a)"
+    began = time.monotonic()
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    lasted = time.monotonic() - began
+    told, later = map(float, said.split())
+    # The kernel counts in hundredths.
+    assert 0.25 < told < lasted + 0.02
+    assert 0.0 <= later < 1.0

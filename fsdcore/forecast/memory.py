@@ -30,7 +30,7 @@ _LEAST_OUTPUT = 25.0
 # A strip of the inputs on its way, up to this size, of which a worker holds it in several forms.
 _STRIP_BYTES, _INPUT_FORMS, _UNPACKED = 8.4e6, 2.2, 4.0
 # A piece of the stored plan that is read while its layers come: a share of the weights, up to this size.
-_PLAN_PIECE, _STORED = 16.8e6, 0.25
+_PLAN_PIECE, _STORED = 16.8e6, 0.35
 # Buffers that do not depend on the run.
 _BUFFERS = 2.9e6
 

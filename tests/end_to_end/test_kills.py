@@ -48,6 +48,8 @@ class Commands:
     site: Site
     folder: Path
     store: Store
+    # What tests of other things have left in the store of the site.
+    known: frozenset[str]
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -73,6 +75,10 @@ class Commands:
             SYSTEM_CLOCK.sleep(0.02)
         return process, fresh.pop()
 
+    def left(self) -> list[str]:
+        """What is there of this test's runs."""
+        return [key for key in self.store.list("runs/") if key not in self.known]
+
     def runs(self) -> set[str]:
         return {key.split("/")[1] for key in self.store.list("runs/") if "/claims/" in key}
 
@@ -93,7 +99,8 @@ def _opened(site: Site, folder: Path) -> Backend:
 
 @pytest.fixture
 def commands(site: Site, tmp_path: Path) -> Commands:
-    made = Commands(site, tmp_path, _opened(site, tmp_path).store)
+    store = _opened(site, tmp_path).store
+    made = Commands(site, tmp_path, store, frozenset(store.list("runs/")))
     for given in (
         ("radixnet", "--neurons", "1024", "--layers", "120", "-o", "net.safetensors"),
         ("digits", "--neurons", "1024", "--samples", _SAMPLES[site.name], "-o", "in.npz"),
@@ -131,7 +138,7 @@ def test_after_a_killed_client_the_next_run_begins_soon_and_nothing_is_left(comm
             # Where runs need no lane the next may end before the old one is known to be dead.
             SYSTEM_CLOCK.sleep(over.remaining())
             commands.exact("serial")
-        assert commands.store.list("runs/") == []
+        assert commands.left() == []
         assert commands.store.list(f"{LEASES}runs/") == []
 
 
@@ -149,6 +156,6 @@ def test_a_client_that_is_told_to_end_leaves_nothing_at_once(commands: Commands,
         assert (process.returncode, out) == (128 + number, ""), (out, err)
         assert err == "fsd: stopped; all workers were told to stop\n"
         SYSTEM_CLOCK.sleep(heard.remaining())
-        assert commands.store.list("runs/") == []
+        assert commands.left() == []
         assert commands.store.list(f"{LEASES}runs/") == []
         commands.exact(channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,13 @@ def test_an_event_becomes_a_worker_of_the_deployment(started: list[dict[str, Any
     assert handler.handle(EVENT, Context()) == {"run": INVOCATION.run, "rank": 3}
     assert started[0]["invocation"] == INVOCATION
     assert started[0]["backend"].deployment == make_deployment(workers=4)
+
+
+def test_a_cold_start_counts_once(started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "_starts", itertools.chain([0.75], itertools.repeat(0.0)))
+    for _ in range(3):
+        handler.handle(EVENT, Context())
+    assert [call["start_seconds"] for call in started] == [0.75, 0.0, 0.0]
 
 
 def test_a_warm_environment_keeps_connections_and_plans(started: list[dict[str, Any]]) -> None:
