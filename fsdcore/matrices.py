@@ -7,16 +7,17 @@ arrays, dates and strings for numbers. Whatever comes from outside passes here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from fsdcore.errors import InputError
+from fsdcore.errors import FsdError, InputError
 
-__all__ = ["MOST_NEURONS", "as_csr", "as_floats", "check_csr", "frozen", "undiagonal"]
+__all__ = ["MOST_NEURONS", "as_csr", "as_floats", "as_whole", "check_csr", "checked_places", "frozen", "undiagonal"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 _Parts: TypeAlias = tuple[FloatArray, npt.NDArray[Any], npt.NDArray[Any]]
@@ -57,6 +58,13 @@ def as_floats(values: Any, what: str) -> FloatArray:
     return _to_float32(array, values, what)
 
 
+def as_whole(value: Any, what: str, low: int, high: int, kind: type[FsdError] = InputError) -> int:
+    """A whole number from `low` to `high`, numpy's as well; `kind` if it is none."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+        raise kind(f"{what} must be {low} to {high}, not {value!r}")
+    return int(value)
+
+
 def _is_masked(values: Any) -> bool:
     rows = values if isinstance(values, list | tuple) else ()
     return isinstance(values, np.ma.MaskedArray) or any(isinstance(row, np.ma.MaskedArray) for row in rows)
@@ -90,6 +98,8 @@ def _sparse(matrix: Any, what: str, axes: str) -> sp.csr_array:
     try:
         if matrix.ndim != 2:
             raise InputError(f"{what} must have 2 dimensions {axes}, not {matrix.ndim}")
+        if any(isinstance(part, np.ma.MaskedArray) for part in _sources(matrix)):
+            raise InputError(f"{what} must not be masked: say what the masked values are, for example with .filled(0)")
         _check_shape(matrix.shape, what)
         return _by_format(matrix, what)
     except InputError as error:
@@ -106,13 +116,40 @@ def _by_format(matrix: Any, what: str) -> sp.csr_array:
         return _compressed(matrix, (rows, columns), what)
     if matrix.format == "bsr":
         return _blocks(matrix, (rows, columns), what)
-    # The others are of Python and numpy alone until they are this.
-    found = undiagonal(matrix) if matrix.format == "dia" else matrix.tocoo()
-    places = [_checked_places(*each) for each in zip(found.coords, (rows, columns), strict=True)]
+    found = _entries(matrix)
+    places = [checked_places(*each) for each in zip(found.coords, (rows, columns), strict=True)]
     data = _values(found.data, (places[0].size,), what)
     if places[1].size != places[0].size:
         raise InputError(f"there are {places[0].size} rows and {places[1].size} columns of values")
     return sp.csr_array(sp.coo_array((data, tuple(places)), shape=(rows, columns)))
+
+
+def _entries(matrix: Any) -> Any:
+    """A matrix of another format as what has `coords` and `data`, by numpy alone: scipy converts without a look."""
+    if matrix.format == "dia":
+        return undiagonal(matrix)
+    if matrix.format == "lil":
+        return _of_lists(matrix)
+    if matrix.format == "dok":
+        keys = np.array(list(matrix.keys())).reshape(-1, 2) if len(matrix.keys()) else np.zeros((0, 2), np.int64)
+        return _Entries((keys[:, 0], keys[:, 1]), np.array(list(matrix.values())))
+    return matrix.tocoo()
+
+
+class _Entries(NamedTuple):
+    coords: tuple[npt.NDArray[Any], npt.NDArray[Any]]
+    data: npt.NDArray[Any]
+
+
+def _of_lists(matrix: Any) -> _Entries:
+    """A matrix of lists, one of columns and one of values for each row."""
+    columns, values = list(matrix.rows), list(matrix.data)
+    lengths = [len(row) for row in columns]
+    if len(columns) != matrix.shape[0] or lengths != [len(row) for row in values]:
+        raise InputError(f"its lists must be {matrix.shape[0]} of columns and as many, as long, of values")
+    column, value = (np.array([one for row in rows for one in row]) for rows in (columns, values))
+    column = column if column.size else np.zeros(0, np.int64)
+    return _Entries((np.repeat(np.arange(len(lengths)), lengths), column), value)
 
 
 def _compressed(matrix: Any, shape: tuple[int, int], what: str) -> sp.csr_array:
@@ -138,9 +175,15 @@ def undiagonal(matrix: Any) -> sp.coo_array:
 
     By hand: scipy goes through CSR, and makes room for as many values and rows as the shape claims.
     """
-    data, (rows, columns) = np.asarray(matrix.data), matrix.shape
+    data, offsets, (rows, columns) = np.asarray(matrix.data), np.asarray(matrix.offsets), matrix.shape
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu":
+        raise InputError(f"offsets must be a row of integers, not {offsets.dtype} of shape {offsets.shape}")
+    if offsets.size and not (int(offsets.min()) >= -MOST_NEURONS and int(offsets.max()) <= MOST_NEURONS):
+        raise InputError(f"offsets must be {-MOST_NEURONS} to {MOST_NEURONS}")
+    if data.shape[:1] != offsets.shape or data.ndim != 2:
+        raise InputError(f"data has shape {data.shape}, there are {offsets.size} offsets")
     column = np.arange(data.shape[1])
-    row = column - np.asarray(matrix.offsets).astype(np.int64)[:, np.newaxis]
+    row = column - offsets.astype(np.int64)[:, np.newaxis]
     held = (row >= 0) & (row < rows) & (column < columns) & (data != 0)
     places = (row[held], np.broadcast_to(column, row.shape)[held])
     return sp.coo_array((data[held], places), shape=(rows, columns))
@@ -153,7 +196,8 @@ def _values(data: Any, shape: tuple[int, ...], what: str) -> FloatArray:
     return _to_float32(array, data, what)
 
 
-def _checked_places(places: Any, size: int) -> npt.NDArray[Any]:
+def checked_places(places: Any, size: int) -> npt.NDArray[Any]:
+    """The places of values along an axis of that size; `InputError` unless they are whole numbers below it."""
     array = np.asarray(places)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(f"places must be a row of integers, not {array.dtype} of shape {array.shape}")
@@ -193,10 +237,18 @@ def _check_indptr(indptr: npt.NDArray[Any], rows: int, entries: int) -> None:
         raise InputError(f"indptr must never fall, it does after row {falls[0]}")
 
 
+def _sources(given: Any) -> list[Any]:
+    """What a sparse matrix is made of."""
+    names = ("data", "indices", "indptr", "offsets", "coords", "row", "col")
+    found = [getattr(given, name, None) for name in names]
+    return [part for one in found for part in (one if isinstance(one, tuple) else (one,)) if part is not None]
+
+
 def frozen(array: npt.NDArray[Any], given: Any) -> npt.NDArray[Any]:
     """`array`, which was made of `given`, read-only, on memory to which nobody who has `given` can write."""
-    sources = [getattr(given, name, None) for name in ("data", "indices", "indptr")] if sp.issparse(given) else [given]
-    shared = any(isinstance(each, np.ndarray) and np.may_share_memory(array, each) for each in sources)
+    sources = _sources(given) if sp.issparse(given) else [given]
+    # What is no array, a view of memory or a tensor, may still share it.
+    shared = any(np.may_share_memory(array, np.asarray(each)) for each in sources)
     if shared and not _is_frozen(array):
         array = array.copy()
     array.setflags(write=False)

@@ -9,20 +9,33 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from fsdcore.activations import SOFTMAX, Activation, FloatArray, as_activation
 from fsdcore.errors import InputError
 from fsdcore.matrices import as_csr, as_floats, frozen
 
-__all__ = ["Layer", "Network", "as_inputs"]
+__all__ = ["Layer", "Network", "as_inputs", "as_network"]
 
 
-def _weights(matrix: Any) -> sp.csr_array:
-    """The matrix in canonical form, on memory that nobody else can write to."""
-    weights = as_csr(matrix, "weights", "(outputs, inputs)")
-    parts = tuple(frozen(part, matrix) for part in (weights.data, weights.indices, weights.indptr))
-    return sp.csr_array(parts, shape=weights.shape, copy=False)
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """A canonical CSR matrix as its parts, on memory that nobody else can write to."""
+
+    parts: tuple[FloatArray, npt.NDArray[Any], npt.NDArray[Any]]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, matrix: Any) -> _Weights:
+        weights = as_csr(matrix, "weights", "(outputs, inputs)")
+        data, indices, indptr = (frozen(part, matrix) for part in (weights.data, weights.indices, weights.indptr))
+        return cls((data, indices, indptr), (int(weights.shape[0]), int(weights.shape[1])))
+
+    def matrix(self) -> sp.csr_array:
+        made = sp.csr_array(self.parts, shape=self.shape, copy=False)
+        made.has_sorted_indices = made.has_canonical_format = True
+        return made
 
 
 def _biases(bias: Any, outputs: int) -> FloatArray:
@@ -37,7 +50,7 @@ def _biases(bias: Any, outputs: int) -> FloatArray:
     return frozen(biases, biases)
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Layer:
     """One layer: ``f(weights @ x + bias)``.
 
@@ -47,24 +60,32 @@ class Layer:
     finite. What the layer holds is its own and read-only: whoever changes what was given does not change the layer.
     """
 
-    weights: sp.csr_array
+    _held: _Weights
     bias: FloatArray
     activation: Activation
 
     def __init__(self, weights: Any, bias: Any, activation: Activation | str) -> None:
-        object.__setattr__(self, "weights", _weights(weights))
-        object.__setattr__(self, "bias", _biases(bias, self.weights.shape[0]))
+        object.__setattr__(self, "_held", _Weights.of(weights))
+        object.__setattr__(self, "bias", _biases(bias, self.outputs))
         object.__setattr__(self, "activation", as_activation(activation))
+
+    def __repr__(self) -> str:
+        return f"Layer({self.outputs} x {self.inputs}, {self._held.parts[0].size} weights, {self.activation})"
+
+    @property
+    def weights(self) -> sp.csr_array:
+        """A matrix over the layer's own arrays; whoever gives it others changes that matrix, not the layer."""
+        return self._held.matrix()
 
     @property
     def outputs(self) -> int:
         """Number of neurons the layer computes."""
-        return int(self.weights.shape[0])
+        return self._held.shape[0]
 
     @property
     def inputs(self) -> int:
         """Number of neurons the layer reads."""
-        return int(self.weights.shape[1])
+        return self._held.shape[1]
 
     @cached_property
     def keeps_zero(self) -> bool:
@@ -112,6 +133,8 @@ class Network:
         object.__setattr__(self, "name", name)
         if not isinstance(name, str):
             raise InputError(f"the name of a network must be a text, not {type(name).__name__}")
+        if name.encode("utf-8", "ignore").decode() != name:
+            raise InputError("the name of a network must be a text of Unicode: there is half of a pair in it")
         if not self.layers:
             raise InputError("a network needs at least one layer")
         for number, (before, after) in enumerate(zip(self.layers, self.layers[1:], strict=False), start=2):
@@ -182,3 +205,10 @@ class Network:
         for layer in self.layers:
             y = layer.step(y)
         return y if sp.issparse(x) else y.toarray()
+
+
+def as_network(given: Any) -> Network:
+    """`given`; `InputError` if it is no network."""
+    if isinstance(given, Network):
+        return given
+    raise InputError(f"this takes a Network, not a {type(given).__name__}; a file is read with load_network")

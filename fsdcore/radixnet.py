@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count, islice
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import scipy.sparse as sp
 from fsdcore.errors import InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.formats.graph_challenge import ACTIVATION, official_bias
-from fsdcore.matrices import as_floats
+from fsdcore.matrices import MOST_NEURONS, as_floats, as_whole
 from fsdcore.network import Layer, Network
 
 __all__ = ["radixnet"]
@@ -44,10 +45,9 @@ def radixnet(
     log2(neurons / 16) layers do not depend on it; for 1,024 neurons they equal the official ones.
     `InputError` if a number does not fit.
     """
-    if neurons not in {2**power for power in range(6, 17)}:
-        raise InputError(f"neurons must be a power of two from {_FEWEST} to {_MOST}, not {neurons}")
-    if layers < 1:
-        raise InputError(f"layers must be 1 or more, not {layers}")
+    if not isinstance(neurons, Integral) or neurons not in {2**power for power in range(6, 17)}:
+        raise InputError(f"neurons must be a power of two from {_FEWEST} to {_MOST}, not {neurons!r}")
+    neurons, layers = int(neurons), as_whole(layers, "layers", 1, MOST_NEURONS)
     # One array for all layers: their values, row ends and biases are the same.
     data = np.full(neurons * _CONNECTIONS, _WEIGHT, dtype=np.float32)
     indptr = np.arange(0, data.size + 1, _CONNECTIONS, dtype=np.int32)

@@ -32,8 +32,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = 2.0**-149
 # The error of what has been infinite or no number. Where it came from leaves an error beyond the other: all is allowed.
 _UNKNOWN, ANYTHING = 1e300, 1e39
-# Errors of numpy's tanh, exp and division, in units of the result.
-_OF_FUNCTIONS = {"leaky_relu": 1.0, "sigmoid": 8.0, "tanh": 8.0}
+# Errors of numpy's tanh, exp and division, and of a parameter and its product, in units of the result.
+_OF_FUNCTIONS = {"leaky_relu": 2.0, "sigmoid": 8.0, "tanh": 8.0}
 _DRAWS = 6
 # An error may be larger than the largest that was drawn.
 _MARGIN = 4.0
@@ -74,6 +74,11 @@ class _Prepared:
         bias = layer.bias.astype(np.float64)[:, None]
         usual = _UNIT * (2 + 2 * np.sqrt(terms))
         return cls(weights, magnitudes, bias, 1.01 * _UNIT * terms, usual, layer.activation, layer.keeps_zero, positive)
+
+    @property
+    def least(self) -> Floats:
+        """What a sum of each row may lose whatever its size: each product may fall below what float32 has."""
+        return _SMALLEST / _UNIT * self.bound
 
     def sums(self, x: Floats) -> tuple[Floats, Floats]:
         """``W x + b``, and what its terms add up to without their signs."""
@@ -132,7 +137,7 @@ class Rounding:
     def _disturbed(self, x: Floats, draw: int, random: np.random.Generator) -> Floats:
         for layer in self._layers:
             z, whole = layer.sums(x)
-            z += layer.usual * whole * _signs(z.shape, draw, random)
+            z += (layer.usual * whole + layer.least) * _signs(z.shape, draw, random)
             x = layer.applied(np.clip(z, -_LARGEST, _LARGEST, out=z))
         return x
 
@@ -164,7 +169,7 @@ def _computed(layer: _Prepared, x: Floats, errors: Floats) -> tuple[Floats, Floa
     grown, inexact = np.zeros_like(z), np.flatnonzero(errors.any(axis=0))
     if inexact.size:
         grown[:, inexact] = layer.magnitudes @ errors[:, inexact]
-    wide = grown + layer.bound * (whole + grown) + _SMALLEST / layer.bound.min(initial=_UNIT) * _UNIT
+    wide = grown + layer.bound * (whole + grown) + layer.least
     unknown = whole + grown > _LARGEST
     beyond = bool((np.abs(z) > _LARGEST).any())
     np.clip(z, -_LARGEST, _LARGEST, out=z)
@@ -191,7 +196,7 @@ def _activated(layer: _Prepared, z: Floats, wide: Floats) -> Floats:
     else:
         errors = np.maximum(layer.applied(z + wide) - values, values - layer.applied(z - wide))
     lost = _OF_FUNCTIONS.get(activation.name, 0.0)
-    return errors + lost * _UNIT * np.abs(values) + _SMALLEST * bool(lost)
+    return errors + lost * _UNIT * np.abs(values) + _SMALLEST * (bool(lost) or activation.parameter is not None)
 
 
 def _of_softmax(activation: Activation, z: Floats, wide: Floats) -> Floats:

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from fsdcore.errors import InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.matrices import as_csr
-from fsdcore.network import Network, as_inputs
+from fsdcore.network import Network, as_inputs, as_network
 from fsdcore.rounding import ANYTHING, Allowed, Rounding
 
 __all__ = ["Difference", "Verdict", "verify"]
@@ -77,7 +77,7 @@ def verify(network: Network, x: Any, outputs: Any, observer: Observer = SILENT) 
     The network is computed in float64 by scipy, a strip of samples after the other, with what rounding to float32
     may change. `InputError` if the shapes do not fit. Infinite values and NaN are wrong unless a sum is beyond float32.
     """
-    inputs = as_inputs(x, network.inputs)
+    inputs = as_inputs(x, as_network(network).inputs)
     actual = as_csr(outputs, "outputs", "(samples, outputs)", finite=False)
     if actual.shape != (inputs.shape[0], network.outputs):
         wanted = (int(inputs.shape[0]), network.outputs)

@@ -152,3 +152,52 @@ def test_diagonals_are_what_scipy_makes_of_them(
     data = np.random.default_rng(seed).integers(0, 3, (len(offsets), length)).astype(np.float32)
     matrix: sp.dia_array[np.float32] = sp.dia_array((data, np.array(offsets)), shape=shape)
     np.testing.assert_array_equal(undiagonal(matrix).toarray(), matrix.toarray())
+
+
+def lists() -> sp.lil_array:
+    matrix = sp.lil_array((1000, 4), dtype=np.float32)
+    for row in range(1000):
+        matrix[row, row % 4] = row + 1
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda made: setattr(made, "data", np.array([[1.0] * 1000 for _ in range(1000)] + [None], object)[:-1]),
+        lambda made: made.data[0].clear(),
+        lambda made: setattr(made, "rows", made.rows[:4]),
+        lambda made: made.rows[0].__setitem__(0, 4),
+        lambda made: made.rows[0].__setitem__(0, -1),
+        lambda made: made.rows[0].__setitem__(0, 1.5),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused_before_scipy_sees_them(harm: Any) -> None:
+    made = lists()
+    harm(made)
+    with pytest.raises(InputError):
+        as_csr(made, "weights", "(outputs, inputs)")
+
+
+def test_lists_and_dictionaries_are_taken_as_scipy_takes_them() -> None:
+    for matrix in (lists(), sp.lil_array((3, 4)), sp.dok_array(lists()), sp.dok_array((3, 4), dtype=np.float32)):
+        found = as_csr(matrix, "weights", "(outputs, inputs)")
+        assert (found.toarray() == matrix.toarray()).all()
+
+
+@pytest.mark.parametrize("offsets", [[2**40], [2**32], np.array([2**64 - 1], np.uint64), [0.7], [np.nan]])
+def test_diagonals_elsewhere_are_refused(offsets: Any) -> None:
+    made: Any = sp.dia_array(np.eye(4, dtype=np.float32))
+    made.offsets = np.asarray(offsets)
+    with pytest.raises(InputError, match="offsets"):
+        as_csr(made, "weights", "(outputs, inputs)")
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+def test_masked_values_of_a_sparse_matrix_are_refused(kind: str) -> None:
+    made: Any = getattr(sp.eye_array(4, dtype=np.float32, format="csr"), f"to{kind}")()
+    mask = np.zeros(made.data.shape, bool)
+    mask.flat[0] = True
+    made.data = np.ma.array(made.data, mask=mask)
+    with pytest.raises(InputError, match="masked"):
+        as_csr(made, "weights", "(outputs, inputs)")

@@ -284,3 +284,22 @@ def test_the_oracle_gives_the_official_answer() -> None:
     truth = np.loadtxt(folder / "categories.tsv", dtype=np.int64) - 1
     outputs = official_network().infer(x)
     np.testing.assert_array_equal(np.flatnonzero(np.diff(outputs.indptr)), truth[truth < 1000])
+
+
+def test_whoever_changes_a_layers_matrix_does_not_change_the_layer() -> None:
+    network = Network([Layer(np.eye(4, dtype=np.float32), 0, "relu")])
+    weights: Any = network.layers[0].weights
+    weights.indices = np.array([0, 1, 2, 10**9], np.int32)
+    weights.data = weights.data * 3
+    weights = network.layers[0].weights
+    weights.resize(2, 2)
+    assert (network.infer(np.ones((1, 4))) == np.ones((1, 4))).all()
+
+
+def test_memory_that_is_shared_through_a_view_is_not_the_networks() -> None:
+    values = np.ones(4, np.float32)
+    given: Any = sp.csr_array(np.eye(4, dtype=np.float32))
+    given.data = memoryview(values)  # type: ignore[arg-type]
+    layer = Layer(given, 0, "relu")
+    values[:] = 5
+    assert layer.weights.data.tolist() == [1.0] * 4

@@ -128,7 +128,7 @@ def test_progress_is_told() -> None:
         (131072, 1, "not 131072"),
         (0, 1, "not 0"),
         (-64, 1, "not -64"),
-        (64, 0, "layers must be 1 or more, not 0"),
+        (64, 0, "layers must be 1 to 2147483647, not 0"),
         (2048, 1, "there is no official bias for 2048 neurons, only for 1024, 4096, 16384, 65536: give `bias`"),
     ],
 )

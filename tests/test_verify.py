@@ -181,3 +181,23 @@ def test_a_network_of_nothing_is_right(samples: int) -> None:
 def test_outputs_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match=r"outputs have shape \(8, 10\), those of the network \(9, 10\)"):
         verify(NETWORK, INPUTS, NETWORK.infer(INPUTS)[:8])
+
+
+@pytest.mark.parametrize("activation", [RELU, IDENTITY, TANH, leaky_relu(0.01)], ids=str)
+def test_values_that_vanish_are_right(activation: Activation) -> None:
+    rng = np.random.default_rng(3)
+    layers = [Layer(rng.random((64, 64)).astype(np.float32) * np.float32(0.001), 0, activation) for _ in range(24)]
+    network, inputs = Network(layers), rng.random((50, 64)).astype(np.float32)
+    assert verify(network, inputs, network.infer(inputs)).right
+
+
+def test_products_below_float32_are_allowed_for() -> None:
+    network = Network([Layer(np.full((1, 40), 1e-23, np.float32), 0, RELU)])
+    inputs = np.full((1, 40), 1e-22, np.float32)
+    assert verify(network, inputs, network.infer(inputs)).right
+
+
+@pytest.mark.parametrize("given", [None, "net.safetensors"])
+def test_what_is_no_network_is_refused(given: Any) -> None:
+    with pytest.raises(InputError, match="this takes a Network"):
+        verify(given, np.ones((1, 1)), np.ones((1, 1)))

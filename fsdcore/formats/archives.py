@@ -24,14 +24,14 @@ __all__ = ["Archive", "read_array"]
 class Archive(Mapping[str, npt.NDArray[Any]]):
     """The arrays of an ``.npz``, each read when it is asked for, with its size checked before; as a context manager.
 
-    All that are read may together unpack to what `unpack_limit` allows the file. `InputError` for one that cannot be
-    read. Nothing is unpickled.
+    All that are read may together unpack to `limit` bytes, what `unpack_limit` allows the file. `InputError` for one
+    that cannot be read. Nothing is unpickled.
     """
 
     def __init__(self, path: PathLike) -> None:
         with _unreadable():
             self._zip = zipfile.ZipFile(path)
-            self._left = self._limit = unpack_limit(os.path.getsize(path))
+            self._left = self.limit = unpack_limit(os.path.getsize(path))
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class Archive(Mapping[str, npt.NDArray[Any]]):
             member = self._zip.getinfo(f"{name}.npy")
             self._left -= member.file_size
             if self._left < 0:
-                raise InputError(too_much(self._limit))
+                raise InputError(too_much(self.limit))
             with self._zip.open(member) as stream:
                 return read_array(stream, member.file_size)
 

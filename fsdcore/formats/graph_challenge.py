@@ -14,7 +14,7 @@ from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import PathLike
 from fsdcore.formats.tsv import Axis, read_triples
-from fsdcore.matrices import as_floats, frozen
+from fsdcore.matrices import MOST_NEURONS, as_floats, as_whole, frozen
 from fsdcore.network import Layer, Network
 
 __all__ = ["ACTIVATION", "layer_files", "load_graph_challenge", "official_bias"]
@@ -44,9 +44,12 @@ def load_graph_challenge(
     neuron has `bias`, the official one of that size unless given; the activation is a ReLU clipped at 32.
     `InputError` for numbers that do not fit, `FormatError` with file and line for files that do not.
     """
-    if neurons < 1 or layers < 1:
-        raise InputError(f"neurons and layers must be 1 or more, not {neurons} and {layers}")
-    biases = np.full(neurons, as_floats(official_bias(neurons) if bias is None else bias, "bias"), dtype=np.float32)
+    neurons, layers = as_whole(neurons, "neurons", 1, MOST_NEURONS), as_whole(layers, "layers", 1, MOST_NEURONS)
+    one = as_floats(official_bias(neurons) if bias is None else bias, "bias")
+    if one.ndim:
+        raise InputError(f"bias must be one number, not an array of shape {one.shape}")
+    _find(Path(folder), neurons, 1)
+    biases = np.full(neurons, one, dtype=np.float32)
     constants: dict[tuple[float, int], FloatArray] = {}
     made = []
     for number in range(1, layers + 1):
@@ -57,9 +60,17 @@ def load_graph_challenge(
 
 
 def layer_files(folder: PathLike, neurons: int, layers: int) -> list[Path]:
-    """The files that are there for layers 1 to `layers`, those that another would be read before included."""
-    numbers = range(1, layers + 1)
-    return [file for number in numbers for file in _candidates(Path(folder), neurons, number) if os.path.isfile(file)]
+    """The files that are there for layers 1 to `layers`, those that another would be read before included.
+
+    None after the first layer that has none, which is an error when it is read.
+    """
+    found: list[Path] = []
+    for number in range(1, layers + 1):
+        there = [file for file in _candidates(Path(folder), neurons, number) if os.path.isfile(file)]
+        if not there:
+            return found
+        found += there
+    return found
 
 
 def _find(folder: Path, neurons: int, number: int) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ import scipy.sparse as sp
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, first_line, replacing, write_text
 from fsdcore.formats.archives import Archive, read_array
-from fsdcore.formats.files import UNREADABLE, read_bytes
+from fsdcore.formats.files import UNREADABLE, read_bytes, too_much
 from fsdcore.formats.tsv import Axis, read_indices, read_triples
-from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, check_csr, undiagonal
+from fsdcore.matrices import MOST_NEURONS, as_csr, as_floats, as_whole, check_csr, checked_places, undiagonal
 from fsdcore.network import as_inputs
+from fsdcore.unpacking import unpack_limit
 
 __all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
 
@@ -46,10 +48,12 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
     reader = _reader(file)
     if not os.path.exists(file):
         raise FormatError("there is no such file", file=file)
+    neurons = None if neurons is None else as_whole(neurons, "neurons", 0, MOST_NEURONS)
+    samples = None if samples is None else as_whole(samples, "samples", 0, MOST_NEURONS)
     try:
         inputs = reader(file, neurons, samples)
-        if samples is None and getattr(inputs, "format", "csr") != "csr":
-            _check_count(inputs.shape[0], inputs.nnz, "values")
+        if getattr(inputs, "format", "csr") != "csr":
+            _check_count(inputs.shape[0], inputs.nnz, "values", samples)
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
     except FormatError:
         raise
@@ -94,6 +98,8 @@ def load_categories(path: PathLike) -> npt.NDArray[np.int64]:
 
 def save_categories(path: PathLike, categories: npt.ArrayLike) -> None:
     """Write 0-based sample numbers in the official form: one a line, from 1."""
+    if isinstance(categories, np.ma.MaskedArray):
+        raise InputError("categories must not be masked")
     numbers = np.asarray(categories)
     numbers = numbers.astype(np.int64) if numbers.size == 0 else numbers
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers.size and numbers.min() < 0):
@@ -107,15 +113,14 @@ def _tsv(file: str, neurons: int | None, samples: int | None) -> sp.csr_array:
     most = MOST_NEURONS if samples is None else samples
     lines = read_triples(file, Axis("sample", most), Axis("neuron", neurons))
     count = int(lines.first.max()) + 1 if samples is None else samples
-    if samples is None:
-        _check_count(count, lines.first.size, "lines")
+    _check_count(count, lines.first.size, "lines", samples)
     places = (lines.first.astype(np.int32), lines.second.astype(np.int32))
     return sp.csr_array((lines.values, places), shape=(count, neurons))
 
 
-def _check_count(samples: int, size: int, of: str) -> None:
-    """`InputError` where one stray number, or a claim, would make gigabytes of empty samples."""
-    if samples > 1_000_000 + 100 * size:
+def _check_count(samples: int, size: int, of: str, wanted: int | None = None) -> None:
+    """`InputError` where one stray number, or a claim, would make gigabytes of empty samples that nobody asked for."""
+    if samples > 1_000_000 + 100 * size and wanted != samples:
         raise InputError(f"sample {samples} in a file of {size} {of}: give `samples` if meant")
 
 
@@ -134,7 +139,7 @@ def _npz(file: str, neurons: int | None, samples: int | None) -> Any:
         if _start(stream) == _ARRAY:
             raise InputError("is one array, not an archive of arrays: its name should end in .npy")
     with Archive(file) as arrays:
-        return _saved(arrays)
+        return _saved(arrays, arrays.limit)
 
 
 def _start(stream: IO[bytes]) -> bytes:
@@ -144,14 +149,18 @@ def _start(stream: IO[bytes]) -> bytes:
     return start
 
 
-def _saved(arrays: _Arrays) -> Any:
+def _saved(arrays: _Arrays, limit: int) -> Any:
+    """What the arrays stand for; as float32 its values, too, may take no more than `limit` bytes."""
     if "shape" not in arrays and len(arrays) == 1:
         (array,) = arrays.values()
+        _check_values(array.size, limit)
         return _dense(array)
     kind = _kind(arrays)
     missing = [name for name in (*_PARTS[kind], "shape") if name not in arrays]
     if missing:
         raise InputError(f"has no array {missing[0]!r}: write it with scipy.sparse.save_npz")
+    if "data" in arrays:
+        _check_values(arrays["data"].size, limit)
     try:
         return _BUILDERS[kind](arrays, _shape(arrays["shape"]))
     except InputError:
@@ -160,9 +169,15 @@ def _saved(arrays: _Arrays) -> Any:
         raise InputError(f"holds no sound {kind} matrix: {first_line(error)}") from error
 
 
+def _check_values(count: int, limit: int) -> None:
+    if 4 * count > limit:
+        raise InputError(too_much(limit))
+
+
 def _dense(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if array.ndim != 2:
         raise InputError(f"inputs must have 2 dimensions (samples, neurons), not {array.ndim}")
+    _check_count(array.shape[0], array.size, "values")
     return as_floats(array, "values")
 
 
@@ -184,12 +199,25 @@ def _blocks(arrays: _Arrays, shape: tuple[int, int]) -> sp.sparray:
     return sp.bsr_array((data, indices, indptr), shape=shape)
 
 
+def _coordinates(arrays: _Arrays, shape: tuple[int, int]) -> sp.sparray:
+    places = [checked_places(arrays[name], size) for name, size in zip(("row", "col"), shape, strict=True)]
+    return sp.coo_array((arrays["data"], tuple(places)), shape=shape)
+
+
+class _Diagonals(NamedTuple):
+    """As in the file: scipy narrows offsets."""
+
+    data: npt.NDArray[Any]
+    offsets: npt.NDArray[Any]
+    shape: tuple[int, int]
+
+
 _BUILDERS: dict[str, Callable[[_Arrays, tuple[int, int]], Any]] = {
     "csr": partial(_compressed, by_row=True),
     "csc": partial(_compressed, by_row=False),
     "bsr": _blocks,
-    "coo": lambda arrays, shape: sp.coo_array((arrays["data"], (arrays["row"], arrays["col"])), shape=shape),
-    "dia": lambda arrays, shape: undiagonal(sp.dia_array((arrays["data"], arrays["offsets"]), shape=shape)),
+    "coo": _coordinates,
+    "dia": lambda arrays, shape: undiagonal(_Diagonals(arrays["data"], arrays["offsets"], shape)),
 }
 _PARTS = {
     "csr": ("indptr", "indices"),
@@ -207,15 +235,42 @@ def _mtx(file: str, neurons: int | None, samples: int | None) -> Any:
 
     try:
         text = _whole_lines(read_bytes(file))
-        rows, columns, entries = io.mminfo(BytesIO(text))[:3]
+        rows, columns, entries, form, kind, _ = io.mminfo(BytesIO(text))
         # What is claimed is allocated before it is read: a line takes two bytes at least.
         if not 0 <= 2 * entries <= 2 * len(text) or rows > MOST_NEURONS or columns > MOST_NEURONS:
             raise InputError(f"claims {entries} values of a matrix ({rows}, {columns}), more than the file can hold")
-        return io.mmread(BytesIO(text), spmatrix=False)
+        _check_values(entries, max(unpack_limit(os.path.getsize(file)), 4 * len(text) // 2))
+        _check_lines(text, form, kind)
+        if 0 in (rows, columns):
+            # scipy's reader divides by the size.
+            return sp.coo_array((int(rows), int(columns)), dtype=np.float32)
+        found = io.mmread(BytesIO(text), spmatrix=False)
+        if not sp.issparse(found):
+            _check_count(found.shape[0], found.size, "values")
+        return found
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cannot be read as Matrix Market: {first_line(error)}") from error
+
+
+_NUMBER = rb"[-+]?(?:[0-9]+\.?[0-9]*(?:[eEdD][-+]?[0-9]+)?|\.[0-9]+(?:[eEdD][-+]?[0-9]+)?|(?i:nan|inf|infinity))"
+_FIELDS = {"pattern": rb"", "integer": rb"[ \t]+[-+]?[0-9]+", "complex": rb"(?:[ \t]+" + _NUMBER + rb"){2}"}
+# The comments at the start, and the line that gives the size.
+_HEAD = re.compile(rb"(?:[ \t]*(?:%[^\n]*)?\n)*[^\n]*\n")
+
+
+def _check_lines(text: bytes, form: str, kind: str) -> None:
+    """`InputError` for a line that is not the numbers it must be: scipy's reader takes what a number begins with."""
+    start = _HEAD.match(text)
+    places = rb"[0-9]+[ \t]+[0-9]+" if form == "coordinate" else rb""
+    values = _FIELDS.get(kind, rb"[ \t]+" + _NUMBER)
+    line = places + values if places else values.removeprefix(rb"[ \t]+")
+    wrong = re.compile(rb"^(?![ \t]*(?:%[^\n]*|" + line + rb")?[ \t]*\r?$)[^\n]*$", re.MULTILINE)
+    found = wrong.search(text, start.end() if start else 0)
+    if found:
+        number = text.count(b"\n", 0, found.start()) + 1
+        raise InputError(f"line {number} is not {kind} {form}: {found[0][:40].decode('utf-8', 'replace')!r}")
 
 
 _CONTROL = bytes(code for code in (*range(32), 127) if code not in b"\t\n\r")

@@ -24,7 +24,7 @@ from fsdcore.errors import FormatError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import PathLike, first_line, replacing
 from fsdcore.matrices import MOST_NEURONS, check_csr
-from fsdcore.network import Layer, Network
+from fsdcore.network import Layer, Network, as_network
 
 __all__ = ["load_network", "save_network"]
 
@@ -52,7 +52,7 @@ class _LayerHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def save_network(network: Network, path: PathLike) -> None:
     """Write `network` to one file at `path`, which is replaced as a whole; `FormatError` if it cannot."""
     tensors: dict[str, npt.NDArray[Any]] = {}
-    for number, layer in enumerate(network.layers, start=1):
+    for number, layer in enumerate(as_network(network).layers, start=1):
         for part, array in _parts(layer).items():
             tensors[_name(number, part)] = np.ascontiguousarray(array)
     with replacing(path) as temporary:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from fsdcore.errors import ConfigError
 from fsdcore.events import SILENT, Observer
-from fsdcore.network import Network
+from fsdcore.matrices import as_whole
+from fsdcore.network import Network, as_network
 from fsdcore.partition.base import Owners, Partition
 from fsdcore.partition.files import load_partition, save_partition
 from fsdcore.partition.hypergraph import hypergraph
@@ -16,6 +17,8 @@ from fsdcore.registry import suggestion
 
 __all__ = ["METHODS", "Partition", "QualityReport", "load_partition", "make_partition", "quality", "save_partition"]
 
+# More than any run has: what counts by worker must fit memory.
+_MOST_WORKERS = 2**20
 Method = Callable[[Network, int, int, Observer], list[Owners]]
 
 METHODS: dict[str, Method] = {"hypergraph": hypergraph, "block": block, "random": random}
@@ -31,10 +34,9 @@ def make_partition(
     `observer` hears of ``partition`` after each layer. `ConfigError` for another method, fewer than 1 worker or another
     seed; `MissingExtraError` if the hypergraph partitioner is not installed.
     """
-    if workers < 1:
-        raise ConfigError(f"workers must be 1 or more, not {workers}")
-    if not 0 <= seed < 2**31:
-        raise ConfigError(f"seed must be 0 to {2**31 - 1}, not {seed}")
+    network = as_network(network)
+    workers = as_whole(workers, "workers", 1, _MOST_WORKERS, ConfigError)
+    seed = as_whole(seed, "seed", 0, 2**31 - 1, ConfigError)
     if method not in METHODS:
         raise ConfigError(f"there is no partition method {method!r}{suggestion(method, list(METHODS))}")
     make = METHODS[method] if workers > 1 else block

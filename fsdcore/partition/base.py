@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import PlanError
+from fsdcore.matrices import as_whole, frozen
 from fsdcore.network import Network
 
 __all__ = ["Owners", "Partition"]
 
 Owners: TypeAlias = npt.NDArray[np.int32]
+
+# What a partition may name; a run has fewer.
+_MOST_RANKS = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +37,27 @@ class Partition:
     fingerprint: str = field(default="")
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise PlanError(f"a partition needs at least 1 worker, not {self.workers}")
-        for boundary, owners in enumerate(self.owners):
-            if owners.ndim != 1 or (owners.size and not 0 <= owners.min() <= owners.max() < self.workers):
-                raise PlanError(f"boundary {boundary} of the partition names ranks outside 0..{self.workers - 1}")
+        workers = as_whole(self.workers, "the workers of a partition", 1, _MOST_RANKS, PlanError)
+        object.__setattr__(self, "workers", workers)
+        if not isinstance(self.owners, list | tuple):
+            raise PlanError(
+                f"owners must be a list of arrays, one for each boundary, not a {type(self.owners).__name__}"
+            )
+        found = tuple(self._ranks(boundary, owners) for boundary, owners in enumerate(self.owners))
+        object.__setattr__(self, "owners", found)
+
+    def _ranks(self, boundary: int, given: Any) -> Owners:
+        """The owners of a boundary as int32, on memory of their own; `PlanError` if they are no ranks."""
+        try:
+            owners = np.asarray(given)
+        except ValueError as error:
+            raise PlanError(f"boundary {boundary} of the partition is no array: {error}") from error
+        masked = isinstance(given, np.ma.MaskedArray)
+        if owners.ndim != 1 or (owners.size and owners.dtype.kind not in "iu") or masked:
+            raise PlanError(f"boundary {boundary} of the partition must be a row of whole numbers, the owners' ranks")
+        if owners.size and not 0 <= owners.min() <= owners.max() < self.workers:
+            raise PlanError(f"boundary {boundary} of the partition names ranks outside 0..{self.workers - 1}")
+        return frozen(owners.astype(np.int32, copy=False), given)
 
     @cached_property
     def digest(self) -> str:

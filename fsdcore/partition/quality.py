@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.network import Layer, Network
+from fsdcore.errors import PlanError
+from fsdcore.network import Layer, Network, as_network
 from fsdcore.partition.base import Owners, Partition
 
 __all__ = ["QualityReport", "layer_memory", "quality", "widest_block"]
@@ -108,6 +109,9 @@ def _sent(crossing: IntArray) -> IntArray:
 
 def quality(network: Network, partition: Partition) -> QualityReport:
     """What `partition` would cost for `network`; `PlanError` if they do not fit."""
+    as_network(network)
+    if not isinstance(partition, Partition):
+        raise PlanError(f"this takes a Partition, not a {type(partition).__name__}")
     partition.check(network)
     workers, layers, owners = partition.workers, network.layers, partition.owners
     crossings = [

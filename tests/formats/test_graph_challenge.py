@@ -161,10 +161,15 @@ def test_a_layer_too_many_is_named(tmp_path: Path) -> None:
 def test_numbers_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no official bias for 64 neurons, only for 1024, 4096, 16384, 65536"):
         load_graph_challenge(tmp_path, 64, 1)
-    with pytest.raises(InputError, match="neurons and layers must be 1 or more, not 0 and 1"):
+    with pytest.raises(InputError, match="neurons must be 1 to 2147483647, not 0"):
         load_graph_challenge(tmp_path, 0, 1)
-    with pytest.raises(InputError, match="not 1024 and 0"):
+    with pytest.raises(InputError, match="layers must be 1 to 2147483647, not 0"):
         load_graph_challenge(tmp_path, 1024, 0)
+    for bias in ([0, 1], "x"):
+        with pytest.raises(InputError, match="bias"):
+            load_graph_challenge(tmp_path, 1024, 1, bias=bias)  # type: ignore[arg-type]
+    with pytest.raises(FormatError, match="n64-l1"):
+        load_graph_challenge(tmp_path, 64, 2**31 - 1, bias=0)
 
 
 @settings(_SETTINGS, max_examples=200)

@@ -368,4 +368,59 @@ def test_a_matrix_whose_last_line_has_no_end_is_read_or_refused(tmp_path: Path) 
     (tmp_path / "x.mtx").write_bytes(text)
     assert load_inputs(tmp_path / "x.mtx")[2, 3] == 1.25
     (tmp_path / "x.mtx").write_bytes(text[:-6])
-    assert "cannot be read" in refusal(tmp_path / "x.mtx")
+    assert "line 4 is not real coordinate" in refusal(tmp_path / "x.mtx")
+
+
+@pytest.mark.parametrize("value", ["3,5", "0x10", "1_000", "3.5abc", "1.5 9", "1e", "", "1.5 %", "--1"])
+def test_a_value_with_something_behind_it_is_refused_by_its_line(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "x.mtx"
+    file.write_text(f"%%MatrixMarket matrix coordinate real general\n% a word\n2 64 2\n1 1 2.5\n1 2 {value}\n")
+    with pytest.raises(FormatError, match="line 5 is not real coordinate"):
+        load_inputs(file)
+
+
+@pytest.mark.parametrize("value", ["3.5", "-1", "2.5e-3", ".5", "1.", "1E5", "7 "])
+def test_numbers_of_all_kinds_are_read(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "x.mtx"
+    file.write_text(f"%%MatrixMarket matrix coordinate real general\n\n2 64 2\n\n  1 1 2.5\n1\t2 {value}\r\n")
+    assert load_inputs(file)[0, 1] == np.float32(value)
+
+
+@pytest.mark.parametrize("form", ["array real", "array integer", "coordinate real", "coordinate pattern"])
+@pytest.mark.parametrize("size", [(0, 4), (0, 0), (3, 0)])
+def test_a_matrix_market_file_of_nothing_is_read(tmp_path: Path, form: str, size: tuple[int, int]) -> None:
+    file = tmp_path / "x.mtx"
+    file.write_text(f"%%MatrixMarket matrix {form} general\n{size[0]} {size[1]}{' 0' * form.startswith('c')}\n")
+    assert load_inputs(file).shape == size
+
+
+def test_a_claim_of_samples_without_values_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2**31 - 1, 0), np.float32))
+    (tmp_path / "x.mtx").write_text("%%MatrixMarket matrix array real general\n2147483647 0\n")
+    for name in ("x.npy", "x.mtx"):
+        with pytest.raises(FormatError, match="sample 2147483647 in a file of 0 values"):
+            load_inputs(tmp_path / name)
+
+
+def test_small_files_whose_values_are_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FSD_UNPACK_MB", "1")
+    np.savez_compressed(tmp_path / "dense.npz", np.ones((1 << 19, 1), np.int8))
+    sp.save_npz(tmp_path / "blocks.npz", sp.bsr_array(np.ones((1 << 10, 1 << 9), np.int8), blocksize=(1 << 10, 1 << 9)))
+    for name in ("dense.npz", "blocks.npz"):
+        with pytest.raises(FormatError, match="FSD_UNPACK_MB"):
+            load_inputs(tmp_path / name)
+
+
+@pytest.mark.parametrize("places", [[0.7, 1.0], ["0", "1"], [True, False], [0, 2**33]])
+def test_places_that_are_no_small_whole_numbers_are_refused(tmp_path: Path, places: list[Any]) -> None:
+    arrays: dict[str, Any] = {"row": np.array(places), "col": np.array([0, 1]), "data": np.ones(2, np.float32)}
+    np.savez(tmp_path / "x.npz", format=b"coo", shape=np.array([4, 4]), **arrays)
+    with pytest.raises(FormatError, match="places must be"):
+        load_inputs(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("given", [{"neurons": 2.5}, {"neurons": "4"}, {"samples": 2.5}, {"samples": 2**40}])
+def test_sizes_that_are_none_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    (tmp_path / "x.tsv").write_text("1\t1\t1\n")
+    with pytest.raises(InputError, match=next(iter(given))):
+        load_inputs(tmp_path / "x.tsv", **{"neurons": 4, **given})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsdcore.errors import ConfigError, MissingExtraError
+from fsdcore.errors import ConfigError, InputError, MissingExtraError, PlanError
 from fsdcore.network import Network
 from fsdcore.partition import METHODS, Partition, make_partition, quality
 from fsdcore.partition.balance import largest_load
@@ -207,6 +208,7 @@ def test_importing_the_package_does_not_import_the_partitioner() -> None:
 
 MISSING = """
 import sys
+from typing import Any
 sys.modules["mtkahypar"] = None
 from fsdcore.errors import MissingExtraError
 from fsdcore.partition import make_partition
@@ -236,3 +238,32 @@ def test_no_partition_stays_below_the_largest_load_unless_within_3_percent(sizes
     allowed = largest_load(np.array(sizes), workers)
     assert allowed <= max(best, 1.03 * sum(sizes) / workers)
     assert allowed >= sum(sizes) / workers
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"workers": 1.5}, {"workers": "2"}, {"workers": None}, {"workers": True}, {"workers": 2**40}, {"seed": "a"}],
+)
+def test_numbers_that_are_none_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        make_partition(random_network([4, 4], 0), **{"workers": 2, "method": "block", **given})
+
+
+@pytest.mark.parametrize("owners", [None, "ab", ["ab", "cd"], [[0.5] * 4] * 2, [[True] * 4] * 2, [[[0]] * 4] * 2])
+def test_owners_that_are_no_ranks_are_refused(owners: Any) -> None:
+    with pytest.raises(PlanError):
+        Partition(2, owners, "mine")
+
+
+def test_a_partition_owns_its_arrays() -> None:
+    given = [np.zeros(4, np.int32), np.zeros(4, np.int32)]
+    made = Partition(2, tuple(given), "mine")
+    given[0][:] = 1
+    assert made.owners[0].tolist() == [0] * 4
+    assert Partition(np.int64(2), ([0, 1], [1, 0]), "mine").owners[1].tolist() == [1, 0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", [lambda: make_partition(None, 2), lambda: quality(None, None)])  # type: ignore[arg-type]
+def test_what_is_no_network_is_refused(call: Any) -> None:
+    with pytest.raises(InputError, match="this takes a Network"):
+        call()
