@@ -39,6 +39,8 @@ _ABANDONED_SECONDS = 86_400.0
 _CLIENT_ONLY = ("fsdcore/cli", "fsdcore/report", "fsdcore/testing", "fsdcore/packaging.py")
 _FOLDERS = frozenset({"__pycache__", "include", "test", "tests"})
 _RECORDS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
+# Compiled for one kind of machine.
+_COMPILED = frozenset({".so", ".pyd", ".dylib"})
 _ENDINGS = frozenset({".a", ".c", ".cpp", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
 _ELF_MACHINES = {62: "x86_64", 183: "arm64"}
 _PLATFORMS = {"x86_64": "x86_64", "arm64": "aarch64"}
@@ -197,11 +199,13 @@ def _sources(recipe: Recipe) -> tuple[dict[str, Path], list[str]]:
         for name, path in _files_of(module):
             if any(name == one or name.startswith(f"{one}/") for one in (*_CLIENT_ONLY, *recipe.excluded)):
                 continue
-            problem = _misfit(path, recipe.target) if path.suffix == ".so" else None
+            problem = _misfit(path, recipe.target) if path.suffix in _COMPILED else None
             if problem:
                 notices.append(f"{name} is left out: {problem}; workers do without it")
             else:
                 found[name] = path
+    if "fsdcore" in recipe.modules and not any(Path(name).suffix in _COMPILED for name in found):
+        notices.append(f"there is no compiled kernel for {recipe.target}: workers multiply with scipy, which is slower")
     return found, notices
 
 
@@ -270,6 +274,11 @@ def _install(recipe: Recipe, folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == 0:
         return
+    if "No module named pip" in done.stderr:
+        raise DeploymentError(
+            "the packages of a worker are fetched by pip, which is not in this environment; run: "
+            f"{sys.executable} -m ensurepip, or: uv pip install pip"
+        )
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module" in line]
     reason = (lines or done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
     raise DeploymentError(f"the packages of a worker ({recipe.target}) cannot be had: {reason}")

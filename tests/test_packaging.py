@@ -113,6 +113,8 @@ def elf(machine: int, glibc: int) -> bytes:
         ("k.abi3.so", elf(62, 36), "needs glibc 2.36, the target has 2.28"),
         ("k.cpython-27-x86_64-linux-gnu.so", elf(62, 17), "built for another version than Python"),
         ("k.abi3.so", b"\xcf\xfa\xed\xfe" + bytes(30), "not built for Linux"),
+        ("k.pyd", b"MZ" + bytes(30), "not built for Linux"),
+        ("k.dylib", b"\xcf\xfa\xed\xfe" + bytes(30), "not built for Linux"),
     ],
 )
 def test_a_compiled_module_goes_in_only_if_it_fits(
@@ -129,6 +131,20 @@ def test_a_compiled_module_goes_in_only_if_it_fits(
     assert (f"fsd_kernel_for_tests/{name}" in names(package)) == (problem is None)
     assert len(package.notices) == (problem is not None)
     assert all(str(problem) in notice and name in notice for notice in package.notices)
+
+
+def test_a_package_without_a_compiled_kernel_says_so(folder: Path) -> None:
+    package = build_package(dataclasses.replace(RECIPE, excluded=("fsdcore/kernels/_native.abi3.so",)), folder)
+    assert package.notices == (f"there is no compiled kernel for {HERE}: workers multiply with scipy, which is slower",)
+
+
+def test_an_environment_without_pip_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
+    with pytest.raises(
+        DeploymentError, match=r"pip, which is not in this environment; run: .* -m ensurepip, or: uv pip"
+    ):
+        build_package(dataclasses.replace(RECIPE, requirements=("six==0.0.998",)), tmp_path / "cache")
 
 
 def test_older_systems_get_older_arrays() -> None:
