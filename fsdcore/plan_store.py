@@ -38,6 +38,8 @@ __all__ = [
     "read_owners",
     "read_partition",
     "read_rank",
+    "remove_plan",
+    "stored_plans",
     "write_plan",
 ]
 
@@ -94,6 +96,26 @@ def find_plan(store: Store, name: str) -> Manifest | None:
     plans = (key.removeprefix("plans/").removesuffix(_MANIFEST) for key in keys if key.endswith(_MANIFEST))
     manifests = (_read_manifest(store, plan) for plan in plans)
     return next((manifest for manifest in manifests if manifest.version == _VERSION), None)
+
+
+def stored_plans(store: Store) -> dict[str, Manifest | None]:
+    """All plans by name, sorted; None for one that is not there whole, or that cannot be read."""
+    names = sorted({key.split("/")[1] for key in store.list("plans/")})
+    return {name: _readable(store, name) for name in names}
+
+
+def _readable(store: Store, name: str) -> Manifest | None:
+    try:
+        return find_plan(store, name)
+    except WireError:
+        return None
+
+
+def remove_plan(store: Store, name: str) -> None:
+    """Remove the plan of that name, with its partition; it is found no more from the first moment."""
+    keys = store.list(f"plans/{name}/")
+    store.delete([key for key in keys if key.endswith(_MANIFEST)])
+    store.delete([key for key in keys if not key.endswith(_MANIFEST)])
 
 
 def _read_manifest(store: Store, plan: str) -> Manifest:

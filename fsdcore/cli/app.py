@@ -20,6 +20,7 @@ from fsdcore.cli import (
     forecast,
     generate,
     networks,
+    plans,
     report_page,
     run,
     simulate,
@@ -114,6 +115,7 @@ register(app, "run")(run.run)
 register(app, "deploy")(deploy.deploy)
 register(app, "status")(deploy.status)
 register(app, "destroy")(deploy.destroy)
+register(app, "plans")(plans.plans)
 register(app, "forecast")(forecast.forecast)
 register(app, "simulate")(simulate.simulate)
 register(app, "advise")(advise.advise)
