@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from backends.local.compute import LocalCompute
@@ -49,6 +50,10 @@ class LocalSettings:
     lanes: int = 64
 
     def __post_init__(self) -> None:
+        if "\0" in self.path:
+            raise ConfigError("path must be the name of a directory: there is a zero character in it")
+        if self.path and Path(self.path).exists() and not Path(self.path).is_dir():
+            raise ConfigError(f"path must be a directory, {self.path} is none")
         if not self.visibility_timeout > 0:
             raise ConfigError(f"visibility_timeout must be above 0 seconds, not {self.visibility_timeout}")
         if self.max_frame_bytes <= HEADER_BYTES:

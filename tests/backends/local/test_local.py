@@ -105,3 +105,9 @@ class TestLocalBackendOnADirectory(ComputeTests, BackendTests):
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LocalSettings(**settings)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "/dev/null"])
+def test_a_path_that_is_no_directory_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="path must be"):
+        LocalSettings(path=path)
