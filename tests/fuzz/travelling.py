@@ -44,7 +44,7 @@ INVOCATION = Invocation(
     deadline_seconds=1.0,
     run_seconds=1.0,
 )
-AWS = AwsDeployment.of(AwsSettings(), account="123456789012", workers=8, region="eu-west-1")
+AWS = AwsDeployment.of(AwsSettings(), account="123456789012", partition="aws", workers=8, region="eu-west-1")
 GCP = GcpDeployment.of(GcpSettings(region="europe-west1"), project="a-project", workers=8)
 
 

@@ -25,9 +25,10 @@ WORKER_CALLS = {
     "sqs.receive_message": "sqs:ReceiveMessage",
     "sqs.send_message_batch": "sqs:SendMessage",
 }
-# Those that only the client makes, whose run looks for the deployment.
+# Those that only the client makes, whose run looks for the deployment and at the account's limit.
 CLIENT_CALLS = {
     "cloudformation.describe_stacks": "cloudformation:DescribeStacks",
+    "lambda.get_account_settings": "lambda:GetAccountSettings",
 }
 
 
@@ -44,7 +45,7 @@ def runner_policy(deployment: Deployment) -> Statement:
     The function's code and the templates, which lie in the same bucket, cannot be replaced.
     """
     look = _allow(("lambda:GetFunctionConfiguration",), [deployment.function_arn])
-    return _policy([*_data(deployment, _RUNNER_KEYS, _RUNNER_KEYS), look, _allow(_RUNNER_READS, ["*"])])
+    return _policy([*_data(deployment, _RUNNER_KEYS, _RUNNER_KEYS), look, _allow(tuple(CLIENT_CALLS.values()), ["*"])])
 
 
 def deployer_policy(deployment: Deployment) -> Statement:
@@ -110,7 +111,6 @@ _ROLE_ACTIONS = (
     "UpdateAssumeRolePolicy",
     "UpdateRole",
 )
-_RUNNER_READS = ("cloudformation:DescribeStacks", "lambda:GetAccountSettings")
 
 
 # Keys of objects: what workers, and users who run, read and write.
