@@ -139,9 +139,7 @@ class _QueueChannel(Channel):
             return answer
 
         entries = [{"Id": str(number), "ReceiptHandle": item.token} for number, item in enumerate(batch)]
-        until_none_fails(
-            entries, call, self._address.patience_seconds, f"deleting from {url}", lambda: self._count("acknowledges")
-        )
+        self._call(entries, call, f"deleting from {url}", "acknowledges")
 
     def _call(self, entries: Entries, call: Callable[[Entries], dict[str, Any]], doing: str, counter: str) -> None:
         until_none_fails(entries, call, self._address.patience_seconds, doing, lambda: self._count(counter))
@@ -192,9 +190,7 @@ class SnsChannel(_QueueChannel):
             )
             return answer
 
-        until_none_fails(
-            entries, call, self._address.patience_seconds, f"publishing to {topic}", lambda: self._count("publishes")
-        )
+        self._call(entries, call, f"publishing to {topic}", "publishes")
 
 
 class SqsChannel(_QueueChannel):
@@ -212,9 +208,7 @@ class SqsChannel(_QueueChannel):
             answer: dict[str, Any] = self._sqs.send_message_batch(QueueUrl=url, Entries=entries)
             return answer
 
-        until_none_fails(
-            entries, call, self._address.patience_seconds, f"sending to {url}", lambda: self._count("publishes")
-        )
+        self._call(entries, call, f"sending to {url}", "publishes")
 
 
 def _batches(received: Sequence[Received]) -> list[Sequence[Received]]:

@@ -239,7 +239,7 @@ def _mtx(file: str, neurons: int | None, samples: int | None) -> Any:
         # What is claimed is allocated before it is read: a line takes two bytes at least.
         if not 0 <= 2 * entries <= 2 * len(text) or rows > MOST_NEURONS or columns > MOST_NEURONS:
             raise InputError(f"claims {entries} values of a matrix ({rows}, {columns}), more than the file can hold")
-        _check_values(entries, max(unpack_limit(os.path.getsize(file)), 4 * len(text) // 2))
+        _check_values(entries, unpack_limit(os.path.getsize(file)))
         _check_lines(text, form, kind)
         if 0 in (rows, columns):
             # scipy's reader divides by the size.

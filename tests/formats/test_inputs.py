@@ -406,7 +406,10 @@ def test_small_files_whose_values_are_large_are_refused(tmp_path: Path, monkeypa
     monkeypatch.setenv("FSD_UNPACK_MB", "1")
     np.savez_compressed(tmp_path / "dense.npz", np.ones((1 << 19, 1), np.int8))
     sp.save_npz(tmp_path / "blocks.npz", sp.bsr_array(np.ones((1 << 10, 1 << 9), np.int8), blocksize=(1 << 10, 1 << 9)))
-    for name in ("dense.npz", "blocks.npz"):
+    # As text these are within the limit, as float32 they are not.
+    text = "%%MatrixMarket matrix array integer general\n300000 1\n" + "1\n" * 300_000
+    (tmp_path / "packed.mtx").write_bytes(gzip.compress(text.encode()))
+    for name in ("dense.npz", "blocks.npz", "packed.mtx"):
         with pytest.raises(FormatError, match="FSD_UNPACK_MB"):
             load_inputs(tmp_path / name)
 
