@@ -124,7 +124,7 @@ class Stacks:
 
     def _begin(self, stack: str, body: str) -> _Operation:
         """Begin to make or change a stack, if it does not fit already."""
-        before, event, service = self.find(stack), self._latest_event(stack), self._service
+        before, (event, _), service = self.find(stack), self._latest_event(stack), self._service
         request: dict[str, Any] = {"StackName": stack, "Capabilities": ["CAPABILITY_NAMED_IAM"], **self._body(body)}
         request["Tags"] = [{"Key": TAG, "Value": self._name}]
         with asking(self._clients, f"{'changing' if before else 'making'} stack {stack}"):
@@ -139,11 +139,11 @@ class Stacks:
                 return self._nothing()
         return self._begun(before, event)
 
-    def _begun(self, before: Stack | None, event: tuple[str, str]) -> _Operation:
+    def _begun(self, before: Stack | None, event: str) -> _Operation:
         return _Operation(before, event, begun=True, trusted=Deadline.after(_STALE_SECONDS, self._clock))
 
     def _nothing(self) -> _Operation:
-        return _Operation(None, ("", ""), begun=False, trusted=Deadline.after(0.0, self._clock))
+        return _Operation(None, "", begun=False, trusted=Deadline.after(0.0, self._clock))
 
     def _latest_event(self, stack: str) -> tuple[str, str]:
         """The id and the state of the latest event of the stack as a whole; empty where there is none to be had."""
@@ -157,7 +157,7 @@ class Stacks:
     def _told_ended(self, name: str, operation: _Operation, found: Stack | None) -> bool:
         """Whether an event that was not there before tells of the end that is seen."""
         event, state = self._latest_event(name)
-        return event != operation.event[0] and state == _state(found)
+        return event != operation.event and state == _state(found)
 
     def _body(self, body: str) -> dict[str, str]:
         """The template as part of the request, or where it lies if it is too long for that."""
@@ -176,7 +176,7 @@ class Stacks:
 
     def _remove(self, stack: str) -> _Operation:
         """Begin to remove a stack; one that is not there is no error."""
-        before, event = self.find(stack), self._latest_event(stack)
+        before, (event, _) = self.find(stack), self._latest_event(stack)
         if before is None:
             return self._nothing()
         with asking(self._clients, f"removing stack {stack}"):
@@ -251,14 +251,14 @@ class Stacks:
 
 @dataclass
 class _Operation:
-    """What was begun with a stack, how it was `before`, and its latest `event` then, id and state.
+    """What was begun with a stack, how it was `before`, and the id of its latest `event` then.
 
     Not `begun` if there is nothing to wait for of ours. Until `trusted`, a look that shows the stack as it was before
     is one from before.
     """
 
     before: Stack | None
-    event: tuple[str, str]
+    event: str
     begun: bool
     trusted: Deadline
     _seen: bool = False
