@@ -74,6 +74,7 @@ typedef struct {
 } Instructions;
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define NAME(x) x##_avx512
@@ -186,11 +187,24 @@ static inline Four pick_four(FourInts where, Four yes, Four no) {
 
 static const Instructions *chosen = &instructions_portable;
 
+#if defined(__x86_64__) && defined(__GNUC__)
+/* Not by __builtin_cpu_supports: some compilers' libraries answer it with no, and never look. */
+static void look_at_processor(int *avx2, int *avx512) {
+    unsigned a, b, c, d, kept = 0;
+    *avx2 = *avx512 = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return;
+    /* Which registers the system keeps from one process to the next. */
+    __asm__("xgetbv" : "=a"(kept), "=d"(d) : "c"(0));
+    if ((kept & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    *avx2 = (b & bit_AVX2) != 0;
+    *avx512 = (kept & 0xe6) == 0xe6 && (b & bit_AVX512F) != 0;
+}
+#endif
+
 static const Instructions *find_instructions(const char *name) {
 #if defined(__x86_64__) && defined(__GNUC__)
-    __builtin_cpu_init();
-    int avx512 = __builtin_cpu_supports("avx512f");
-    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx2, avx512;
+    look_at_processor(&avx2, &avx512);
     if (avx512 && (!name || !strcmp(name, "avx512"))) return &instructions_avx512;
     if (avx2 && (!name || !strcmp(name, "avx2"))) return &instructions_avx2;
 #endif

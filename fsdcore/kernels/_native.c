@@ -7,11 +7,7 @@
  * Everything that comes from outside is checked, a block once when it is made, before any loop runs over it.
  */
 
-#ifndef Py_LIMITED_API
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_python.h"
 
 #include "_instructions.h"
 #include "_blocks.h"

@@ -26,8 +26,14 @@ INLINE V NAME(activate)(V z, const Job *job) {
 /* Ask for what the next group will read and write: its rows lie anywhere, and no processor guesses where. */
 INLINE void NAME(fetch)(const int vectors, const float *next, const int write) {
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++)
-        if (v * LANES % LINE == 0) __builtin_prefetch(next + v * LANES, write, 3);
+    for (int v = 0; v < vectors; v++) {
+        if (v * LANES % LINE) continue;
+        /* Not all compilers take an argument for it. */
+        if (write)
+            __builtin_prefetch(next + v * LANES, 1, 3);
+        else
+            __builtin_prefetch(next + v * LANES, 0, 3);
+    }
 }
 
 /* How many of the group's indices have one in the next group to fetch for: none where both share theirs. */
