@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -42,6 +41,8 @@ MARK = b"\xef\xbb\xbf"
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(self|thread-self|\d+))/fd/(\d+)")
 _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _MODE = 0o666
+# Not passed on to programs, and no line ends made of bytes; each where the system knows of such.
+_PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _PERMISSIONS = 0o777
 
 
@@ -104,6 +105,9 @@ def _target(path: PathLike) -> _Target:
     """Through all links; `OSError` if nothing can be written there."""
     descriptor = _descriptor(os.fspath(path))
     if descriptor is not None:
+        # Not on Windows, which has no such names either.
+        import fcntl
+
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise OSError(errno.EBADF, "it is open for reading only")
         return _Target(os.fspath(path), descriptor=descriptor, straight=True)
@@ -231,8 +235,7 @@ def _begin(target: _Target) -> tuple[str, int]:
 def new_file(folder: PathLike, prefix: str, suffix: str = "") -> tuple[int, str]:
     """A new file in `folder`, open for writing, and its path; its mode follows the umask, as `mkstemp`'s does not."""
     path = os.path.join(folder, f"{prefix}{uuid.uuid4().hex}{suffix}")
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    return os.open(path, flags, _MODE), path
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _PLAIN, _MODE), path
 
 
 def _pour(source: str, target: _Target) -> None:

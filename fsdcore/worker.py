@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import sys
 import time
 import traceback
@@ -81,12 +80,16 @@ def process_seconds() -> float:
 
 
 def peak_memory_bytes() -> int:
-    """The largest size this process has had."""
+    """The largest size this process has had; 0 where that is not to be had."""
     status = Path("/proc/self/status")
     if status.exists():
         # getrusage would count what the parent was before this program took its place.
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    try:
+        import resource
+    except ImportError:  # as on Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
