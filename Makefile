@@ -11,7 +11,14 @@ MOTO_VENV := .venv-moto
 MOTO_READY := $(MOTO_VENV)/.ready
 MOTO_NEEDS := tests/backends/aws/judges/requirements.txt
 
-.PHONY: emulators demo test test-all test-kernels lint bench clean
+# What workers run with, and what compiles their kernel, at versions and hashes that are the same everywhere.
+LOCKS := fsdcore/packaging/compiler backends/aws/deploy/requirements backends/gcp/deploy/requirements
+
+# A compiler for all machines, as a deployment uses it; and what it makes runs on any Linux since 2014.
+ZIG := $(CURDIR)/build/compiler/ziglang/zig
+OLDEST_GLIBC := 2.17
+
+.PHONY: emulators demo test test-all test-kernels lint locks wheels bench clean
 
 $(READY): pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
@@ -54,9 +61,30 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Anew from the files that end in .in.
+locks: $(READY)
+	for lock in $(LOCKS); do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+			--custom-compile-command "make locks" --output-file $$lock.txt $$lock.in || exit 1; \
+	done
+
+# What a release consists of: the sources, a wheel for Linux on each processor, and one without kernel for all else.
+wheels: $(READY)
+	rm -rf build dist
+	$(BIN)/uv pip install --quiet --require-hashes --target build/compiler --requirements fsdcore/packaging/compiler.txt
+	$(BIN)/uv build --quiet --sdist --out-dir dist
+	FSD_WITHOUT_KERNEL=1 $(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz
+	for machine in x86_64 aarch64; do \
+		compiler="$(ZIG) cc -target $$machine-linux-gnu.$(OLDEST_GLIBC)"; \
+		CC="$$compiler" LDSHARED="$$compiler -shared -s" _PYTHON_HOST_PLATFORM=linux-$$machine \
+			$(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz \
+			--config-setting=--build-option=--plat-name=manylinux_$(subst .,_,$(OLDEST_GLIBC))_$$machine || exit 1; \
+	done
+	ls dist
+
 # All measurements; the tables are written to bench-results/ as JSON.
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(AWS_VENV) $(MOTO_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AWS_VENV) $(MOTO_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

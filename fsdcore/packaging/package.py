@@ -1,15 +1,10 @@
-"""Deployment packages: the code of a worker and all it needs, as one zip, the same bytes for the same inputs.
-
-Neutral of providers: a backend says for which machine, with which packages at which versions, and what of them a
-worker never needs.
-"""
+"""Making a package: our own code and the distributions, chosen, compiled ahead and zipped, kept for the next time."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -24,27 +19,25 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import DeploymentError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import settled
+from fsdcore.packaging.fetching import fetch
+from fsdcore.packaging.kernel import KERNEL, compiled_kernel
+from fsdcore.packaging.target import COMPILED, Target, misfit
 
-__all__ = ["Package", "Recipe", "Target", "build_package", "cache_folder", "worker_requirements"]
+__all__ = ["Package", "Recipe", "build_package", "cache_folder"]
 
 Unneeded: TypeAlias = Callable[[PurePosixPath], bool]
 
 # Raised when a package is built in another way from the same inputs.
-_FORMAT = 1
+_FORMAT = 2
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 # How many packages, and how many sets of libraries, the folder keeps: those that were used last.
 _KEPT = 6
 _SCRATCH = "making-"
 _ABANDONED_SECONDS = 86_400.0
-_CLIENT_ONLY = ("fsdcore/cli", "fsdcore/report", "fsdcore/testing", "fsdcore/packaging.py")
+_CLIENT_ONLY = ("fsdcore/cli", "fsdcore/kernels/flags.txt", "fsdcore/packaging", "fsdcore/report", "fsdcore/testing")
 _FOLDERS = frozenset({"__pycache__", "include", "test", "tests"})
-_RECORDS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json"})
-# Compiled for one kind of machine.
-_COMPILED = frozenset({".so", ".pyd", ".dylib"})
+_RECORDS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json", "uv_cache.json"})
 _ENDINGS = frozenset({".a", ".c", ".cpp", ".h", ".pxd", ".pyc", ".pyi", ".pyx"})
-_ELF_MACHINES = {62: "x86_64", 183: "arm64"}
-_PLATFORMS = {"x86_64": "x86_64", "arm64": "aarch64"}
-_GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
 _COMPILE = (
     "import compileall, py_compile, sys; "
     "compileall.compile_dir(sys.argv[1], quiet=2, stripdir=sys.argv[1], "
@@ -53,28 +46,11 @@ _COMPILE = (
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where a worker runs: `python` such as ``3.13``, `machine` ``x86_64`` or ``arm64``, and Linux with `glibc` 2.x."""
-
-    python: str
-    machine: str
-    glibc: int
-
-    @property
-    def is_here(self) -> bool:
-        """Whether this interpreter is of the target's version, so that it can compile for it."""
-        return self.python == f"{sys.version_info.major}.{sys.version_info.minor}"
-
-    def __str__(self) -> str:
-        return f"Python {self.python} on {self.machine} with glibc 2.{self.glibc}"
-
-
-@dataclass(frozen=True)
 class Recipe:
     """What goes into a package.
 
     `modules`: packages of this process, such as ``backends.local``, taken whole but for `excluded`, paths in the zip.
-    `requirements`: all distributions, ``name==version``, those they depend on included.
+    `lock`: a requirements file of all distributions with their hashes; None if there are none to fetch.
     `unneeded`: says of a path in the zip whether workers can do without it.
     `largest_bytes`: the most that all files may have together.
     `texts`: further files and what is in them, such as lists for a service that installs distributions itself.
@@ -82,7 +58,7 @@ class Recipe:
 
     target: Target
     modules: tuple[str, ...]
-    requirements: tuple[str, ...]
+    lock: Path | None = None
     excluded: tuple[str, ...] = ()
     unneeded: Unneeded = lambda path: False
     largest_bytes: int = 1 << 40
@@ -100,15 +76,6 @@ class Package:
     notices: tuple[str, ...] = ()
 
 
-def worker_requirements(target: Target) -> tuple[str, ...]:
-    """What every worker needs, at versions that have wheels for `target`."""
-    # Later ones are built for glibc 2.27 and up only.
-    arrays = ("numpy==2.4.6", "scipy==1.17.1") if target.glibc >= 28 else ("numpy==2.2.6", "scipy==1.16.3")
-    standard = tuple(map(int, target.python.split("."))) >= (3, 14)
-    zstd = () if standard else ("backports.zstd==1.8.0",)
-    return (*arrays, "msgspec==0.22.0", "safetensors==0.8.0", *zstd)
-
-
 def cache_folder() -> Path:
     """Where packages are kept between builds; `ConfigError` if no home folder is known."""
     return settled(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fsd-inference" / "packages"
@@ -118,9 +85,12 @@ def build_package(recipe: Recipe, folder: Path, observer: Observer = SILENT) -> 
     """Build the package, or find it in `folder`, where it is kept under a name made from all that goes into it.
 
     What has not been used for longest goes from `folder`, so that it does not grow without end.
-    `DeploymentError` if the distributions cannot be had, `InputError` if the package is too large.
+    `DeploymentError` if the distributions cannot be had or the kernel cannot be compiled, `InputError` if the package
+    is too large.
     """
     sources, notices = _sources(recipe)
+    if "fsdcore" in recipe.modules and KERNEL not in sources:
+        sources[KERNEL] = compiled_kernel(recipe.target, folder, observer)
     libraries = _libraries(recipe, folder, observer)
     files = {**_chosen(recipe, libraries), **sources}
     path = folder / f"package-{_key(recipe, sources, files)}.zip"
@@ -132,7 +102,7 @@ def build_package(recipe: Recipe, folder: Path, observer: Observer = SILENT) -> 
     if not recipe.target.is_here:
         notices.append(f"not compiled ahead, for want of Python {recipe.target.python} here: cold starts take longer")
     package = _measured(recipe, path, tuple(notices))
-    _prune(folder, (path, libraries))
+    _prune(folder, (path, libraries, *(one for one in sources.values() if one.parent == folder)))
     return package
 
 
@@ -166,7 +136,7 @@ def _prune(folder: Path, used: tuple[Path, ...]) -> None:
     for path in used:
         # The time of the last use; that of the last change stays.
         os.utime(path, (now, path.stat().st_mtime))
-    for pattern in ("package-*.zip", "libraries-*"):
+    for pattern in ("package-*.zip", "libraries-*", "kernel-*.so"):
         found = sorted(folder.glob(pattern), key=_last_use, reverse=True)
         _remove(path for path in found[_KEPT:] if path not in used)
     _remove(path for path in folder.glob(f"{_SCRATCH}*") if _last_use(path) < now - _ABANDONED_SECONDS)
@@ -199,13 +169,11 @@ def _sources(recipe: Recipe) -> tuple[dict[str, Path], list[str]]:
         for name, path in _files_of(module):
             if any(name == one or name.startswith(f"{one}/") for one in (*_CLIENT_ONLY, *recipe.excluded)):
                 continue
-            problem = _misfit(path, recipe.target) if path.suffix in _COMPILED else None
-            if problem:
-                notices.append(f"{name} is left out: {problem}; workers do without it")
-            else:
+            problem = misfit(path, recipe.target) if path.suffix in COMPILED else None
+            if problem is None:
                 found[name] = path
-    if "fsdcore" in recipe.modules and not any(Path(name).suffix in _COMPILED for name in found):
-        notices.append(f"there is no compiled kernel for {recipe.target}: workers multiply with scipy, which is slower")
+            elif module != "fsdcore":
+                notices.append(f"{name} is left out: {problem}; workers do without it")
     return found, notices
 
 
@@ -228,25 +196,12 @@ def _home(module: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _misfit(library: Path, target: Target) -> str | None:
-    """Why a compiled module cannot be used on `target`; None if it can."""
-    content = library.read_bytes()
-    if content[:4] != b"\x7fELF":
-        return "not built for Linux"
-    machine = _ELF_MACHINES.get(int.from_bytes(content[18:20], "little"), "another machine")
-    if machine != target.machine:
-        return f"built for {machine}, not {target.machine}"
-    if "abi3" not in library.name and f"cpython-{target.python.replace('.', '')}-" not in library.name:
-        return f"built for another version than Python {target.python}"
-    needed = max((int(minor) for minor in _GLIBC.findall(content)), default=0)
-    return f"needs glibc 2.{needed}, the target has 2.{target.glibc}" if needed > target.glibc else None
-
-
 # The distributions -----------------------------------------------------------------------------------------
 
 
 def _libraries_key(recipe: Recipe) -> str:
-    inputs = [str(_FORMAT), str(recipe.target), str(recipe.target.is_here), *sorted(recipe.requirements)]
+    locked = recipe.lock.read_text(encoding="utf-8") if recipe.lock else ""
+    inputs = [str(_FORMAT), str(recipe.target), str(recipe.target.is_here), locked]
     return hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:32]
 
 
@@ -258,43 +213,14 @@ def _libraries(recipe: Recipe, folder: Path, observer: Observer) -> Path:
         observer.progress("fetching packages", 0, 1)
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
             made = Path(scratch) / "made"
-            _install(recipe, made)
+            if recipe.lock is None:
+                made.mkdir()
+            else:
+                fetch(recipe.lock, made, f"the packages of a worker ({recipe.target})", recipe.target)
             if not home.is_dir():
                 made.rename(home)
         observer.progress("fetching packages", 1, 1)
     return home
-
-
-def _install(recipe: Recipe, folder: Path) -> None:
-    if not recipe.requirements:
-        folder.mkdir()
-        return
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--no-compile"]
-    command += ["--only-binary", ":all:", "--target", str(folder), *_platform(recipe.target), *recipe.requirements]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode == 0:
-        return
-    if "No module named pip" in done.stderr:
-        raise DeploymentError(
-            "the packages of a worker are fetched by pip, which is not in this environment; run: "
-            f"{sys.executable} -m ensurepip, or: uv pip install pip"
-        )
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module" in line]
-    reason = (lines or done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-    raise DeploymentError(f"the packages of a worker ({recipe.target}) cannot be had: {reason}")
-
-
-def _platform(target: Target) -> list[str]:
-    """The options that make pip choose wheels for the target instead of this machine, the newest kind first."""
-    machine = _PLATFORMS[target.machine]
-    names = [f"manylinux_2_{minor}_{machine}" for minor in range(target.glibc, 16, -1)]
-    tag = f"cp{target.python.replace('.', '')}"
-    options = ["--implementation", "cp", "--python-version", target.python]
-    for name in (*names, f"manylinux2014_{machine}"):
-        options += ["--platform", name]
-    for abi in (tag, "abi3", "none"):
-        options += ["--abi", abi]
-    return options
 
 
 def _chosen(recipe: Recipe, libraries: Path) -> dict[str, Path]:
@@ -310,8 +236,8 @@ def _chosen(recipe: Recipe, libraries: Path) -> dict[str, Path]:
 def _needless(path: PurePosixPath) -> bool:
     """Whether no worker needs a file of a distribution, whatever the backend."""
     top = path.parts[0]
-    if top == "bin" or top.endswith(".dist-info"):
-        return top == "bin" or path.name in _RECORDS
+    if top in ("bin", ".lock") or top.endswith(".dist-info"):
+        return not top.endswith(".dist-info") or path.name in _RECORDS
     # Of tests, packages import what is not a test itself: numpy.testing does.
     tests = bool(_FOLDERS.intersection(path.parts[:-1])) and not (path.name.startswith("_") and path.suffix == ".py")
     return tests or path.suffix in _ENDINGS or path.name == "conftest.py"

@@ -17,7 +17,7 @@ from backends.aws.emulator import LocalAws
 from fsdcore.config import RunSettings
 from fsdcore.errors import ConfigError
 from fsdcore.events import Observer
-from fsdcore.packaging import Package
+from fsdcore.packaging import Package, package
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import verify
@@ -42,6 +42,21 @@ def test_a_package_without_the_compiled_kernel_is_found_out(backend_without_kern
     with pytest.raises(ConfigError, match="the compiled kernel is not installed"):
         session("compiled").load(NETWORK).run(INPUTS)
     assert verify(NETWORK, INPUTS, session("auto").load(NETWORK).run(INPUTS).outputs).right
+
+
+def test_a_client_whose_own_kernel_is_of_no_use_deploys_one_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(package, "misfit", lambda path, target: "not built for Linux")
+    with LocalAws(tmp_path) as local:
+        for name, value in local.environment.items():
+            monkeypatch.setenv(name, value)
+        with closing(AwsBackend(AwsSettings(name="far", topics=1, timeout_seconds=120))) as backend:
+            backend.provisioner().deploy(3)
+            settings = RunSettings(workers=3, method="block", kernel="compiled", run_seconds=60.0)
+            result = Session(backend, settings).load(NETWORK).run(INPUTS)
+    assert verify(NETWORK, INPUTS, result.outputs).right
+    assert {worker.kernel.partition(" ")[0] for worker in result.record.per_worker} == {"compiled"}
 
 
 @pytest.fixture

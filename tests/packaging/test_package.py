@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from fsdcore.errors import DeploymentError, InputError
-from fsdcore.packaging import Package, Recipe, Target, build_package, worker_requirements
+from fsdcore.packaging import Package, Recipe, Target, build_package
 
 HERE = Target(f"{sys.version_info.major}.{sys.version_info.minor}", "x86_64", 28)
 ELSEWHERE = Target("3.14" if HERE.python != "3.14" else "3.13", "arm64", 34)
 # One small distribution of pure Python stands for all.
-RECIPE = Recipe(HERE, ("fsdcore", "backends.local"), ("six==1.17.0",))
+LOCK = Path(__file__).with_name("six.txt")
+RECIPE = Recipe(HERE, ("fsdcore", "backends.local"), LOCK)
 
 
 def names(package: Package) -> list[str]:
@@ -38,7 +39,7 @@ def test_a_package_holds_what_a_worker_needs_and_no_more(package: Package) -> No
     found = names(package)
     for needed in ("fsdcore/worker.py", "backends/__init__.py", "backends/local/backend.py", "six.py"):
         assert needed in found
-    client = ("fsdcore/cli/", "fsdcore/report/", "fsdcore/testing/", "fsdcore/packaging.py")
+    client = ("fsdcore/cli/", "fsdcore/report/", "fsdcore/testing/", "fsdcore/packaging/", "fsdcore/kernels/flags.txt")
     for needless in (*client, "tests/", "backends/aws/"):
         assert not any(name.startswith(needless) for name in found)
     assert package.notices == ()
@@ -69,7 +70,7 @@ def test_the_code_is_compiled_ahead_for_this_python(package: Package, tmp_path: 
 
 
 def test_for_another_python_nothing_is_compiled_and_that_is_told(folder: Path) -> None:
-    package = build_package(dataclasses.replace(RECIPE, target=ELSEWHERE), folder)
+    package = build_package(Recipe(ELSEWHERE, ("backends.local",), LOCK), folder)
     assert not any(name.endswith(".pyc") for name in names(package))
     assert package.notices[-1:] == (
         f"not compiled ahead, for want of Python {ELSEWHERE.python} here: cold starts take longer",
@@ -88,8 +89,10 @@ def test_what_the_backend_does_without_is_left_out(package: Package, folder: Pat
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text(LOCK.read_text().replace("six==1.17.0", "six==0.0.999"))
     with pytest.raises(DeploymentError, match=r"six==0\.0\.999") as caught:
-        build_package(dataclasses.replace(RECIPE, requirements=("six==0.0.999",)), tmp_path)
+        build_package(dataclasses.replace(RECIPE, lock=lock), tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.glob("package-*")) == []
 
@@ -99,57 +102,17 @@ def test_a_package_that_is_too_large_is_refused(folder: Path) -> None:
         build_package(dataclasses.replace(RECIPE, largest_bytes=1_000), folder)
 
 
-def elf(machine: int, glibc: int) -> bytes:
-    """The parts of a compiled module that matter."""
-    return b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + f"GLIBC_2.{glibc}".encode()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "problem"),
-    [
-        ("k.abi3.so", elf(62, 17), None),
-        ("k.cpython-{tag}-x86_64-linux-gnu.so", elf(62, 17), None),
-        ("k.abi3.so", elf(183, 17), "built for arm64, not x86_64"),
-        ("k.abi3.so", elf(62, 36), "needs glibc 2.36, the target has 2.28"),
-        ("k.cpython-27-x86_64-linux-gnu.so", elf(62, 17), "built for another version than Python"),
-        ("k.abi3.so", b"\xcf\xfa\xed\xfe" + bytes(30), "not built for Linux"),
-        ("k.pyd", b"MZ" + bytes(30), "not built for Linux"),
-        ("k.dylib", b"\xcf\xfa\xed\xfe" + bytes(30), "not built for Linux"),
-    ],
-)
-def test_a_compiled_module_goes_in_only_if_it_fits(
-    name: str, content: bytes, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_module_of_another_system_is_left_out_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = name.replace("{tag}", HERE.python.replace(".", ""))
-    home = tmp_path / "fsd_kernel_for_tests"
+    home = tmp_path / "fsd_backend_for_tests"
     home.mkdir()
     (home / "__init__.py").touch()
-    (home / name).write_bytes(content)
+    (home / "fast.pyd").write_bytes(b"MZ" + bytes(30))
     monkeypatch.syspath_prepend(tmp_path)
-    recipe = Recipe(HERE, ("fsd_kernel_for_tests",), ("six==1.17.0",))
-    package = build_package(recipe, tmp_path / "cache")
-    assert (f"fsd_kernel_for_tests/{name}" in names(package)) == (problem is None)
-    assert len(package.notices) == (problem is not None)
-    assert all(str(problem) in notice and name in notice for notice in package.notices)
-
-
-def test_a_package_without_a_compiled_kernel_says_so(folder: Path) -> None:
-    package = build_package(dataclasses.replace(RECIPE, excluded=("fsdcore/kernels/_native.abi3.so",)), folder)
-    assert package.notices == (f"there is no compiled kernel for {HERE}: workers multiply with scipy, which is slower",)
-
-
-def test_an_environment_without_pip_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
-    with pytest.raises(
-        DeploymentError, match=r"pip, which is not in this environment; run: .* -m ensurepip, or: uv pip"
-    ):
-        build_package(dataclasses.replace(RECIPE, requirements=("six==0.0.998",)), tmp_path / "cache")
-
-
-def test_older_systems_get_older_arrays() -> None:
-    old, new = worker_requirements(Target("3.11", "x86_64", 26)), worker_requirements(Target("3.14", "arm64", 34))
-    assert "numpy==2.2.6" in old
-    assert "numpy==2.4.6" in new
-    assert any(one.startswith("backports.zstd") for one in old)
-    assert not any(one.startswith("backports.zstd") for one in new)
+    package = build_package(Recipe(HERE, ("fsd_backend_for_tests",), LOCK), tmp_path / "cache")
+    assert "fsd_backend_for_tests/__init__.py" in names(package)
+    assert "fsd_backend_for_tests/fast.pyd" not in names(package)
+    assert package.notices == (
+        "fsd_backend_for_tests/fast.pyd is left out: not built for Linux; workers do without it",
+    )

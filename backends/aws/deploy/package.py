@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from backends.aws.settings import AwsSettings
 from fsdcore.events import Observer
-from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder, worker_requirements
+from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder
 
 __all__ = ["LARGEST_BYTES", "lambda_package", "lambda_recipe"]
 
 # Amazon Linux 2 with Python 3.11, Amazon Linux 2023 from 3.12 on.
 _GLIBC = {"3.11": 26}
 _NEWER_GLIBC = 34
-# Ours, not the runtime's: that changes without notice, and may lack what the code was tested with. Compiled ahead.
-_SDK = (
-    "boto3==1.44.8",
-    "botocore==1.44.8",
-    "jmespath==1.1.0",
-    "python-dateutil==2.9.0.post0",
-    "s3transfer==0.19.3",
-    "six==1.17.0",
-    "urllib3==2.8.0",
-)
+# The SDK is ours, not the runtime's: that changes without notice, and may lack what the code was tested with.
+_LOCK = Path(__file__).with_name("requirements.txt")
 # The services that workers call, and what their clients read of all others; 3 MB of 27.
 _SERVICES = frozenset({"lambda", "s3", "sns", "sqs", "sts"})
 # What Lambda takes, unzipped.
@@ -35,7 +27,7 @@ def lambda_recipe(settings: AwsSettings) -> Recipe:
     return Recipe(
         target=target,
         modules=("fsdcore", "backends.aws"),
-        requirements=(*worker_requirements(target), *_SDK),
+        lock=_LOCK,
         excluded=("backends/aws/deploy", "backends/aws/emulator"),
         unneeded=_unneeded,
         largest_bytes=LARGEST_BYTES,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from backends.gcp.deployment import Deployment
 from backends.gcp.settings import GcpSettings
 from fsdcore.events import SILENT, Observer
-from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder, worker_requirements
+from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder
 
 __all__ = ["ENTRY", "LARGEST_BYTES", "source_package", "source_recipe"]
 
@@ -22,20 +23,18 @@ LARGEST_BYTES = 500_000_000
 # Ubuntu 22.04, which all runtimes from Python 3.11 on are built upon, or a later one.
 _GLIBC = 35
 _MAIN = f'"""The entry point of the function."""\n\nfrom backends.gcp.worker import {ENTRY}\n\n__all__ = ["{ENTRY}"]\n'
-_SDK = ("functions-framework==3.10.2", "google-cloud-pubsub==2.44.0", "google-cloud-storage==3.17.1")
+_LOCK = Path(__file__).with_name("requirements.txt")
 
 
 def source_recipe(deployment: Deployment) -> Recipe:
-    """What goes into the source; other packages are installed from its ``requirements.txt``."""
+    """What goes into the source; others are installed from its ``requirements.txt``, with hashes."""
     target = Target(deployment.python, "x86_64", _GLIBC)
-    requirements = "".join(f"{line}\n" for line in (*worker_requirements(target), *_SDK))
     return Recipe(
         target=target,
         modules=("fsdcore", "backends.gcp"),
-        requirements=(),
         excluded=("backends/gcp/deploy", "backends/gcp/emulator", "backends/gcp/terraform"),
         largest_bytes=LARGEST_BYTES,
-        texts={"main.py": _MAIN, "requirements.txt": requirements},
+        texts={"main.py": _MAIN, "requirements.txt": _LOCK.read_text(encoding="utf-8")},
     )
 
 

@@ -12,6 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 __all__ = ["BuildError", "build"]
 
 _MOST_BYTES = 500_000_000
+_HASH = "--hash="
 
 
 class BuildError(Exception):
@@ -21,7 +22,8 @@ class BuildError(Exception):
 def build(archive: bytes, folder: Path) -> Path:
     """Unpack `archive` into `folder`, and return it.
 
-    Packages are not installed: the interpreter that runs this must have all that ``requirements.txt`` asks for.
+    Packages are not installed: the interpreter that runs this must have all that ``requirements.txt`` asks for, at any
+    version where it is a lock with hashes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as packed:
@@ -37,15 +39,18 @@ def build(archive: bytes, folder: Path) -> Path:
 
 
 def _check_requirements(file: Path) -> None:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    for line in lines:
-        text = line.partition("#")[0].strip()
-        # Options and files are for pip alone.
-        if text and not text.startswith("-"):
-            _check_requirement(text)
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    lines = [line.partition("#")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
+    # Options and files are for pip alone.
+    wanted = [line for line in lines if line and not line.startswith("-")]
+    locked = any(_HASH in line for line in wanted)
+    for line in wanted:
+        if locked and _HASH not in line:
+            raise BuildError(f"Build failed: requirements.txt: {line} has no hash, and others have")
+        _check_requirement(line.partition(_HASH)[0].strip(), any_version=locked)
 
 
-def _check_requirement(text: str) -> None:
+def _check_requirement(text: str, any_version: bool) -> None:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
@@ -56,5 +61,5 @@ def _check_requirement(text: str) -> None:
         found = metadata.version(requirement.name)
     except metadata.PackageNotFoundError as error:
         raise BuildError(f"Build failed: {text} is not installed on this machine") from error
-    if not requirement.specifier.contains(found, prereleases=True):
+    if not any_version and not requirement.specifier.contains(found, prereleases=True):
         raise BuildError(f"Build failed: {text}: this machine has version {found}")
