@@ -73,11 +73,11 @@ wheels: $(READY)
 	rm -rf build dist
 	$(BIN)/uv pip install --quiet --require-hashes --target build/compiler --requirements fsdcore/packaging/compiler.txt
 	$(BIN)/uv build --quiet --sdist --out-dir dist
-	FSD_WITHOUT_KERNEL=1 $(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz
+	FSD_KERNEL=none $(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz
 	for machine in x86_64 aarch64; do \
-		compiler="$(ZIG) cc -target $$machine-linux-gnu.$(OLDEST_GLIBC)"; \
-		CC="$$compiler" LDSHARED="$$compiler -shared -s" _PYTHON_HOST_PLATFORM=linux-$$machine \
-			$(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz \
+		compiler="'$(ZIG)' cc -target $$machine-linux-gnu.$(OLDEST_GLIBC)"; \
+		FSD_KERNEL=required CC="$$compiler" LDSHARED="$$compiler -shared -s" CFLAGS= LDFLAGS= CPPFLAGS= \
+			_PYTHON_HOST_PLATFORM=linux-$$machine $(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz \
 			--config-setting=--build-option=--plat-name=manylinux_$(subst .,_,$(OLDEST_GLIBC))_$$machine || exit 1; \
 	done
 	ls dist

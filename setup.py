@@ -1,13 +1,15 @@
 """The compiled kernel, which is optional: without a C compiler the project installs all the same, and uses scipy.
 
-With FSD_WITHOUT_KERNEL set there is none, so that the wheel is for any machine.
+FSD_KERNEL=none leaves it out, so that the wheel is for any machine; FSD_KERNEL=required has the build fail without it.
 """
 
 import os
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 
+_WANTED = os.environ.get("FSD_KERNEL", "")
 _KERNEL = Extension(
     "fsdcore.kernels._native",
     ["fsdcore/kernels/_native.c"],
@@ -17,10 +19,11 @@ _KERNEL = Extension(
     extra_link_args=["-pthread"],
     libraries=["m"],
     py_limited_api=True,
-    optional=True,
+    optional=_WANTED != "required",
 )
 
-if os.environ.get("FSD_WITHOUT_KERNEL"):
+# A Python without a global lock has objects of another shape, and no stable ABI yet.
+if _WANTED == "none" or sysconfig.get_config_var("Py_GIL_DISABLED"):
     setup()
 else:
     setup(ext_modules=[_KERNEL], options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -28,20 +28,26 @@ def fetch(lock: Path, folder: Path, what: str, target: Target | None = None) -> 
     `what` names it in messages. `DeploymentError` if something cannot be had, or is not what its hash says.
     """
     folder.mkdir(parents=True)
-    command = [_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-    command += ["--python", sys.executable, "--target", str(folder.absolute())]
-    command += ["--requirements", str(lock.absolute())]
-    # In a folder without settings of a project, which are not for this.
-    done = subprocess.run(
-        [*command, *(wheels_for(target) if target else ())],
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    command = [_uv(), "pip", "install", "--quiet", "--color", "never", "--no-deps", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--python", sys.executable]
+    command += ["--target", str(folder.absolute()), "-r", str(lock.absolute())]
+    # What is for this machine is not needed again; what is kept must not go with uv's cache.
+    command += [*wheels_for(target), "--link-mode", "copy"] if target else ["--no-cache"]
+    environ = {name: value for name, value in os.environ.items() if name != "RUST_LOG"}
+    # Where no project lies, whose settings are not for this.
+    done = called(command, Path(folder.absolute().anchor), environ)
     if done.returncode:
         raise DeploymentError(f"{what} cannot be had: {_reason(done.stderr)}")
+
+
+def called(command: list[str], folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, whatever that is; `DeploymentError` if it cannot be run at all."""
+    try:
+        return subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+    except OSError as error:
+        raise DeploymentError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
 def wheels_for(target: Target) -> list[str]:
@@ -67,7 +73,9 @@ def _uv() -> str:
 def _reason(told: str) -> str:
     """What uv said, in one line."""
     lines = [line.strip() for line in told.splitlines() if line.strip()]
-    reason = " ".join(lines).removeprefix("error: ") or "uv gave no reason"
-    if "Failed to fetch" in reason or "Failed to download" in reason:
+    reason = f"uv: {' '.join(lines).removeprefix('error: ') or 'no reason given'}"
+    if "unexpected argument" in reason:
+        reason += "; it is too old, run: pip install --upgrade uv"
+    if "Failed to fetch" in reason:
         reason += "; another index is set by UV_DEFAULT_INDEX, a proxy by HTTPS_PROXY"
     return reason

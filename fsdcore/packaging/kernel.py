@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
 import fsdcore.kernels
 from fsdcore.errors import DeploymentError
 from fsdcore.events import Observer
-from fsdcore.packaging.fetching import fetch
+from fsdcore.packaging.fetching import called, fetch
+from fsdcore.packaging.kept import find, keep
 from fsdcore.packaging.target import Target
 
 __all__ = ["KERNEL", "compiled_kernel"]
@@ -34,12 +34,13 @@ def compiled_kernel(target: Target, folder: Path, observer: Observer) -> Path:
 
     `DeploymentError` if the compiler cannot be had or fails.
     """
-    path = folder / f"kernel-{_key(target)}.so"
-    if not path.exists():
+    stem = f"kernel-{_key(target)}"
+    path = find(folder, stem)
+    if path is None:
         folder.mkdir(parents=True, exist_ok=True)
         observer.progress("compiling the kernel", 0, 1)
         with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as scratch:
-            _compile(target, Path(scratch)).replace(path)
+            path = keep(_compile(target, Path(scratch)), folder, stem)
         observer.progress("compiling the kernel", 1, 1)
     return path
 
@@ -65,7 +66,9 @@ def _compile(target: Target, scratch: Path) -> Path:
     command += ["-shared", "-fPIC", "-s", str(_SOURCES / "_native.c"), "-lm", "-o", str(made)]
     cache = str(scratch / "cache")
     environ = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-    done = subprocess.run(command, env=environ, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    # It has files of its own.
+    environ.pop("ZIG_LIB_DIR", None)
+    done = called(command, scratch, environ)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or ["the compiler gave no reason"]
         raise DeploymentError(f"the kernel cannot be compiled for {target}: {lines[0]}")

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -20,6 +21,7 @@ from fsdcore.errors import DeploymentError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import settled
 from fsdcore.packaging.fetching import fetch
+from fsdcore.packaging.kept import find, keep, remove
 from fsdcore.packaging.kernel import KERNEL, compiled_kernel
 from fsdcore.packaging.target import COMPILED, Target, misfit
 
@@ -88,16 +90,24 @@ def build_package(recipe: Recipe, folder: Path, observer: Observer = SILENT) -> 
     `DeploymentError` if the distributions cannot be had or the kernel cannot be compiled, `InputError` if the package
     is too large.
     """
+    try:
+        return _built(recipe, folder, observer)
+    except OSError as error:
+        raise DeploymentError(f"the package cannot be made in {folder}: {error}") from error
+
+
+def _built(recipe: Recipe, folder: Path, observer: Observer) -> Package:
     sources, notices = _sources(recipe)
     if "fsdcore" in recipe.modules and KERNEL not in sources:
         sources[KERNEL] = compiled_kernel(recipe.target, folder, observer)
     libraries = _libraries(recipe, folder, observer)
     files = {**_chosen(recipe, libraries), **sources}
-    path = folder / f"package-{_key(recipe, sources, files)}.zip"
-    if not path.exists():
+    stem = f"package-{_key(recipe, sources, files)}"
+    path = find(folder, stem)
+    if path is None:
         observer.progress("packing", 0, 1)
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-            _pack(recipe, files, Path(scratch), path)
+            path = keep(_packed(recipe, files, Path(scratch)), folder, stem)
         observer.progress("packing", 1, 1)
     if not recipe.target.is_here:
         notices.append(f"not compiled ahead, for want of Python {recipe.target.python} here: cold starts take longer")
@@ -134,12 +144,13 @@ def _prune(folder: Path, used: tuple[Path, ...]) -> None:
     """Note that `used` were, and remove what was used least lately, and what a build that was killed left behind."""
     now = SYSTEM_CLOCK.wall()
     for path in used:
-        # The time of the last use; that of the last change stays.
-        os.utime(path, (now, path.stat().st_mtime))
+        # The time of the last use; that of the last change stays. A folder that only others may write to has none.
+        with suppress(OSError):
+            os.utime(path, (now, path.stat().st_mtime))
     for pattern in ("package-*.zip", "libraries-*", "kernel-*.so"):
         found = sorted(folder.glob(pattern), key=_last_use, reverse=True)
-        _remove(path for path in found[_KEPT:] if path not in used)
-    _remove(path for path in folder.glob(f"{_SCRATCH}*") if _last_use(path) < now - _ABANDONED_SECONDS)
+        remove(path for path in found[_KEPT:] if path not in used)
+    remove(path for path in folder.glob(f"{_SCRATCH}*") if _last_use(path) < now - _ABANDONED_SECONDS)
 
 
 def _last_use(path: Path) -> float:
@@ -148,14 +159,6 @@ def _last_use(path: Path) -> float:
         return path.stat().st_atime
     except FileNotFoundError:
         return 0.0
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 # Our own code ----------------------------------------------------------------------------------------------
@@ -207,8 +210,9 @@ def _libraries_key(recipe: Recipe) -> str:
 
 def _libraries(recipe: Recipe, folder: Path, observer: Observer) -> Path:
     """The distributions, installed for the target in a folder that is there whole or not at all."""
-    home = folder / f"libraries-{_libraries_key(recipe)}"
-    if not home.is_dir():
+    stem = f"libraries-{_libraries_key(recipe)}"
+    home = find(folder, stem)
+    if home is None:
         folder.mkdir(parents=True, exist_ok=True)
         observer.progress("fetching packages", 0, 1)
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
@@ -217,8 +221,7 @@ def _libraries(recipe: Recipe, folder: Path, observer: Observer) -> Path:
                 made.mkdir()
             else:
                 fetch(recipe.lock, made, f"the packages of a worker ({recipe.target})", recipe.target)
-            if not home.is_dir():
-                made.rename(home)
+            home = keep(made, folder, stem)
         observer.progress("fetching packages", 1, 1)
     return home
 
@@ -246,7 +249,7 @@ def _needless(path: PurePosixPath) -> bool:
 # The zip ---------------------------------------------------------------------------------------------------
 
 
-def _pack(recipe: Recipe, files: dict[str, Path], scratch: Path, path: Path) -> None:
+def _packed(recipe: Recipe, files: dict[str, Path], scratch: Path) -> Path:
     tree = scratch / "tree"
     for name, source in files.items():
         _copy(source, tree / name)
@@ -255,7 +258,7 @@ def _pack(recipe: Recipe, files: dict[str, Path], scratch: Path, path: Path) -> 
     if recipe.target.is_here:
         _compile(tree)
     _write_zip(tree, scratch / "made.zip")
-    (scratch / "made.zip").replace(path)
+    return scratch / "made.zip"
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -37,6 +37,8 @@ def misfit(library: Path, target: Target) -> str | None:
     content = library.read_bytes()
     if content[:4] != b"\x7fELF":
         return "not built for Linux"
+    if b"libc.so.6" not in content:
+        return "not built for a Linux with glibc"
     machine = _ELF_MACHINES.get(int.from_bytes(content[18:20], "little"), "another machine")
     if machine != target.machine:
         return f"built for {machine}, not {target.machine}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Literal
 import pytest
 import uv
 
+from backends.aws.deploy import package as lambda_package
 from backends.aws.deploy.package import lambda_recipe
 from backends.aws.settings import AwsSettings
 from backends.gcp.deploy import package as gcp_package
@@ -28,15 +31,57 @@ def test_all_of_a_lock_is_installed(tmp_path: Path) -> None:
 
 def test_what_has_another_hash_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "lock.txt").write_text("six==1.17.0 --hash=sha256:" + "0" * 64)
-    with pytest.raises(DeploymentError, match=r"six cannot be had: .*[Hh]ash.*six==1\.17\.0") as caught:
+    with pytest.raises(DeploymentError, match=r"six cannot be had: uv: .*[Hh]ash.*six==1\.17\.0") as caught:
         fetch(tmp_path / "lock.txt", tmp_path / "made", "six")
     assert "\n" not in str(caught.value)
+    assert "UV_DEFAULT_INDEX" not in str(caught.value)
 
 
 def test_what_has_no_hash_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lock.txt").write_text("six==1.17.0")
     with pytest.raises(DeploymentError, match="hash"):
         fetch(tmp_path / "lock.txt", tmp_path / "made", "six")
+
+
+def test_nothing_comes_that_the_lock_does_not_name(tmp_path: Path) -> None:
+    """What needs six is installed without it, if the lock does not have it."""
+    lock = Path(lambda_package.__file__).with_name("requirements.txt").read_text()
+    found = re.search(r"^python-dateutil==.*?(?=^\w)", lock, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    (tmp_path / "lock.txt").write_text(found[0])
+    fetch(tmp_path / "lock.txt", tmp_path / "made", "dates", Target("3.13", "arm64", 34))
+    assert (tmp_path / "made" / "dateutil").is_dir()
+    assert not (tmp_path / "made" / "six.py").exists()
+
+
+def program(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a program of this text be the only uv there is."""
+    (folder / "uv").write_text(text)
+    (folder / "uv").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setitem(sys.modules, "uv", None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "#!/bin/sh\necho \"error: unexpected argument '--color' found\" >&2\nexit 2\n",
+            "run: pip install --upgrade uv",
+        ),
+        ("#!/bin/sh\nexit 2\n", "uv: no reason given"),
+        ("no program", "uv cannot be run: "),
+    ],
+)
+def test_a_uv_that_is_of_no_use_is_one_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, text, monkeypatch)
+    with pytest.raises(DeploymentError) as caught:
+        fetch(LOCK, tmp_path / "made", "six")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_without_the_index_the_message_names_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +119,9 @@ def test_settings_of_a_project_nearby_are_not_obeyed(tmp_path: Path, monkeypatch
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "uv.toml").write_text('index-url = "http://127.0.0.1:9/simple"\n')
     monkeypatch.chdir(tmp_path / "project")
-    fetch(LOCK, Path("../elsewhere/made"), "six")
-    assert (tmp_path / "elsewhere" / "made" / "six.py").is_file()
+    for made in (Path("../elsewhere/made"), Path("below/made")):
+        fetch(LOCK, made, "six")
+        assert (made / "six.py").is_file()
 
 
 @pytest.mark.parametrize(

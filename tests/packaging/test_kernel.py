@@ -164,3 +164,33 @@ def test_a_kernel_that_was_compiled_is_found_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(kernel, "_compile", never)
     # One kernel is for every Python and every newer Linux.
     assert kernel.compiled_kernel(Target("3.14", "arm64", 35), tmp_path, SILENT) == first
+
+
+@pytest.mark.parametrize("changed", ["_native.c", "_product.h", "flags.txt"])
+def test_a_kernel_of_other_sources_is_another(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(target: Target, scratch: Path) -> Path:
+        (scratch / "made.so").write_bytes((sources / changed).read_bytes())
+        return scratch / "made.so"
+
+    sources = tmp_path / "sources"
+    shutil.copytree(Path(fsdcore.kernels.__file__).parent, sources)
+    monkeypatch.setattr(kernel, "_SOURCES", sources)
+    monkeypatch.setattr(kernel, "_FLAGS", sources / "flags.txt")
+    monkeypatch.setattr(kernel, "_compile", compiled)
+    target = Target("3.13", "arm64", 34)
+    before = kernel.compiled_kernel(target, tmp_path / "cache", SILENT)
+    with (sources / changed).open("a") as stream:
+        stream.write("\n")
+    after = kernel.compiled_kernel(target, tmp_path / "cache", SILENT)
+    assert after.read_bytes() == before.read_bytes() + b"\n"
+
+
+def test_a_kernel_that_was_damaged_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(target: Target, scratch: Path) -> Path:
+        (scratch / "made.so").write_bytes(target.machine.encode())
+        return scratch / "made.so"
+
+    monkeypatch.setattr(kernel, "_compile", compiled)
+    target = Target("3.13", "arm64", 34)
+    kernel.compiled_kernel(target, tmp_path, SILENT).write_bytes(b"")
+    assert kernel.compiled_kernel(target, tmp_path, SILENT).read_bytes() == b"arm64"

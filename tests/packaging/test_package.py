@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from fsdcore.errors import DeploymentError, InputError
-from fsdcore.packaging import Package, Recipe, Target, build_package
+from fsdcore.events import Observer
+from fsdcore.packaging import Package, Recipe, Target, build_package, kernel
+from fsdcore.packaging import package as building
+from fsdcore.packaging.kept import remove
 
 HERE = Target(f"{sys.version_info.major}.{sys.version_info.minor}", "x86_64", 28)
 ELSEWHERE = Target("3.14" if HERE.python != "3.14" else "3.13", "arm64", 34)
@@ -116,3 +122,60 @@ def test_a_module_of_another_system_is_left_out_and_that_is_told(
     assert package.notices == (
         "fsd_backend_for_tests/fast.pyd is left out: not built for Linux; workers do without it",
     )
+
+
+def test_a_package_has_a_kernel_though_the_installed_one_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(target: Target, folder: Path, observer: Observer) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kernel-x.so").write_text(f"for {target.machine}")
+        return folder / "kernel-x.so"
+
+    monkeypatch.setattr(building, "misfit", lambda path, target: "not built for Linux")
+    monkeypatch.setattr(building, "compiled_kernel", compiled)
+    package = build_package(RECIPE, tmp_path)
+    assert package.notices == ()
+    with zipfile.ZipFile(package.path) as archive:
+        found = [name for name in archive.namelist() if name.startswith("fsdcore/kernels/_native")]
+        assert found == [kernel.KERNEL]
+        assert archive.read(kernel.KERNEL) == b"for x86_64"
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def lose(folder: Path) -> None:
+    (folder / "six.py").unlink()
+
+
+@pytest.mark.parametrize(("pattern", "harm"), [("package-*.zip", truncate), ("libraries-*", lose)])
+def test_what_was_damaged_in_the_cache_is_made_anew(
+    pattern: str, harm: Callable[[Path], None], package: Package, tmp_path: Path
+) -> None:
+    for kept in package.path.parent.glob("*-*"):
+        (shutil.copytree if kept.is_dir() else shutil.copyfile)(kept, tmp_path / kept.name)
+    for kept in tmp_path.glob(pattern):
+        harm(kept)
+    if pattern != "package-*.zip":
+        remove(tmp_path.glob("package-*.zip"))
+    again = build_package(RECIPE, tmp_path)
+    assert again.digest == package.digest
+
+
+def test_a_cache_that_may_only_be_read_can_be_used(
+    package: Package, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert build_package(RECIPE, folder) == package
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(DeploymentError, match=r"cannot be made in .*cache: ") as caught:
+        build_package(RECIPE, tmp_path / "cache")
+    assert "\n" not in str(caught.value)

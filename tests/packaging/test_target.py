@@ -15,7 +15,7 @@ TARGET = Target("3.12", "x86_64", 28)
 
 def elf(machine: int, glibc: int) -> bytes:
     """The parts of a compiled module that matter."""
-    return b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + f"GLIBC_2.{glibc}".encode()
+    return b"\x7fELF" + bytes(14) + machine.to_bytes(2, "little") + f"libc.so.6 GLIBC_2.{glibc}".encode()
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ def elf(machine: int, glibc: int) -> bytes:
         ("k.abi3.so", elf(62, 36), "needs glibc 2.36, the target has 2.28"),
         ("k.cpython-27-x86_64-linux-gnu.so", elf(62, 17), "built for another version than Python 3.12"),
         ("k.abi3.so", b"\xcf\xfa\xed\xfe" + bytes(30), "not built for Linux"),
+        ("k.abi3.so", elf(62, 17).replace(b"libc.so.6", b"libc.musl-x86_64.so.1"), "not built for a Linux with glibc"),
+        ("k.abi3.so", elf(62, 17).replace(b"libc.so.6", b"libc.so.7"), "not built for a Linux with glibc"),
         ("k.pyd", b"MZ" + bytes(30), "not built for Linux"),
         ("k.dylib", b"\xcf\xfa\xed\xfe" + bytes(30), "not built for Linux"),
     ],

@@ -26,7 +26,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By platform: what ``make wheels`` makes of a clean copy."""
     if shutil.which("make") is None or shutil.which("git") is None:
         pytest.skip("needs make and git")
-    copy = tmp_path_factory.mktemp("release") / "project"
+    copy = tmp_path_factory.mktemp("release") / "the project"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True
     )
@@ -36,9 +36,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         if (PROJECT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT / name, copy / name)
-    # The environment of the tests in place of one of its own.
-    tools = {"VENV": Path(sys.prefix), "READY": Path(sys.executable)}
-    subprocess.run(["make", "wheels", *(f"{name}={value}" for name, value in tools.items())], cwd=copy, check=True)
+    # The environment of the tests in place of one of its own, and left as it is.
+    ready = Path(sys.prefix) / ".ready"
+    subprocess.run(["make", "-o", ready, "wheels", f"VENV={sys.prefix}", f"READY={ready}"], cwd=copy, check=True)
     made = {path.stem.split("-")[-1]: path for path in (copy / "dist").glob("*.whl")}
     assert len(list((copy / "dist").glob("*.tar.gz"))) == 1
     return made

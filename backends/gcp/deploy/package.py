@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backends.gcp.deployment import Deployment
 from backends.gcp.settings import GcpSettings
+from fsdcore.errors import FsdError
 from fsdcore.events import SILENT, Observer
 from fsdcore.packaging import Package, Recipe, Target, build_package, cache_folder
 
@@ -43,13 +44,19 @@ def source_package(deployment: Deployment, observer: Observer) -> Package:
     return build_package(source_recipe(deployment), cache_folder(), observer)
 
 
-def main() -> None:
-    """Make the source for this Python; print variables of Terraform as JSON."""
+def main() -> int:
+    """Make the source for this Python; print variables of Terraform as JSON, and what went wrong on standard error."""
     deployment = Deployment.of(GcpSettings(), project="", workers=1)
-    package = source_package(deployment, SILENT)
+    try:
+        package = source_package(deployment, SILENT)
+    except FsdError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    sys.stderr.writelines(f"note: {notice}\n" for notice in package.notices)
     told = {"source_zip": str(package.path), "source_digest": package.digest, "python": deployment.python}
     sys.stdout.write(f"{json.dumps(told, indent=2)}\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from backends.gcp.deploy import package
 from backends.gcp.deploy.function import make_function
 from backends.gcp.deploy.package import source_recipe
+from fsdcore.errors import DeploymentError
 from fsdcore.events import SILENT
-from fsdcore.kernels import compiled_is_there
 from fsdcore.packaging import build_package
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
@@ -34,8 +35,6 @@ def worker(request):
 def test_instances_multiply_with_the_compiled_kernel_of_the_source(
     make_backend: BackendMaker, package_cache: Path
 ) -> None:
-    if not compiled_is_there():
-        pytest.skip("the compiled kernel is not installed here, so it cannot be in the source")
     backend = make_backend()
     assert backend.provisioner().deploy(1).ready
     deployment = backend.deployment
@@ -49,3 +48,19 @@ def test_instances_multiply_with_the_compiled_kernel_of_the_source(
     home = Path(told["worker"]).parents[2]
     assert Path(told["library"]).parent == home / "fsdcore" / "kernels"
     assert not home.is_relative_to(Path(__file__).parents[4])
+
+
+def test_the_source_for_terraform_is_told_of_or_the_reason_why_there_is_none(
+    package_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(package_cache))
+    assert package.main() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert Path(told["source_zip"]).is_file()
+
+    def refused(*_: object) -> None:
+        raise DeploymentError("no such luck")
+
+    monkeypatch.setattr(package, "source_package", refused)
+    assert package.main() == 1
+    assert capsys.readouterr() == ("", "error: no such luck\n")
