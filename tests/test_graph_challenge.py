@@ -38,11 +38,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, workers: int, channel: str) -> dict[str, dict[str, int]]:
-    """Run all 10,000 inputs, checked against the oracle and the official categories; returns the record."""
+def run(folder: Path, workers: int, channel: str, *more: str) -> dict[str, dict[str, int]]:
+    """Run all 10,000 inputs, checked against the official categories; returns the record."""
     fsd(
         *("run", folder / "net.safetensors", folder / "sparse-images-1024.tsv", "-o", folder / "out.npz"),
-        *("--workers", workers, "--channel", channel, "--verify", "--record", folder / "run.json"),
+        *("--workers", workers, "--channel", channel, *more, "--record", folder / "run.json"),
         *("--truth", folder / "neuron1024-l120-categories.tsv", "--categories", folder / "found.tsv"),
     )
     official = np.loadtxt(folder / "neuron1024-l120-categories.tsv", dtype=int)
@@ -64,4 +64,4 @@ def test_eight_workers_give_the_official_categories_with_little_traffic(folder: 
 @pytest.mark.parametrize("channel", ["queue", "object"])
 @pytest.mark.parametrize("workers", ALL_WORKERS)
 def test_any_number_of_workers_gives_the_official_categories(folder: Path, workers: int, channel: str) -> None:
-    run(folder, workers, channel)
+    run(folder, workers, channel, "--verify")
