@@ -242,7 +242,9 @@ def test_the_source_is_made_by_the_command(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(package_cache))
     monkeypatch.delitem(sys.modules, "backends.gcp.deploy.package")
-    runpy.run_module("backends.gcp.deploy.package", run_name="__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("backends.gcp.deploy.package", run_name="__main__")
+    assert ended.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) <= set(VARIABLES)
     assert Path(told["source_zip"]).stat().st_size > 0
