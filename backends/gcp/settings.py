@@ -14,7 +14,7 @@ __all__ = ["GcpSettings", "checked_project"]
 _NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 # A service account's id has 6 to 30 characters, "fsd-" among them.
 _LONGEST_NAME = 24
-_CALLER = re.compile(r"(user|serviceAccount|group|domain):[^\s:,]+")
+_CALLER = re.compile(r"(user|serviceAccount|group|domain):[^\s:,]+|principal(Set)?://iam\.googleapis\.com/[^\s,]+")
 # What Cloud Run takes: hundredths of one processor, or these numbers of whole ones.
 _CPU = re.compile(r"0\.(0[89]|[1-9]\d?)|[12468]")
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
@@ -33,8 +33,22 @@ _RANGES = {
 }
 
 
+# How much memory, in MiB, Cloud Run takes for so many processors at least: the least and the most.
+_MEMORY_OF_CPU = (
+    (0.0, 0, 512),
+    (0.5, 0, 1_024),
+    (1.0, 0, 4_096),
+    (2.0, 0, 8_192),
+    (4.0, 2_048, 16_384),
+    (6.0, 4_096, 24_576),
+    (8.0, 4_096, 32_768),
+)
+
+
 def _own_python() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+    """That of this client, or the newest that the service has."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return own if own in _PYTHONS else _PYTHONS[-1]
 
 
 def checked_project(project: str) -> str:
@@ -95,10 +109,20 @@ class GcpSettings:
             raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
         if self.cpu and not _CPU.fullmatch(self.cpu):
             raise ConfigError(f"cpu must be 1, 2, 4, 6 or 8 processors, or 0.08 to 0.99 of one, not {self.cpu!r}")
+        if self.cpu:
+            self._check_memory()
         self._check_places()
         for member in self.members:
             if not _CALLER.fullmatch(member):
                 raise ConfigError(f"callers: {member!r} is none; one is such as user:ann@example.com")
+
+    def _check_memory(self) -> None:
+        least, most = [(low, high) for cpu, low, high in _MEMORY_OF_CPU if cpu <= float(self.cpu)][-1]
+        if not least <= self.memory_mb <= most:
+            raise ConfigError(
+                f"cpu {self.cpu} goes with a memory_mb of {max(least, _RANGES['memory_mb'][0])} to {most}, "
+                f"not {self.memory_mb}"
+            )
 
     def _check_places(self) -> None:
         if self.project:
