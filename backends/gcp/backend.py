@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["GcpBackend"]
 
 _MEBI = 1 << 20
+# Roles that were just given are in force after some minutes; a deploy waits for those of its caller alone.
+_SETTLING_SECONDS = 120.0
 
 
 class GcpBackend(Backend):
@@ -97,7 +99,7 @@ class GcpBackend(Backend):
         from backends.gcp.identity import IdentityTokens
 
         deployment = self.deployment
-        tokens = IdentityTokens(deployment.url, deployment.service_account, deployment.emulated)
+        tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: self.clients.credentials)
         limits = ComputeCapabilities(
             max_payload_bytes=10 * _MEBI,
             max_seconds=float(deployment.timeout_seconds),
@@ -105,19 +107,21 @@ class GcpBackend(Backend):
             memory_bytes=deployment.memory_mb * _MEBI,
             reports_exit=True,
         )
-        lost = self._tell_lost if self._in_worker else None
-        return GcpCompute(deployment.url, tokens, limits, self._claimed, lost)
+        if not self._in_worker:
+            return GcpCompute(deployment.url, tokens, limits, self._claimed)
+        return GcpCompute(deployment.url, tokens, limits, self._claimed, self._tell_lost, _SETTLING_SECONDS)
 
     def _claimed(self, invocation: Invocation) -> bool:
         return self.store.exists(f"runs/{invocation.run}/claims/{invocation.rank}")
 
     def _tell_lost(self, invocation: Invocation, error: str) -> None:
         """Say for a worker that cannot that it has failed, unless the run has ended meanwhile."""
-        lost = WorkerFailedError(f"the worker ended without a word: {error}")
-        failure = failure_of(lost, invocation.rank, SYSTEM_CLOCK.wall())
         try:
-            if self._claimed(invocation):
-                write_failure(self.store, invocation.run, failure)
+            how = "ended without a word" if self._claimed(invocation) else "could not be started"
+            lost = WorkerFailedError(f"the worker {how}: {error}")
+            # What rank 0 left in the store goes with the run.
+            if self._claimed(invocation.for_rank(0)):
+                write_failure(self.store, invocation.run, failure_of(lost, invocation.rank, SYSTEM_CLOCK.wall()))
         except StoreError:
             # Then the deadlines of those that wait for it tell.
             return

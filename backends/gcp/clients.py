@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from google.auth.credentials import AnonymousCredentials, Credentials
 
@@ -26,13 +26,27 @@ if TYPE_CHECKING:
 
     from backends.gcp.deploy.rest import Rest
 
-__all__ = ["Clients", "Endpoints"]
+__all__ = ["Clients", "Endpoints", "is_person"]
 
 # Where Google's own library looks for Cloud Storage if it is told of no other place.
 _EMULATOR = "STORAGE_EMULATOR_HOST"
+# Where Google's own library looks for a machine's identity if it is told of no other place: a local one has it too.
+_METADATA = "GCE_METADATA_HOST"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 # A channel made by hand has gRPC's limit of 4 MB on what it receives; Pub/Sub sends up to 10 MB a message.
 _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+def is_person(credentials: Any) -> bool:
+    """Whether these are of somebody who has logged in, by gcloud or by workforce identity, and not of an account."""
+    return bool(getattr(credentials, "refresh_token", None))
+
+
+def _counted(credentials: Any, project: str) -> Credentials:
+    """With a project that a person's calls are counted for: most services do not serve a person without one."""
+    if project and is_person(credentials) and not credentials.quota_project_id:
+        return cast("Credentials", credentials.with_quota_project(project))
+    return cast("Credentials", credentials)
 
 
 class Endpoints:
@@ -54,13 +68,13 @@ class Clients:
     @cached_property
     def _found(self) -> tuple[Credentials, str]:
         """Credentials, and the project that they are of, if they say."""
-        if self.endpoints:
+        if self.endpoints and not os.environ.get(_METADATA):
             return AnonymousCredentials(), ""
         import google.auth
 
         with translated("looking for credentials"):
             credentials, project = google.auth.default(scopes=[_SCOPE])
-        return credentials, project or ""
+        return _counted(credentials, self._project or project or ""), project or ""
 
     @property
     def credentials(self) -> Credentials:
@@ -130,7 +144,7 @@ class Clients:
         """For deployments alone: workers do not have it."""
         from backends.gcp.deploy.rest import Rest
 
-        return Rest(self.credentials, self.project, self.endpoints.functions)
+        return Rest(self.credentials, self.endpoints.functions)
 
     def close(self) -> None:
         """Close what was made."""

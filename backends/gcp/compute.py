@@ -16,13 +16,12 @@ What the wait brings is of use: a worker that ends without a word is known at on
 from __future__ import annotations
 
 import http.client
-import socket
-import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from backends.gcp.connections import connect, wait_up_to
 from backends.gcp.identity import IdentityTokens
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
@@ -39,8 +38,10 @@ _CONNECT_SECONDS = 30.0
 _MARGIN_SECONDS = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 _LONGEST_TEXT = 200
-# The service had no instance, or lost the request, perhaps before a worker began; 0: the connection broke.
-_REPEATED = frozenset({0, int(http.HTTPStatus.SERVICE_UNAVAILABLE), int(http.HTTPStatus.TOO_MANY_REQUESTS)})
+# The first status that says that the fault is the service's.
+_FAULTS = 500
+# How often the store is asked whether the run of a worker whose connection broke is over.
+_LOOK_SECONDS = 2.0
 
 
 class Answer(NamedTuple):
@@ -50,12 +51,25 @@ class Answer(NamedTuple):
     text: str
     told: bool
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the service, not a worker, says that it cannot now: it had no instance, or lost the request."""
+        return not self.told and (self.status in (0, http.HTTPStatus.TOO_MANY_REQUESTS) or self.status >= _FAULTS)
+
+    @property
+    def is_denied(self) -> bool:
+        return self.status == http.HTTPStatus.FORBIDDEN and not self.told
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}: {self.text}" if self.status else f"the connection broke: {self.text}"
+
 
 class GcpCompute(Compute):
     """Starts workers at `url`, which live `seconds` at most.
 
-    `lost` is told of each worker that ended without a word, and is asked nothing; `claimed` says whether a worker has
-    begun. Starting is repeated as long as the service has no instance to give.
+    `lost` is told of each worker that could not be started or ended without a word, and is asked nothing; `claimed`
+    says whether a worker has begun. Starting is repeated as long as the service has no instance to give, and for
+    `settling_seconds` if it says that there is no permission.
     """
 
     def __init__(
@@ -65,7 +79,9 @@ class GcpCompute(Compute):
         capabilities: ComputeCapabilities,
         claimed: Callable[[Invocation], bool],
         lost: Callable[[Invocation, str], None] | None = None,
+        settling_seconds: float = 0.0,
     ) -> None:
+        self._settling = settling_seconds
         self._url, self._tokens, self._capabilities = urllib.parse.urlsplit(url), tokens, capabilities
         self._claimed, self._lost = claimed, lost
         self._lock = threading.Lock()
@@ -89,26 +105,20 @@ class GcpCompute(Compute):
     def _send(self, invocation: Invocation) -> http.client.HTTPConnection:
         """Send the request, whole; the answer is left for later."""
         headers = {"Authorization": f"Bearer {self._tokens.token()}", "Content-Type": "application/json"}
-        connection = self._connection()
+        connection = connect(self._url, _CONNECT_SECONDS)
         try:
             connection.request("POST", self._url.path or "/", invocation.to_json(), headers)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise ComputeError(_unreached(self._url, error), run=invocation.run) from error
-        _wait_up_to(connection, (self._capabilities.max_seconds or 0.0) + _MARGIN_SECONDS)
+        wait_up_to(connection, (self._capabilities.max_seconds or 0.0) + _MARGIN_SECONDS)
         return connection
 
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(self._url.netloc, timeout=_CONNECT_SECONDS, context=context)
-        return http.client.HTTPConnection(self._url.netloc, timeout=_CONNECT_SECONDS)
-
     def _watch(self, invocation: Invocation, connection: http.client.HTTPConnection) -> None:
-        pause, end = _FIRST_PAUSE, Deadline.after(invocation.run_seconds)
-        answer = _answer(connection)
-        while answer.status in _REPEATED and not end.passed():
-            SYSTEM_CLOCK.sleep(pause)
+        end, settled = Deadline.after(invocation.run_seconds), Deadline.after(self._settling)
+        pause, answer = _FIRST_PAUSE, _answer(connection)
+        while (answer.may_pass or (answer.is_denied and not settled.passed())) and not end.passed():
+            SYSTEM_CLOCK.sleep(min(pause, end.remaining()))
             pause = min(2 * pause, _LONGEST_PAUSE)
             # After the pause: the worker may have begun in it, or the run ended.
             if not self._is_wanted(invocation, answer):
@@ -120,7 +130,7 @@ class GcpCompute(Compute):
             except FsdError as error:
                 self._refuse(invocation, error)
                 return
-        self._note(invocation, answer)
+        self._note(invocation, answer, end)
 
     def _refuse(self, invocation: Invocation, error: FsdError) -> None:
         """Have `exits` raise what the start was refused with, and tell for the worker that will not begin."""
@@ -142,15 +152,23 @@ class GcpCompute(Compute):
         except FsdError:
             return True
 
-    def _note(self, invocation: Invocation, answer: Answer) -> None:
-        error = None if answer.status in (0, http.HTTPStatus.OK) else f"HTTP {answer.status}: {answer.text}"
+    def _note(self, invocation: Invocation, answer: Answer, end: Deadline) -> None:
+        begun = answer.status == 0 and self._has_begun(invocation)
+        if begun:
+            self._outlast(invocation, end)
+        error = None if begun or answer.status == http.HTTPStatus.OK else str(answer)
         with self._lock:
             refused = _refusal(answer, self._url.netloc)
             if refused is not None:
                 self._refused[invocation.run] = refused.at(run=invocation.run, rank=invocation.rank)
         self._exits.add(invocation.run, _exits(invocation, answer, error))
         if error is not None and not answer.told and self._lost is not None:
-            self._lost(invocation, error)
+            self._lost(invocation, str(refused or error))
+
+    def _outlast(self, invocation: Invocation, end: Deadline) -> None:
+        """Wait for the end of a worker whose connection broke: that of its run, since more is not to be seen."""
+        while not end.passed() and self._has_begun(invocation.for_rank(0)):
+            SYSTEM_CLOCK.sleep(min(_LOOK_SECONDS, end.remaining()))
 
     def exits(self, run: str) -> Sequence[Exit]:
         """Of those that were started from here. Raises what the service refused a start with."""
@@ -169,13 +187,6 @@ def _unreached(url: urllib.parse.SplitResult, error: Exception) -> str:
     if is_loopback(url.geturl()) and is_refused(error):
         return absent(url.geturl(), "gcp")
     return f"the function at {url.netloc} cannot be reached: {error}"
-
-
-def _wait_up_to(connection: http.client.HTTPConnection, seconds: float) -> None:
-    """Be patient from now on; and have the system keep a connection alive on which nothing is said."""
-    if connection.sock is not None:
-        connection.sock.settimeout(seconds)
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _answer(connection: http.client.HTTPConnection) -> Answer:

@@ -16,6 +16,7 @@ from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deployment import Deployment
+from backends.gcp.identity import is_account
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
@@ -105,21 +106,26 @@ def remove_account(rest: Rest, deployment: Deployment) -> bool:
 def identity(credentials: Credentials, rest: Rest) -> str:
     """Whose credentials these are, as a member of policies (``user:...``); empty if they do not say."""
     if isinstance(credentials, UserCredentials):
-        return _person(credentials, rest)
+        return _member(_address(credentials, rest))
     if getattr(credentials, "service_account_email", "") == _OF_THIS_MACHINE:
         # Which that is, a refresh tells.
         credentials.refresh(Request())
-    email = getattr(credentials, "service_account_email", "")
-    return f"serviceAccount:{email}" if email else ""
+    return _member(getattr(credentials, "service_account_email", ""))
 
 
-def _person(credentials: UserCredentials, rest: Rest) -> str:
+def _member(email: str) -> str:
+    """A machine may be of a person, too, as Cloud Shell's is."""
+    if not email:
+        return ""
+    return f"serviceAccount:{email}" if is_account(email) else f"user:{email}"
+
+
+def _address(credentials: UserCredentials, rest: Rest) -> str:
     """Asked with a token for all that the person agreed to: one for Google Cloud alone would not tell the address."""
     parts = ("refresh_token", "token_uri", "client_id", "client_secret")
     whole = UserCredentials(None, **{part: getattr(credentials, part) for part in parts})
     whole.refresh(Request())
-    email = rest.get(_TOKEN_INFO, access_token=whole.token).get("email", "")
-    return f"user:{email}" if email else ""
+    return str(rest.ask_openly(_TOKEN_INFO, access_token=whole.token).get("email", ""))
 
 
 # Policies

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import requests
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError
 
 from backends.gcp.clients import Clients
 from backends.gcp.deploy.access import GRANTS, find_account, give, identity, lacking, make_account, remove_account
@@ -90,7 +94,9 @@ class GcpProvisioner(Provisioner):
 
     def _callers(self) -> list[str]:
         """Who deploys, if that can be told, and whom the settings name."""
-        own = identity(self._clients.credentials, self._clients.rest)
+        own = ""
+        with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
+            own = identity(self._clients.credentials, self._clients.rest)
         return list(dict.fromkeys([*([own] if own else []), *self._settings.members]))
 
     def _give(self, deployment: Deployment, callers: list[str], function: bool) -> None:

@@ -11,7 +11,6 @@ from google.api_core.retry import Retry, if_transient_error
 from google.auth.credentials import Credentials
 from google.auth.exceptions import TransportError
 from google.auth.transport.requests import AuthorizedSession
-from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.direct import go_direct
 
@@ -34,15 +33,17 @@ class Rest:
     What passes is repeated, so a call may have taken effect twice. Errors are those of ``google.api_core``.
     """
 
-    def __init__(self, credentials: Credentials, project: str, endpoint: str = "") -> None:
-        if isinstance(credentials, UserCredentials) and not credentials.quota_project_id:
-            # Most of these services do not serve a person who names no project to count the call for.
-            credentials = credentials.with_quota_project(project)
-        self._session, self._endpoint = AuthorizedSession(credentials), endpoint
-        go_direct(self._session, endpoint)
+    def __init__(self, credentials: Credentials, endpoint: str = "") -> None:
+        self._session, self._open, self._endpoint = AuthorizedSession(credentials), requests.Session(), endpoint
+        for session in (self._session, self._open):
+            go_direct(session, endpoint)
 
     def get(self, url: str, **query: Any) -> dict[str, Any]:
         return self._ask("GET", url, params=query)
+
+    def ask_openly(self, url: str, **query: Any) -> dict[str, Any]:
+        """As `get`, without credentials: for a service that looks at no more than what is asked."""
+        return self._ask("GET", url, self._open, params=query)
 
     def post(self, url: str, content: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
         return self._ask("POST", url, json=content, params=query)
@@ -53,16 +54,18 @@ class Rest:
     def delete(self, url: str) -> None:
         self._ask("DELETE", url)
 
-    def _ask(self, method: str, url: str, **content: Any) -> dict[str, Any]:
+    def _ask(self, method: str, url: str, session: requests.Session | None = None, **content: Any) -> dict[str, Any]:
         if self._endpoint:
             url = self._endpoint + urlsplit(url).path
-        return dict(_RETRY(self._once)(method, url, content))
+        return dict(_RETRY(self._once)(session or self._session, method, url, content))
 
-    def _once(self, method: str, url: str, content: dict[str, Any]) -> dict[str, Any]:
-        response = self._session.request(method, url, timeout=_ATTEMPT, **content)
+    @staticmethod
+    def _once(session: requests.Session, method: str, url: str, content: dict[str, Any]) -> dict[str, Any]:
+        response = session.request(method, url, timeout=_ATTEMPT, **content)
         if not response.ok:
             raise exceptions.from_http_response(response)
         return dict(response.json() if response.content else {})
 
     def close(self) -> None:
         self._session.close()
+        self._open.close()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.errors import ApiError
+from backends.gcp.emulator.identities import MetadataServer, granted
 from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Pool, Revision
 from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.sources import BuildError, build
@@ -68,17 +69,19 @@ class ControlPlane:
 
     # Requests ------------------------------------------------------------------------------------------------
 
-    def answer(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer a request to the API, or the upload of a source."""
+    def answer(self, method: str, target: str, body: bytes, token: str = "") -> Answer:
+        """Answer a request to the API, or the upload of a source; `token` is what the caller shows."""
         url = urlsplit(target)
         query = parse_qs(url.query)
         try:
             if url.path.startswith("/upload/") and method == "PUT":
                 self._upload(url.path.removeprefix("/upload/"), body)
                 return Answer(200, [], b"")
+            if url.path == "/token" and method == "POST":
+                return _json(200, granted(parse_qs(body.decode())))
             content = json.loads(body) if body else {}
             self.management.check(url.path)
-            managed = self.management.answer(method, url.path, query, content)
+            managed = self.management.answer(method, url.path, query, content, token)
             if managed is not None:
                 return _json(200, managed)
             first = {key: values[0] for key, values in query.items()}
@@ -204,7 +207,7 @@ class ControlPlane:
         logs.mkdir(parents=True)
         try:
             build(self._uploads.get(source.get("object", ""), b""), revision.folder)
-            pool = Pool(revision, logs, lambda: self._log.add(Call("start", name, 1)))
+            pool = Pool(revision, logs, lambda: self._log.add(Call("start", name, 1)), self._machine(name, content))
             self._check(pool)
         except (BuildError, ServerError) as error:
             self._functions[name] = _described(name, self._url, content, revision.number, "FAILED")
@@ -215,6 +218,12 @@ class ControlPlane:
             before.close(busy=False)
         self._functions[name] = _described(name, self._url, content, revision.number, "ACTIVE")
         return {"@type": f"{_TYPE}Function", **self._functions[name]}
+
+    @staticmethod
+    def _machine(name: str, content: dict[str, Any]) -> MetadataServer | None:
+        """What tells instances who they are; None if no account was named."""
+        account = content.get("serviceConfig", {}).get("serviceAccountEmail")
+        return MetadataServer(name.split("/")[1], account) if account else None
 
     @staticmethod
     def _check(pool: Pool) -> None:

@@ -1,9 +1,10 @@
 """Cloud Functions (2nd generation) on this machine: what `FunctionServiceClient` speaks to over REST, and what runs.
 
 The uploaded source zip runs as it is under ``functions-framework``, one process for each instance and one request at
-a time in it. A function answers at ``{url}/run/{project}/{region}/{function}`` to requests with an identity token:
-any but the word ``refused``. A request goes on when its caller has gone. Its timeout and the memory of an instance
-are enforced by ending the instance. Packages are not installed, and the Python is this one, whatever runtime is asked.
+a time in it. A function answers at ``{url}/run/{project}/{region}/{function}`` to requests with an identity token. One
+that says whose it is must be of somebody with the role to invoke; of the others any will do but the word ``refused``. A
+request goes on when its caller has gone. Its timeout and the memory of an instance are enforced by ending the instance.
+Packages are not installed, and the Python is this one, whatever runtime is asked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Self
 
 from backends.gcp.emulator.calls import Call, CallLog
 from backends.gcp.emulator.control import ControlPlane
+from backends.gcp.emulator.identities import email_of
 from backends.gcp.emulator.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
 from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.management import Management
@@ -29,8 +31,9 @@ from fsdcore.errors import ServerError
 __all__ = ["FunctionsFaults", "FunctionsServer"]
 
 _MOST_BYTES = 32 << 20
-_SHARES = ("unavailable", "throttled", "cut_off", "twice")
+_SHARES = ("unavailable", "throttled", "aborted", "cut_off", "twice")
 _REFUSALS = {
+    "aborted": Answer(500, [], b"The request was aborted because there was no available instance."),
     "unavailable": Answer(503, [], b"Service Unavailable"),
     "throttled": Answer(429, [], b"Rate exceeded."),
 }
@@ -41,7 +44,7 @@ _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "cont
 class FunctionsFaults:
     """What goes wrong with requests to functions, as shares from 0 to 1 drawn from `seed`; a retry is drawn anew.
 
-    - `unavailable`, `throttled`: are answered 503 or 429 and reach no instance
+    - `unavailable`, `throttled`, `aborted`: are answered 503, 429 or 500 and reach no instance
     - `cut_off`: reach an instance, which answers them, but the connection of the caller is reset at once
     - `twice`: reach two instances, as when the service repeats; the second's answer is dropped
     - `kill`: an instance that gets a request whose body has this text is killed `kill_after` seconds later (if any),
@@ -51,6 +54,7 @@ class FunctionsFaults:
     seed: int = 0
     unavailable: float = 0.0
     throttled: float = 0.0
+    aborted: float = 0.0
     cut_off: float = 0.0
     twice: float = 0.0
     kill: bytes = b""
@@ -81,6 +85,11 @@ class FunctionsServer(Service[FunctionsFaults]):
         return self._server.control.management
 
     @property
+    def callers(self) -> list[str]:
+        """Who sent each request to a function, as far as the token told."""
+        return self._server.callers
+
+    @property
     def queue_seconds(self) -> float:
         """How long a request may wait for an instance, where all are busy and there may be no more."""
         return self._server.control.queue_seconds
@@ -105,6 +114,7 @@ class FunctionsServer(Service[FunctionsFaults]):
         self.faults = FunctionsFaults()
         self.queue_seconds = QUEUE_SECONDS
         self._server.control.close()
+        self._server.callers.clear()
         self.log.clear()
 
     def start(self) -> Self:
@@ -123,6 +133,7 @@ class _Server(WebServer):
     def __init__(self, port: int, log: CallLog) -> None:
         super().__init__(port, _Handler)
         self.log = log
+        self.callers: list[str] = []
         self.set_faults(FunctionsFaults())
 
     def set_faults(self, faults: FunctionsFaults) -> None:
@@ -154,7 +165,7 @@ class _Handler(Handler):
     def answer(self) -> None:
         body = self.body()
         if not self.path.startswith("/run/"):
-            return self._write(self.server.control.answer(self.command, self.path, body))
+            return self._write(self.server.control.answer(self.command, self.path, body, self._token()))
         fault = self.server.draw()
         if fault in ("cut_off", "twice"):
             threading.Thread(target=self._run, args=(body,), daemon=True).start()
@@ -175,16 +186,22 @@ class _Handler(Handler):
         return answer
 
     def _checked(self, pool: Pool | None, path: str, body: bytes) -> Answer:
-        kind, _, token = self.headers.get("Authorization", "").partition(" ")
+        token = self._token()
         if pool is None:
             return Answer(404, [], b"Page not found")
-        if kind.lower() != "bearer" or not token:
+        if not token:
             return Answer(401, [], b"The request was not authenticated.")
-        if token == "refused":
+        self.server.callers.append(email_of(token))
+        if token == "refused" or not self.server.control.management.may_invoke(pool.revision.function, token):
             return Answer(403, [], b"The caller does not have permission run.routes.invoke.")
         if len(body) > _MOST_BYTES:
             return Answer(413, [], b"Request Entity Too Large")
         return self._asked(pool, path, body)
+
+    def _token(self) -> str:
+        """What the caller shows; empty if nothing."""
+        kind, _, token = self.headers.get("Authorization", "").partition(" ")
+        return token if kind.lower() == "bearer" else ""
 
     def _asked(self, pool: Pool, path: str, body: bytes) -> Answer:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}

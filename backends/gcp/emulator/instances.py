@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import itertools
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from backends.gcp.emulator.identities import MetadataServer
 from backends.gcp.emulator.system import own_memory
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.testing.processes import HOST, ServerProcess
@@ -127,10 +129,17 @@ class Instance:
 class Pool:
     """The instances of one revision: warm ones are used again, cold ones started, `revision.most` at the most.
 
-    `on_start` is called for each cold start.
+    `on_start` is called for each cold start; `machine`, which goes with the last instance, tells them who they are.
     """
 
-    def __init__(self, revision: Revision, folder: Path, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self, revision: Revision, folder: Path, on_start: Callable[[], None], machine: MetadataServer | None = None
+    ) -> None:
+        self._machine = machine
+        if machine is not None:
+            machine.open()
+            environment = {**revision.environment, **machine.environment}
+            revision = dataclasses.replace(revision, environment=environment)
         self.revision = revision
         self._folder, self._on_start = folder, on_start
         self._idle: list[Instance] = []
@@ -216,3 +225,5 @@ class Pool:
                     instance.over_memory = True
                     instance.kill()
             SYSTEM_CLOCK.sleep(_WATCH_SECONDS)
+        if self._machine is not None:
+            self._machine.end()

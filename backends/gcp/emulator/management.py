@@ -1,7 +1,8 @@
 """What a project is managed by: service accounts, policies, enabled services, quotas, and whose token one is.
 
 It stands for the REST APIs of IAM, Service Usage, Cloud Quotas and the token info, and for the policies of Pub/Sub,
-Cloud Storage, Cloud Run and Cloud Functions. Policies are kept and not enforced. Tests set what a project is like.
+Cloud Storage, Cloud Run and Cloud Functions. Of the policies those are enforced that say who may invoke a function, and
+borrow an identity to do so. Tests set what a project is like.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from backends.gcp.emulator.errors import ApiError
+from backends.gcp.emulator.identities import email_of, token_for
+from fsdcore.clock import SYSTEM_CLOCK
 
 __all__ = ["Management"]
 
@@ -32,6 +35,8 @@ _POLICY = re.compile(r"/(?:v1|v2|storage/v1)/(.+?)(?::(get|set)IamPolicy|/iam)")
 _ACCOUNTS = re.compile(r"/v1/projects/([^/]+)/serviceAccounts(?:/([^/:]+))?")
 _ACCOUNT_ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _QUOTA = re.compile(r"/v1/(projects/[^/]+/locations/global/services/run\.googleapis\.com/quotaInfos/(\w+))")
+_BORROWING_PATH = re.compile(r"/v1/projects/-/serviceAccounts/([^/:]+):generateIdToken")
+_INVOKER, _BORROWER = "roles/run.invoker", "roles/iam.serviceAccountOpenIdTokenCreator"
 _MEMBER = re.compile(r"serviceAccount:(.+@(.+)\.iam\.gserviceaccount\.com)")
 
 
@@ -43,6 +48,7 @@ class Management:
     - `quotas`: of Cloud Run, by id, in each region
     - `people`: the e-mail address for each access token; empty for a token that does not tell it
     - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
+    - `late_until`: until that time, in seconds of the wall clock, no role is in force
     - `rivals`: how many more policies are written by someone else between a read and a write
     """
 
@@ -59,6 +65,7 @@ class Management:
         self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
         self.people: dict[str, str] = {}
         self.settling = self.rivals = 0
+        self.late_until = 0.0
         self.accounts: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, dict[str, Any]] = {}
 
@@ -86,10 +93,15 @@ class Management:
         if name in self.disabled:
             raise _not_enabled(name, project[1] if project else "-")
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], content: dict[str, Any]) -> Any:
-        """The content of the answer; None for a request that is for another part."""
+    def answer(
+        self, method: str, path: str, query: dict[str, list[str]], content: dict[str, Any], token: str = ""
+    ) -> Any:
+        """The content of the answer to who shows `token`; None for a request that is for another part."""
         if path == "/tokeninfo":
-            return self._token_info(query)
+            # The one that is shown wins.
+            return self._token_info(token or query.get("access_token", [""])[0])
+        if found := _BORROWING_PATH.fullmatch(path):
+            return self._identity(found[1], content, token)
         if found := _POLICY.fullmatch(path):
             wanted = {"GET": "get", "PUT": "set", "POST": found[2]}.get(method)
             if wanted == "get" and content:
@@ -102,8 +114,25 @@ class Management:
             return self._quota(found[1], found[2])
         return self._services(query) if path.endswith("/services:batchGet") else None
 
-    def _token_info(self, query: dict[str, list[str]]) -> dict[str, Any]:
-        token = query.get("access_token", [""])[0]
+    def may_invoke(self, function: str, token: str) -> bool:
+        """Whether a function takes the token: from somebody with the role, or from one who does not say who it is."""
+        email = email_of(token)
+        return not email or self._holds(_service_of(function), _INVOKER, email)
+
+    def _holds(self, resource: str, role: str, email: str) -> bool:
+        members = self.bindings(resource).get(role, set())
+        kinds = {f"{kind}:{email}" for kind in ("user", "serviceAccount")}
+        return not kinds.isdisjoint(members) and SYSTEM_CLOCK.wall() >= self.late_until
+
+    def _identity(self, account: str, content: dict[str, Any], token: str) -> dict[str, Any]:
+        """A token of a service account for who may borrow its identity."""
+        resource = next((found["name"] for email, found in self.accounts.items() if email == account), "")
+        if not self._holds(resource, _BORROWER, email_of(token)):
+            text = "Permission 'iam.serviceAccounts.getOpenIdToken' denied on resource (or it may not exist)."
+            raise ApiError("PERMISSION_DENIED", text)
+        return {"token": token_for(account, str(content.get("audience", "")))}
+
+    def _token_info(self, token: str) -> dict[str, Any]:
         if token not in self.people:
             raise ApiError("INVALID_ARGUMENT", "Invalid Value")
         told = {"email": self.people[token], "email_verified": "true"} if self.people[token] else {}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import google.auth
 import pytest
 import requests
 from google.api_core.exceptions import GoogleAPICallError, NotFound
+from google.auth import compute_engine
+from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp import GcpBackend, GcpSettings
 from backends.gcp.clients import Clients, Endpoints
@@ -133,3 +136,19 @@ def test_a_token_that_no_header_can_hold_is_not_told() -> None:
     with pytest.raises(StoreError) as caught, translated("asking", StoreError):
         requests.get("http://127.0.0.1:1", headers={"Authorization": "Bearer SECRETWORD\r\n"}, timeout=SOON)
     assert "SECRETWORD" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("own", "counted"), [(None, "p-of-settings"), ("p-of-login", "p-of-login")])
+def test_a_persons_calls_are_counted_for_a_project(
+    own: str | None, counted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = UserCredentials(None, refresh_token="r", quota_project_id=own)
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (person, None))
+    found: Any = Clients(Endpoints(), "p-of-settings").credentials
+    assert found.quota_project_id == counted
+
+
+def test_an_accounts_calls_are_counted_for_its_own_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = compute_engine.Credentials()
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (machine, "p"))
+    assert Clients(Endpoints(), "p-of-settings").credentials is machine

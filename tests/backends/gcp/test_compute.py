@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
 
 from backends.gcp.compute import TOLD, GcpCompute
 from backends.gcp.identity import IdentityTokens
@@ -91,6 +92,7 @@ def compute(
     claimed: bool = False,
     lost: Callable[[Invocation, str], None] | None = None,
     goes_on: bool = True,
+    settling: float = 0.0,
 ) -> GcpCompute:
     """`claimed`: whether the worker that is started has begun; `goes_on`: whether rank 0's mark is there."""
     limits = ComputeCapabilities(max_seconds=30.0, reports_exit=True)
@@ -98,7 +100,7 @@ def compute(
     def begun(asked: Invocation) -> bool:
         return goes_on if asked.rank == 0 else claimed
 
-    return GcpCompute(url, IdentityTokens(url, "", emulated=True), limits, begun, lost)
+    return GcpCompute(url, IdentityTokens(url, "", AnonymousCredentials), limits, begun, lost, settling)
 
 
 def ended(started: GcpCompute) -> Sequence[Exit]:
@@ -118,7 +120,7 @@ class FirstTokenOnly(IdentityTokens):
     """Tokens that can no longer be had when a start is repeated."""
 
     def __init__(self) -> None:
-        super().__init__("", "", emulated=True)
+        super().__init__("", "", AnonymousCredentials)
         self._asked = 0
 
     def token(self) -> str:
@@ -144,7 +146,7 @@ def test_a_start_that_may_not_be_repeated_is_refused_at_once(serve: Callable[...
     assert lost == [2]
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_start_without_an_instance_is_repeated(serve: Callable[..., Service], status: int) -> None:
     service = serve(status, status, 200)
     started = compute(service.url)
@@ -192,12 +194,41 @@ def test_a_connection_that_breaks_before_a_worker_began_is_repeated(serve: Calla
     assert len(service.bodies) == 2
 
 
-def test_a_connection_that_breaks_under_a_worker_is_no_news(serve: Callable[..., Service]) -> None:
-    service, told = serve(0), list[str]()
-    started = compute(service.url, claimed=True, lost=lambda _, error: told.append(error))
+def test_a_worker_whose_connection_broke_is_waited_for_until_its_run_is_over(serve: Callable[..., Service]) -> None:
+    service, told, over = serve(0), list[str](), threading.Event()
+    limits = ComputeCapabilities(max_seconds=30.0, reports_exit=True)
+
+    def begun(asked: Invocation) -> bool:
+        return asked.rank != 0 or not over.is_set()
+
+    tokens = IdentityTokens(service.url, "", AnonymousCredentials)
+    started = GcpCompute(service.url, tokens, limits, begun, lambda _, error: told.append(error))
     started.invoke(invocation())
+    started.join(Deadline.after(1.0))
+    assert started.exits("0" * 16) == ()
+    over.set()
     assert list(ended(started)) == [Exit(2, None)]
     assert (len(service.bodies), told) == (1, [])
+
+
+def test_a_worker_without_permission_is_asked_for_again_while_roles_settle(serve: Callable[..., Service]) -> None:
+    service = serve(403, 403, 200)
+    started = compute(service.url, settling=20.0)
+    started.invoke(invocation())
+    assert list(ended(started)) == [Exit(2, None)]
+    assert len(service.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(403, "roles/run.invoker"), (500, "HTTP 500"), (404, "no function"), (0, "connection broke")]
+)
+def test_every_start_that_is_given_up_is_told(serve: Callable[..., Service], status: int, reason: str) -> None:
+    told: list[tuple[int, str]] = []
+    started = compute(serve(status).url, lost=lambda lost, error: told.append((lost.rank, error)))
+    started.invoke(invocation(run_seconds=0.5))
+    started.join(Deadline.after(20.0))
+    assert [rank for rank, _ in told] == [2]
+    assert reason in told[0][1]
 
 
 def test_a_worker_is_taken_to_have_begun_where_the_store_cannot_tell(serve: Callable[..., Service]) -> None:
@@ -206,7 +237,7 @@ def test_a_worker_is_taken_to_have_begun_where_the_store_cannot_tell(serve: Call
 
     service = serve(503)
     limits = ComputeCapabilities(max_seconds=30.0, reports_exit=True)
-    started = GcpCompute(service.url, IdentityTokens(service.url, "", emulated=True), limits, unknown)
+    started = GcpCompute(service.url, IdentityTokens(service.url, "", AnonymousCredentials), limits, unknown)
     started.invoke(invocation())
     assert [end.error for end in ended(started)] == ["HTTP 503: "]
     assert len(service.bodies) == 1
