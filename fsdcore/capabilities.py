@@ -76,6 +76,8 @@ class ComputeCapabilities:
     `max_payload_bytes`: largest invocation. `max_seconds`: longest life of a worker, None if not limited.
     `max_workers`: the most that may run at once. `memory_bytes`: what one worker has, None if not limited.
     `reports_exit`: `Compute.exits` tells which workers have ended, and how.
+    `reports_starts`: a start that comes to nothing is told as the failure of the run, so a worker that is slow to begin
+    is waited for as long as the run may last.
     """
 
     max_payload_bytes: int = 256 * 1024
@@ -83,3 +85,4 @@ class ComputeCapabilities:
     max_workers: int | None = None
     memory_bytes: int | None = None
     reports_exit: bool = False
+    reports_starts: bool = False

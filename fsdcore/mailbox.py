@@ -94,6 +94,7 @@ class Mailbox:
         self._taken: defaultdict[tuple[int, int], set[tuple[Slot, int]]] = defaultdict(set)
         self._finished: set[tuple[int, int]] = set()
         self._stopped: BaseException | None = None
+        self._sources: set[int] = set()
         self.dropped = 0
 
     def expect(self, slot: Slot) -> None:
@@ -101,6 +102,10 @@ class Mailbox:
         with self._changed:
             if slot.kind == DATA:
                 self._expected[slot.batch] = slot.layer
+
+    def heard_from(self, source: int) -> bool:
+        """Whether anything of this run has come from that rank."""
+        return source in self._sources
 
     def has_room(self, slot: Slot, size: int) -> bool:
         """Whether `size` bytes of a message of `slot` would be taken in."""
@@ -130,6 +135,7 @@ class Mailbox:
     def _add(self, frame: Frame) -> bool:
         """Take in a frame of this run; False if there is no room for it."""
         self._check(frame)
+        self._sources.add(frame.source)
         if frame.slot.kind == ABORT:
             self._stopped = self._stopped or self._aborted(frame)
             return True

@@ -31,15 +31,20 @@ _SENDING_SECONDS = 5.0
 
 
 class Patience(NamedTuple):
-    """How long waits may last: `seconds` each, and none beyond `end` (monotonic seconds of `clock`)."""
+    """How long waits may last: `seconds` each, and none beyond `end` (monotonic seconds of `clock`).
+
+    With `for_starts` those for a peer that has not been heard from yet may last until `end`.
+    """
 
     seconds: float
     end: float
     clock: Clock = SYSTEM_CLOCK
+    for_starts: bool = False
 
-    def deadline(self) -> Deadline:
-        """For a wait that begins now."""
-        return Deadline(min(self.clock.now() + self.seconds, self.end), self.clock)
+    def deadline(self, heard: bool) -> Deadline:
+        """For a wait that begins now, for a peer that has been heard from or not."""
+        whole = self.for_starts and not heard
+        return Deadline(self.end if whole else min(self.clock.now() + self.seconds, self.end), self.clock)
 
 
 class Awaited(NamedTuple):
@@ -166,7 +171,7 @@ class Messenger:
 
     def awaiting(self, slot: Slot, source: int) -> Awaited:
         """A wait for the message that begins now."""
-        return Awaited(slot, source, self._patience.deadline())
+        return Awaited(slot, source, self._patience.deadline(self._mailbox.heard_from(source)))
 
     def arrived(self, awaited: Awaited) -> bool:
         """Whether the message is there; raises like `receive`."""
@@ -182,7 +187,7 @@ class Messenger:
                 if self._mailbox.any_ready(wanted):
                     break
                 if not self._waited(wanted, until) and first.deadline.passed():
-                    raise self._late(first.slot, first.source)
+                    raise self._late(first)
                 self._check_run()
             came = next(awaited for awaited in waits if self.arrived(awaited))
             waiting.ended_by(came.source, _place(came.slot))
@@ -202,14 +207,11 @@ class Messenger:
             deadline = deadline.sooner(self._watch.interval)
         return deadline.sooner(_SENDING_SECONDS) if self._in_flight else deadline
 
-    def _late(self, slot: Slot, source: int) -> DeadlineError:
-        seconds = self._patience.seconds
-        return DeadlineError(
-            f"nothing came from rank {source} within {seconds:g} s",
-            peer=source,
-            layer=slot.layer,
-            batch=slot.batch,
-        )
+    def _late(self, awaited: Awaited) -> DeadlineError:
+        slot, source = awaited.slot, awaited.source
+        out_of_time = awaited.deadline.at >= self._patience.end
+        when = "before the time of the run was up" if out_of_time else f"within {self._patience.seconds:g} s"
+        return DeadlineError(f"nothing came from rank {source} {when}", peer=source, layer=slot.layer, batch=slot.batch)
 
     def _pump(self, deadline: Deadline) -> bool:
         """Receive once and put what came into the mailbox; whether anything came."""

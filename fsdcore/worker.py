@@ -172,7 +172,8 @@ class _Worker:
         address = self._address()
         channel = self._backend.open_channel(invocation.channel, address)
         channel.observe(self._recorder.add)
-        patience = Patience(invocation.deadline_seconds, self._end)
+        reports = self._backend.compute.capabilities.reports_starts
+        patience = Patience(invocation.deadline_seconds, self._end, for_starts=reports)
         mailbox = Mailbox(
             invocation.run,
             invocation.rank,

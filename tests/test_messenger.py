@@ -18,6 +18,7 @@ from fsdcore.leases import Watch, take_lease
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Awaited, Messenger, Patience
 from fsdcore.record import Recorder
+from fsdcore.testing.clock import ManualClock
 from fsdcore.wire import ABORT, DATA, Body, build_frames, make_body
 
 OLDER, RUN, YOUNGER = "00000000000000aa", "00000000000000bb", "00000000000000cc"
@@ -323,3 +324,24 @@ def test_what_comes_early_again_and_again_is_given_back_once() -> None:
         messenger.expect(early, [0])
         assert messenger.receive(early, 0) == make_body(b"x")
         assert channel.released == 1
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_peer_that_may_be_starting_is_waited_for_until_the_end(heard: bool) -> None:
+    clock = ManualClock()
+    patience = Patience(5.0, 300.0, clock, for_starts=True)
+    channel = LocalQueueChannel(QueueService(LocalSettings().limits(), visibility_timeout=30.0), Address(RUN, 1, 2))
+    mailbox = Mailbox(RUN, 1, workers=2, batches=1, layers=3)
+    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger:
+        if heard:
+            mailbox.add(build_frames(RUN, Slot(DATA, 0, 2), 0, 1, make_body(b"x"), 1 << 20))
+        assert messenger.awaiting(SLOT, 0).deadline.at == (5.0 if heard else 300.0)
+
+
+def test_what_never_came_before_the_time_was_up_is_told_so() -> None:
+    service = QueueService(LocalSettings().limits(), visibility_timeout=30.0)
+    patience = Patience(60.0, SYSTEM_CLOCK.now() + 0.1, for_starts=True)
+    channel, mailbox = LocalQueueChannel(service, Address(RUN, 1, 2)), Mailbox(RUN, 1, workers=2, batches=1, layers=3)
+    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger:
+        with pytest.raises(DeadlineError, match="nothing came from rank 0 before the time of the run was up"):
+            messenger.receive(SLOT, 0)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["GcpBackend"]
 
 _MEBI = 1 << 20
-# Roles that were just given are in force after some minutes; a deploy waits for those of its caller alone.
-_SETTLING_SECONDS = 120.0
+# How long a start that is denied is repeated: roles that were just given take minutes until they are in force. Less by a
+# client, whose roles the deploy has seen to work unless it is somebody else's.
+_WORKER_SECONDS, _CALLER_SECONDS = 120.0, 20.0
 
 
 class GcpBackend(Backend):
@@ -106,10 +107,11 @@ class GcpBackend(Backend):
             max_workers=deployment.workers,
             memory_bytes=deployment.memory_mb * _MEBI,
             reports_exit=True,
+            reports_starts=True,
         )
         if not self._in_worker:
-            return GcpCompute(deployment.url, tokens, limits, self._claimed)
-        return GcpCompute(deployment.url, tokens, limits, self._claimed, self._tell_lost, _SETTLING_SECONDS)
+            return GcpCompute(deployment.url, tokens, limits, self._claimed, settling_seconds=_CALLER_SECONDS)
+        return GcpCompute(deployment.url, tokens, limits, self._claimed, self._tell_lost, _WORKER_SECONDS)
 
     def _claimed(self, invocation: Invocation) -> bool:
         return self.store.exists(f"runs/{invocation.run}/claims/{invocation.rank}")

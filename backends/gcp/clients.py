@@ -14,6 +14,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from backends.gcp.direct import channel_options, go_direct
 from backends.gcp.errors import translated
 from backends.gcp.settings import checked_project
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import ConfigError
 from fsdcore.loopback import is_endpoint
 
@@ -33,6 +34,7 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"
 # Where Google's own library looks for a machine's identity if it is told of no other place: a local one has it too.
 _METADATA = "GCE_METADATA_HOST"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_IDLE_SECONDS = 60.0
 # A channel made by hand has gRPC's limit of 4 MB on what it receives; Pub/Sub sends up to 10 MB a message.
 _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -64,6 +66,7 @@ class Clients:
 
     def __init__(self, endpoints: Endpoints, project: str = "") -> None:
         self.endpoints, self._project = endpoints, project
+        self._idle_since: float | None = None
 
     @cached_property
     def _found(self) -> tuple[Credentials, str]:
@@ -145,6 +148,19 @@ class Clients:
         from backends.gcp.deploy.rest import Rest
 
         return Rest(self.credentials, self.endpoints.functions)
+
+    def lie_idle(self) -> None:
+        """Nothing is asked until `wake`: the instance may be frozen meanwhile."""
+        self._idle_since = SYSTEM_CLOCK.now()
+
+    def wake(self) -> None:
+        """Make clients of Pub/Sub anew that lay idle for long: their connections may be dead, and do not say so soon."""
+        since, self._idle_since = self._idle_since, None
+        if since is None or SYSTEM_CLOCK.now() < since + _IDLE_SECONDS:
+            return
+        for name in ("publisher", "subscriber"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).transport.close()
 
     def close(self) -> None:
         """Close what was made."""

@@ -29,10 +29,12 @@ from fsdcore.compute import Compute, Exit, Exits, Invocation
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
 from fsdcore.loopback import absent, is_loopback, is_refused
 
-__all__ = ["TOLD", "GcpCompute"]
+__all__ = ["SENT", "TOLD", "GcpCompute"]
 
 # The header of an answer that says: the worker failed, and has told so itself.
 TOLD = "X-Fsd-Told"
+# The header of a request that says when it was sent, in seconds of the wall clock.
+SENT = "X-Fsd-Sent"
 _CONNECT_SECONDS = 30.0
 # What an answer may take beyond the life of the function.
 _MARGIN_SECONDS = 30.0
@@ -68,8 +70,8 @@ class GcpCompute(Compute):
     """Starts workers at `url`, which live `seconds` at most.
 
     `lost` is told of each worker that could not be started or ended without a word, and is asked nothing; `claimed`
-    says whether a worker has begun. Starting is repeated as long as the service has no instance to give, and for
-    `settling_seconds` if it says that there is no permission.
+    says whether a worker has begun. While the service has no instance to give, starting is repeated as long as a wait for
+    a message may last, and for `settling_seconds` if it says that there is no permission.
     """
 
     def __init__(
@@ -104,7 +106,11 @@ class GcpCompute(Compute):
 
     def _send(self, invocation: Invocation) -> http.client.HTTPConnection:
         """Send the request, whole; the answer is left for later."""
-        headers = {"Authorization": f"Bearer {self._tokens.token()}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {self._tokens.token()}",
+            "Content-Type": "application/json",
+            SENT: f"{SYSTEM_CLOCK.wall():.3f}",
+        }
         connection = connect(self._url, _CONNECT_SECONDS)
         try:
             connection.request("POST", self._url.path or "/", invocation.to_json(), headers)
@@ -115,9 +121,12 @@ class GcpCompute(Compute):
         return connection
 
     def _watch(self, invocation: Invocation, connection: http.client.HTTPConnection) -> None:
-        end, settled = Deadline.after(invocation.run_seconds), Deadline.after(self._settling)
+        end = Deadline.after(invocation.run_seconds)
+        # As long as peers would wait for a message; roles take longer.
+        passing = end.sooner(invocation.deadline_seconds)
+        settled = end.sooner(self._settling)
         pause, answer = _FIRST_PAUSE, _answer(connection)
-        while (answer.may_pass or (answer.is_denied and not settled.passed())) and not end.passed():
+        while (answer.may_pass and not passing.passed()) or (answer.is_denied and not settled.passed()):
             SYSTEM_CLOCK.sleep(min(pause, end.remaining()))
             pause = min(2 * pause, _LONGEST_PAUSE)
             # After the pause: the worker may have begun in it, or the run ended.

@@ -6,6 +6,8 @@ last run still there.
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import sys
 import traceback
@@ -13,13 +15,13 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from backends.gcp.backend import GcpBackend
-from backends.gcp.compute import TOLD
+from backends.gcp.compute import SENT, TOLD
 from backends.gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError, FsdError, WireError
 from fsdcore.plan_cache import PlanCache
-from fsdcore.worker import keep_memory_together, run_worker
+from fsdcore.worker import keep_memory_together, process_seconds, run_worker
 
 __all__ = ["worker"]
 
@@ -30,6 +32,7 @@ _RESERVE_SECONDS = 5.0
 # The share of the function's memory that plan parts may keep between workers.
 _KEPT = 3
 _MEBI = 1 << 20
+_LONGEST_START_SECONDS = 60.0
 
 
 @cache
@@ -54,9 +57,10 @@ def worker(request: Any) -> Answer:
     most = backend.deployment.workers
     if not 0 <= invocation.rank < invocation.workers <= most:
         return f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}", 400, {}
-    life = max(1.0, backend.deployment.timeout_seconds - _RESERVE_SECONDS)
+    life = _life(backend.deployment.timeout_seconds, request.headers.get(SENT, ""))
+    backend.clients.wake()
     try:
-        run_worker(backend, invocation, end=start + life, plans=plans)
+        run_worker(backend, invocation, end=start + life, plans=plans, start_seconds=next(_starts))
     except FsdError as error:
         return _failed(str(error))
     except Exception as error:  # noqa: BLE001 - the end of the worker, which has told of it; the log has the trace
@@ -64,8 +68,28 @@ def worker(request: Any) -> Answer:
         return _failed(f"{type(error).__name__}: {error}")
     finally:
         backend.join(start + life - SYSTEM_CLOCK.now())
+        backend.clients.lie_idle()
     return "", 200, {}
+
+
+def _life(timeout: float, sent: str) -> float:
+    """What is left of the function's time, which begins with the request: the wait for an instance and its start count.
+
+    Clocks of other machines may be wrong, so no more is believed than such a wait takes.
+    """
+    try:
+        waited = SYSTEM_CLOCK.wall() - float(sent)
+    except ValueError:
+        waited = 0.0
+    if not math.isfinite(waited):
+        waited = 0.0
+    longest = min(_LONGEST_START_SECONDS, timeout / 4)
+    return max(1.0, timeout - _RESERVE_SECONDS - min(max(waited, 0.0), longest))
 
 
 def _failed(text: str) -> Answer:
     return text, 500, {TOLD: "failure"}
+
+
+# What the process took to start, imports included, which Cloud Run bills with the first request.
+_starts = itertools.chain([process_seconds()], itertools.repeat(0.0))

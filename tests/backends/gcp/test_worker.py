@@ -8,9 +8,14 @@ import sys
 import pytest
 
 from backends.gcp import GcpSettings, worker
+from backends.gcp import clients as clients_module
+from backends.gcp.clients import Clients, Endpoints
 from backends.gcp.deployment import VARIABLE, Deployment
+from backends.gcp.emulator.pubsub import PubsubServer
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError
+from fsdcore.testing.clock import ManualClock
 
 SETTINGS = GcpSettings(name="demo", region="r", storage_endpoint="http://127.0.0.1:1")
 DEPLOYMENT = Deployment.of(SETTINGS, project="some-project", workers=2)
@@ -21,6 +26,7 @@ class Request:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self.headers: dict[str, str] = {}
 
     def get_data(self) -> bytes:
         return self._data
@@ -70,6 +76,42 @@ def test_a_function_without_its_variable_names_the_command(monkeypatch: pytest.M
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ConfigError, match="fsd deploy gcp"):
         worker.worker(Request(invocation(1)))
+
+
+@pytest.mark.parametrize(("sent_ago", "left"), [(0.0, 895.0), (20.0, 875.0), (500.0, 835.0), (-500.0, 895.0)])
+def test_the_time_of_the_function_begins_with_the_request(sent_ago: float, left: float) -> None:
+    sent = f"{SYSTEM_CLOCK.wall() - sent_ago:.3f}"
+    assert worker._life(900.0, sent) == pytest.approx(left, abs=5.0)
+
+
+@pytest.mark.parametrize("sent", ["", "yesterday", "nan", "inf", "-inf"])
+def test_a_request_that_does_not_say_when_it_was_sent_has_the_whole_time(sent: str) -> None:
+    assert worker._life(900.0, sent) == 895.0
+
+
+def test_a_wrong_clock_leaves_a_short_function_most_of_its_time() -> None:
+    assert worker._life(60.0, "0") == 40.0
+
+
+def test_clients_that_lay_idle_are_made_anew(pubsub: PubsubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = Clients(Endpoints("http://127.0.0.1:1", pubsub.target, "http://127.0.0.1:1"), "some-project")
+    clock = ManualClock()
+    monkeypatch.setattr(clients_module, "SYSTEM_CLOCK", clock)
+    first = clients.publisher
+    clients.lie_idle()
+    clock.advance(30.0)
+    clients.wake()
+    assert clients.publisher is first
+    clock.advance(3_600.0)
+    # Not idle, but long at work.
+    clients.wake()
+    assert clients.publisher is first
+    clients.lie_idle()
+    clock.advance(90.0)
+    clients.wake()
+    assert clients.publisher is not first
+    assert list(clients.publisher.list_topics(project="projects/some-project", timeout=20.0)) == []
+    clients.close()
 
 
 def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
