@@ -342,6 +342,6 @@ def test_what_never_came_before_the_time_was_up_is_told_so() -> None:
     service = QueueService(LocalSettings().limits(), visibility_timeout=30.0)
     patience = Patience(60.0, SYSTEM_CLOCK.now() + 0.1, for_starts=True)
     channel, mailbox = LocalQueueChannel(service, Address(RUN, 1, 2)), Mailbox(RUN, 1, workers=2, batches=1, layers=3)
-    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger:
-        with pytest.raises(DeadlineError, match="nothing came from rank 0 before the time of the run was up"):
-            messenger.receive(SLOT, 0)
+    told = pytest.raises(DeadlineError, match="nothing came from rank 0 before the time of the run was up")
+    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger, told:
+        messenger.receive(SLOT, 0)

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backends.gcp.compute import GcpCompute
+    from backends.gcp.identity import IdentityTokens
     from fsdcore.backend import Check, Provisioner
     from fsdcore.emulation import Emulator
 
 __all__ = ["GcpBackend"]
 
 _MEBI = 1 << 20
-# How long a start that is denied is repeated: roles that were just given take minutes until they are in force. Less by a
-# client, whose roles the deploy has seen to work unless it is somebody else's.
+# How long a start that is denied is repeated, since roles that were just given take minutes. Less by a client: the
+# deploy has seen its roles to work, unless it is somebody else's.
 _WORKER_SECONDS, _CALLER_SECONDS = 120.0, 20.0
 
 
@@ -95,12 +96,18 @@ class GcpBackend(Backend):
         return self._compute
 
     @cached_property
-    def _compute(self) -> GcpCompute:
-        from backends.gcp.compute import GcpCompute
+    def tokens(self) -> IdentityTokens:
+        """What starts are made with."""
         from backends.gcp.identity import IdentityTokens
 
         deployment = self.deployment
-        tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: self.clients.credentials)
+        return IdentityTokens(deployment.url, deployment.service_account, lambda: self.clients.credentials)
+
+    @cached_property
+    def _compute(self) -> GcpCompute:
+        from backends.gcp.compute import GcpCompute
+
+        deployment, tokens = self.deployment, self.tokens
         limits = ComputeCapabilities(
             max_payload_bytes=10 * _MEBI,
             max_seconds=float(deployment.timeout_seconds),

@@ -154,7 +154,7 @@ class Clients:
         self._idle_since = SYSTEM_CLOCK.now()
 
     def wake(self) -> None:
-        """Make clients of Pub/Sub anew that lay idle for long: their connections may be dead, and do not say so soon."""
+        """Make clients of Pub/Sub anew that lay idle for long: their connections may be dead without saying so."""
         since, self._idle_since = self._idle_since, None
         if since is None or SYSTEM_CLOCK.now() < since + _IDLE_SECONDS:
             return

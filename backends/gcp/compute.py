@@ -29,10 +29,12 @@ from fsdcore.compute import Compute, Exit, Exits, Invocation
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
 from fsdcore.loopback import absent, is_loopback, is_refused
 
-__all__ = ["SENT", "TOLD", "GcpCompute"]
+__all__ = ["SENT", "TOLD", "TRIAL", "GcpCompute"]
 
 # The header of an answer that says: the worker failed, and has told so itself.
 TOLD = "X-Fsd-Told"
+# The header of a request to try what workers do, in place of an invocation.
+TRIAL = "X-Fsd-Trial"
 # The header of a request that says when it was sent, in seconds of the wall clock.
 SENT = "X-Fsd-Sent"
 _CONNECT_SECONDS = 30.0
@@ -70,8 +72,8 @@ class GcpCompute(Compute):
     """Starts workers at `url`, which live `seconds` at most.
 
     `lost` is told of each worker that could not be started or ended without a word, and is asked nothing; `claimed`
-    says whether a worker has begun. While the service has no instance to give, starting is repeated as long as a wait for
-    a message may last, and for `settling_seconds` if it says that there is no permission.
+    says whether a worker has begun. While the service has no instance to give, starting is repeated as long as a wait
+    for a message may last, and for `settling_seconds` if it says that there is no permission.
     """
 
     def __init__(

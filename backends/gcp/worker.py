@@ -14,8 +14,10 @@ import traceback
 from functools import cache
 from typing import Any, TypeAlias
 
+import msgspec
+
 from backends.gcp.backend import GcpBackend
-from backends.gcp.compute import SENT, TOLD
+from backends.gcp.compute import SENT, TOLD, TRIAL
 from backends.gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
@@ -49,6 +51,8 @@ def _environment() -> tuple[GcpBackend, PlanCache]:
 def worker(request: Any) -> Answer:
     """The entry point: `request` is a Flask request whose body is an `Invocation`."""
     start = SYSTEM_CLOCK.now()
+    if TRIAL in request.headers:
+        return _trial()
     try:
         invocation = Invocation.from_json(request.get_data())
     except WireError as error:
@@ -70,6 +74,16 @@ def worker(request: Any) -> Answer:
         backend.join(start + life - SYSTEM_CLOCK.now())
         backend.clients.lie_idle()
     return "", 200, {}
+
+
+def _trial() -> Answer:
+    from backends.gcp.trial import tried
+
+    backend, _ = _environment()
+    backend.clients.wake()
+    lacks = tried(backend)
+    backend.clients.lie_idle()
+    return msgspec.json.encode(lacks).decode(), 200, {"Content-Type": "application/json"}
 
 
 def _life(timeout: float, sent: str) -> float:

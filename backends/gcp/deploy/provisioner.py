@@ -19,8 +19,10 @@ from backends.gcp.deploy.function import find_function, function_of, make_functi
 from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
 from backends.gcp.deploy.package import source_package
 from backends.gcp.deploy.project import require
+from backends.gcp.deploy.working import await_working
 from backends.gcp.deployment import VARIABLE, Deployment
 from backends.gcp.errors import project_checked, translated
+from backends.gcp.identity import IdentityTokens
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import ConfigError
@@ -44,6 +46,7 @@ class GcpProvisioner(Provisioner):
         self._backend = backend
         self._settings: GcpSettings = backend.settings
         self._clients: Clients = backend.clients
+        self._own = ""
 
     def _here(self, workers: int) -> Deployment:
         """What the settings describe, in the project of settings or credentials."""
@@ -87,17 +90,18 @@ class GcpProvisioner(Provisioner):
         self._give(deployment, callers, function=True)
         with translated("removing topics and subscriptions that are not needed any more"):
             self._remove_surplus(deployment)
+        tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: self._clients.credentials)
+        notes = await_working(deployment, tokens.token, self._own in callers, observer)
         status = self.status()
         size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
-        lines = (*status.resources, *self._who(callers), size, *package.notices)
+        lines = (*status.resources, *self._who(callers), size, *notes, *package.notices)
         return dataclasses.replace(status, resources=lines)
 
     def _callers(self) -> list[str]:
         """Who deploys, if that can be told, and whom the settings name."""
-        own = ""
         with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
-            own = identity(self._clients.credentials, self._clients.rest)
-        return list(dict.fromkeys([*([own] if own else []), *self._settings.members]))
+            self._own = identity(self._clients.credentials, self._clients.rest)
+        return list(dict.fromkeys([*([self._own] if self._own else []), *self._settings.members]))
 
     def _give(self, deployment: Deployment, callers: list[str], function: bool) -> None:
         """The roles on the function, or on all else."""

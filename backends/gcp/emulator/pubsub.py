@@ -54,7 +54,7 @@ class PubsubFaults:
     - `delay`: of the messages, come only after `delay_seconds`
     - `forget`: of the acknowledgements, are lost: the message comes again after its deadline
     - `hold_seconds`: what is pulled comes again after so long, whatever its deadline; 0: after its deadline
-    - `unavailable`, `exhausted`: of the calls to `methods`, are refused before they had any effect
+    - `unavailable`, `exhausted`, `denied`: of the calls to `methods`, are refused before they had any effect
     - `lost_response`: of the publishes, take effect and are answered with ``UNAVAILABLE``
     """
 
@@ -66,6 +66,7 @@ class PubsubFaults:
     hold_seconds: float = 0.0
     unavailable: float = 0.0
     exhausted: float = 0.0
+    denied: float = 0.0
     lost_response: float = 0.0
     methods: tuple[str, ...] = ("Publish", "Pull", "StreamingPull", "Acknowledge", "ModifyAckDeadline")
 
@@ -227,6 +228,8 @@ class _Service:
             raise ServiceError("UNAVAILABLE", "The service was unable to fulfill your request. Please try again.")
         if self._happens(self.faults.exhausted):
             raise ServiceError("RESOURCE_EXHAUSTED", "Quota exceeded: throughput of the project.")
+        if self._happens(self.faults.denied):
+            raise ServiceError("PERMISSION_DENIED", "User not authorized to perform this action.")
 
     # Topics --------------------------------------------------------------------------------------------------
 

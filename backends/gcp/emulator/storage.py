@@ -26,8 +26,12 @@ __all__ = ["StorageFaults", "StorageServer"]
 
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
-_REFUSALS = {"unavailable": (503, "backendError"), "throttled": (429, "rateLimitExceeded")}
-_SHARES = ("unavailable", "throttled", "reset", "lost_response", "cut_short", "delay")
+_REFUSALS = {
+    "unavailable": (503, "backendError"),
+    "throttled": (429, "rateLimitExceeded"),
+    "denied": (403, "forbidden"),
+}
+_SHARES = ("unavailable", "throttled", "denied", "reset", "lost_response", "cut_short", "delay")
 _ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
@@ -40,7 +44,7 @@ class StorageFaults:
 
     Only requests for what has the text `within` in its ``bucket/key`` are meant.
 
-    - `unavailable`, `throttled`: are answered 503 or 429 and never reach the store
+    - `unavailable`, `throttled`, `denied`: are answered 503, 429 or 403 and never reach the store
     - `reset`: the connection is reset before the request reaches the store
     - `lost_response`: take effect, and then the connection is reset
     - `cut_short`: are answered, but the connection is reset in the middle of the answer's body
@@ -50,6 +54,7 @@ class StorageFaults:
     seed: int = 0
     unavailable: float = 0.0
     throttled: float = 0.0
+    denied: float = 0.0
     reset: float = 0.0
     lost_response: float = 0.0
     cut_short: float = 0.0
