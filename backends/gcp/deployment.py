@@ -73,6 +73,11 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
     def service_account(self) -> str:
         return f"{self.stem}@{self.project}.iam.gserviceaccount.com"
 
+    @property
+    def build_account(self) -> str:
+        """The account that builds the function, unless the settings bring another."""
+        return f"{self.stem}-b@{self.project}.iam.gserviceaccount.com"
+
     def topic(self, lane: int, rank: int) -> str:
         return f"projects/{self.project}/topics/{self.stem}-{lane}-{rank}"
 

@@ -12,16 +12,11 @@ from google.auth.exceptions import RefreshError
 from backends.gcp.errors import translated
 from fsdcore.errors import AccessDeniedError, ComputeError
 
-__all__ = ["IdentityTokens", "is_account"]
+__all__ = ["IdentityTokens"]
 
 _LOCAL = "local"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _BORROWING = "roles/iam.serviceAccountOpenIdTokenCreator"
-
-
-def is_account(email: str) -> bool:
-    """Whether an address is of a service account, not of a person."""
-    return email.endswith(".gserviceaccount.com")
 
 
 class IdentityTokens:

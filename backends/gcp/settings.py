@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fsdcore.errors import ConfigError
 from fsdcore.loopback import is_endpoint
 
-__all__ = ["GcpSettings", "checked_project"]
+__all__ = ["GcpSettings", "checked_project", "is_account"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 # A service account's id has 6 to 30 characters, "fsd-" among them.
@@ -51,6 +51,11 @@ def _own_python() -> str:
     return own if own in _PYTHONS else _PYTHONS[-1]
 
 
+def is_account(email: str) -> bool:
+    """Whether an address is of a service account, not of a person."""
+    return email.endswith(".gserviceaccount.com")
+
+
 def checked_project(project: str) -> str:
     """`project`; `ConfigError` if no project can have that id."""
     if not _PROJECT.fullmatch(project):
@@ -75,6 +80,7 @@ class GcpSettings:
     - `publishes_in_flight`: how many publishes a worker has under way at once
     - `callers`: who may run, besides who deploys, as members of policies with commas between them, such as
       ``user:ann@example.com,group:team@example.com``
+    - `build_account`: e-mail of the service account that builds the function; empty for one that the deploy makes
     - `run_days`: after how many days what runs left in the bucket is removed
     - `storage_endpoint`, `pubsub_endpoint`, `functions_endpoint`: servers that stand in for Google's, such as
       ``http://127.0.0.1:4443``, ``127.0.0.1:8085`` and ``http://127.0.0.1:8086``
@@ -91,6 +97,7 @@ class GcpSettings:
     ack_deadline: int = 60
     publishes_in_flight: int = 8
     callers: str = ""
+    build_account: str = ""
     run_days: int = 1
     storage_endpoint: str = ""
     pubsub_endpoint: str = ""
@@ -111,6 +118,8 @@ class GcpSettings:
             raise ConfigError(f"cpu must be 1, 2, 4, 6 or 8 processors, or 0.08 to 0.99 of one, not {self.cpu!r}")
         if self.cpu:
             self._check_memory()
+        if self.build_account and not is_account(self.build_account):
+            raise ConfigError(f"build_account must be the e-mail of a service account, not {self.build_account!r}")
         self._check_places()
         for member in self.members:
             if not _CALLER.fullmatch(member):

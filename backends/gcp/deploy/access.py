@@ -1,6 +1,7 @@
 """Who may do what: the service account of a deployment, and the roles that it and the callers have.
 
-Every role is given on one resource of the deployment, none on the project, so all of them go with the resources.
+Every role of workers and callers is given on one resource of the deployment, none on the project, so all of them go
+with the resources. What builds the function has an account of its own, with roles on the project: see `builder`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deployment import Deployment
-from backends.gcp.identity import is_account
+from backends.gcp.settings import is_account
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
@@ -24,7 +25,21 @@ if TYPE_CHECKING:
 
     from backends.gcp.deploy.rest import Rest
 
-__all__ = ["GRANTS", "Grant", "find_account", "give", "identity", "lacking", "make_account", "remove_account"]
+__all__ = [
+    "GRANTS",
+    "Grant",
+    "Policy",
+    "account_url",
+    "add",
+    "change",
+    "find_account",
+    "give",
+    "holders",
+    "identity",
+    "lacking",
+    "make_account",
+    "remove_account",
+]
 
 _IN_FLIGHT = 16
 # An account that was just made is not known everywhere at once; Google speaks of a minute and more.
@@ -50,7 +65,7 @@ class Grant:
 GRANTS = (
     Grant("roles/storage.objectUser", "bucket", True, True, "read, write, list and delete plans, inputs and outputs"),
     Grant("roles/pubsub.publisher", "topic", True, True, "send to the other workers"),
-    Grant("roles/pubsub.subscriber", "subscription", True, False, "receive, and clear what an older run left"),
+    Grant("roles/pubsub.subscriber", "subscription", True, False, "receive"),
     Grant("roles/iam.serviceAccountOpenIdTokenCreator", "account", False, True, "borrow the identity that may invoke"),
     Grant("roles/cloudfunctions.viewer", "function", False, True, "look up the deployment"),
     # The function itself is a service of Cloud Run. A person borrows the workers' identity for this.
@@ -60,41 +75,42 @@ GRANTS = (
 _EARLY = ("bucket", "topic", "subscription", "account")
 
 
-# The service account
+# Service accounts
 
 
-def _account_url(deployment: Deployment) -> str:
-    return f"https://iam.googleapis.com/v1/projects/{deployment.project}/serviceAccounts/{deployment.service_account}"
+def account_url(project: str, email: str) -> str:
+    return f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts/{email}"
 
 
-def find_account(rest: Rest, deployment: Deployment) -> bool:
-    """Whether there is the service account."""
+def find_account(rest: Rest, deployment: Deployment, email: str = "") -> bool:
+    """Whether there is that service account, or the workers' if none is named."""
     try:
-        rest.get(_account_url(deployment))
+        rest.get(account_url(deployment.project, email or deployment.service_account))
     except exceptions.NotFound:
         return False
     return True
 
 
-def make_account(rest: Rest, deployment: Deployment) -> None:
-    """Make the service account unless it is there. It can have no labels, so its description tells what it is of."""
-    if find_account(rest, deployment):
+def make_account(rest: Rest, deployment: Deployment, email: str = "", what: str = "workers") -> None:
+    """Make a service account unless it is there. It can have no labels, so its description tells what it is of."""
+    email = email or deployment.service_account
+    if find_account(rest, deployment, email):
         return
-    described = {"displayName": f"fsd {deployment.name}", "description": f"workers of fsd deployment {deployment.name}"}
+    described = {"displayName": f"fsd {deployment.name}", "description": f"{what} of fsd deployment {deployment.name}"}
     try:
         rest.post(
             f"https://iam.googleapis.com/v1/projects/{deployment.project}/serviceAccounts",
-            {"accountId": deployment.stem, "serviceAccount": described},
+            {"accountId": email.partition("@")[0], "serviceAccount": described},
         )
     except exceptions.Conflict:
         # Made meanwhile, perhaps by this very call, whose answer was lost.
         return
 
 
-def remove_account(rest: Rest, deployment: Deployment) -> bool:
-    """Remove the service account; False if there is none."""
+def remove_account(rest: Rest, deployment: Deployment, email: str = "") -> bool:
+    """Remove a service account; False if there is none."""
     try:
-        rest.delete(_account_url(deployment))
+        rest.delete(account_url(deployment.project, email or deployment.service_account))
     except exceptions.NotFound:
         return False
     return True
@@ -131,25 +147,22 @@ def _address(credentials: UserCredentials, rest: Rest) -> str:
 # Policies
 
 
-class _Policy:
+class Policy:
     """The policy of one resource; each service has ways of its own to read and write one."""
 
-    def __init__(self, rest: Rest, url: str) -> None:
-        self._rest, self._url = rest, url
+    def __init__(self, rest: Rest, url: str, read_by_post: bool = False) -> None:
+        self._rest, self._url, self._read_by_post = rest, url, read_by_post
 
     def read(self) -> dict[str, Any]:
+        if self._read_by_post:
+            return self._rest.post(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
         return self._rest.get(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
 
     def write(self, policy: dict[str, Any]) -> None:
         self._rest.post(f"{self._url}:setIamPolicy", {"policy": policy})
 
 
-class _AccountPolicy(_Policy):
-    def read(self) -> dict[str, Any]:
-        return self._rest.post(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
-
-
-class _BucketPolicy(_Policy):
+class _BucketPolicy(Policy):
     def read(self) -> dict[str, Any]:
         return self._rest.get(f"{self._url}/iam", optionsRequestedPolicyVersion=3)
 
@@ -157,20 +170,20 @@ class _BucketPolicy(_Policy):
         self._rest.put(f"{self._url}/iam", policy)
 
 
-def _policies(rest: Rest, deployment: Deployment, on: str) -> Iterator[_Policy]:
+def _policies(rest: Rest, deployment: Deployment, on: str) -> Iterator[Policy]:
     """Those of the resources of a kind."""
     if on == "bucket":
         yield _BucketPolicy(rest, f"https://storage.googleapis.com/storage/v1/b/{deployment.bucket}")
     elif on == "account":
-        yield _AccountPolicy(rest, _account_url(deployment))
+        yield Policy(rest, account_url(deployment.project, deployment.service_account), read_by_post=True)
     elif on == "function":
-        yield _Policy(rest, f"https://cloudfunctions.googleapis.com/v2/{deployment.function}")
+        yield Policy(rest, f"https://cloudfunctions.googleapis.com/v2/{deployment.function}")
     elif on == "service":
-        yield _Policy(rest, f"https://run.googleapis.com/v2/{deployment.parent}/services/{deployment.stem}")
+        yield Policy(rest, f"https://run.googleapis.com/v2/{deployment.parent}/services/{deployment.stem}")
     else:
         name = deployment.topic if on == "topic" else deployment.subscription
         for endpoint in deployment.endpoints():
-            yield _Policy(rest, f"https://pubsub.googleapis.com/v1/{name(*endpoint)}")
+            yield Policy(rest, f"https://pubsub.googleapis.com/v1/{name(*endpoint)}")
 
 
 def give(
@@ -190,9 +203,14 @@ def give(
         if (grant.on in _EARLY) is not function
         for policy in _policies(rest, deployment, grant.on)
     ]
-    wanted = [change for change in changes if change[2]]
+    wanted = [one for one in changes if one[2]]
+
+    def add_to(one: tuple[Policy, str, list[str]]) -> None:
+        policy, role, members = one
+        change(policy, lambda found: add(found, role, members), deployment.service_account)
+
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        for done, _ in enumerate(pool.map(lambda change: _give(*change), wanted), start=1):
+        for done, _ in enumerate(pool.map(add_to, wanted), start=1):
             told(done, len(wanted))
 
 
@@ -203,40 +221,47 @@ def _members(grant: Grant, deployment: Deployment, callers: Sequence[str]) -> li
     return [*workers, *(callers if grant.callers else ())]
 
 
-def _give(policy: _Policy, role: str, members: Iterable[str]) -> None:
-    """Read, change and write a policy; again if someone else wrote it meanwhile, or an account is not known yet."""
+def change(policy: Policy, alter: Callable[[dict[str, Any]], bool], own: str) -> None:
+    """Read a policy, `alter` it and, if that says so, write it.
+
+    Again if someone else wrote it meanwhile, or the account `own`, which was just made, is not known yet.
+    """
     deadline, pause = Deadline.after(_SETTLING_SECONDS), _FIRST_PAUSE
     while True:
         try:
             found = policy.read()
-            if _add(found, role, members):
+            if alter(found):
                 policy.write(found)
             return
         except exceptions.GoogleAPICallError as error:
-            if deadline.passed() or not _passes(error):
+            if deadline.passed() or not _passes(error, own):
                 raise
         SYSTEM_CLOCK.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _passes(error: exceptions.GoogleAPICallError) -> bool:
-    """Whether it is a rival's write, or an account that is not known yet: as a member, or as what the policy is of."""
+def _passes(error: exceptions.GoogleAPICallError, own: str) -> bool:
+    """Whether it is a rival's write, or `own` is not known yet: as a member, or as what the policy is of.
+
+    Of another account that "does not exist", whoever named it has made a mistake.
+    """
     if isinstance(error, exceptions.Conflict | exceptions.PreconditionFailed | exceptions.NotFound):
         return True
-    said = {exceptions.BadRequest: "does not exist", exceptions.Forbidden: "may not exist"}
-    return any(isinstance(error, kind) and text in str(error) for kind, text in said.items())
+    if isinstance(error, exceptions.Forbidden):
+        return "may not exist" in str(error) and own in str(error)
+    return isinstance(error, exceptions.BadRequest) and "does not exist" in str(error) and own in str(error)
 
 
-def _add(policy: dict[str, Any], role: str, members: Iterable[str]) -> bool:
+def add(policy: dict[str, Any], role: str, members: Iterable[str]) -> bool:
     """Add to a policy; False if all have the role already, on no condition."""
-    held = _holders(policy, role)
+    held = holders(policy, role)
     missing = [member for member in members if member not in held]
     if missing:
         policy.setdefault("bindings", []).append({"role": role, "members": missing})
     return bool(missing)
 
 
-def _holders(policy: dict[str, Any], role: str) -> set[str]:
+def holders(policy: dict[str, Any], role: str) -> set[str]:
     found = (item for item in policy.get("bindings", []) if item.get("role") == role and not item.get("condition"))
     return {member for item in found for member in item.get("members", [])}
 
@@ -251,9 +276,9 @@ def lacking(rest: Rest, deployment: Deployment) -> list[str]:
     return [f"{grant.role} on {count} {grant.on}{'s' if count > 1 else ''}" for grant, count in missing.items()]
 
 
-def _has(policy: _Policy, role: str, member: str) -> bool:
+def _has(policy: Policy, role: str, member: str) -> bool:
     try:
-        return member in _holders(policy.read(), role)
+        return member in holders(policy.read(), role)
     except exceptions.Forbidden:
         # Whoever may not look at a policy may still look at the rest of a deployment.
         return True

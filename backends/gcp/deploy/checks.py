@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from backends.gcp.deploy.access import find_account
+from backends.gcp.deploy.builder import commands, lacking_roles
 from backends.gcp.deploy.project import disabled_apis, enabling, room
 from backends.gcp.deployment import Deployment
 from backends.gcp.errors import translated
@@ -28,6 +30,7 @@ def checks(backend: GcpBackend, workers: int) -> Iterator[Check]:
     if not backend.settings.region:
         raise ConfigError("no region: set FSD_GCP_REGION or region in the table [gcp] of the configuration")
     yield _instances(backend, workers)
+    yield _builder(backend)
     yield _deployment(backend, workers)
 
 
@@ -49,6 +52,21 @@ def _instances(backend: GcpBackend, workers: int) -> Check:
     detail = f"{found.instances:,} of {deployment.memory_mb:,} MB by {found.quota}, {wanted:,} wanted"
     remedy = "ask for more in the console, at IAM & Admin, Quotas; or take fewer workers"
     return Check("instances", found.instances >= wanted, detail, remedy)
+
+
+def _builder(backend: GcpBackend) -> Check:
+    """Whether the account that builds the function may; one that a deploy will make is no fault."""
+    rest, brought = backend.clients.rest, backend.settings.build_account
+    deployment = Deployment.of(backend.settings, project=backend.clients.project, workers=1)
+    email = brought or deployment.build_account
+    with translated("looking at the account that builds"):
+        if not brought and not find_account(rest, deployment, email):
+            return Check("builder", True, "made by the first deploy")
+        lacking = lacking_roles(rest, deployment.project, email)
+    if lacking is None:
+        return Check("builder", True, f"not known what {email} may do: policies of the project cannot be seen")
+    detail = f"{email} lacks {', '.join(lacking)}" if lacking else email
+    return Check("builder", not lacking, detail, f"run: {commands(deployment.project, email, lacking)}")
 
 
 def _deployment(backend: GcpBackend, workers: int) -> Check:

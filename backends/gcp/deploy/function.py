@@ -41,13 +41,16 @@ _TIMEOUT, _UPLOAD, _LONGEST = 60.0, 600.0, 1_800.0
 _POLL_SECONDS = 0.5
 
 
-def function_of(deployment: Deployment, digest: str) -> Function:
-    """The function as it is made, but for its source."""
+def function_of(deployment: Deployment, digest: str, build_account: str = "") -> Function:
+    """The function as it is made, but for its source; built by the project's default account if none is named."""
+    builder = f"projects/{deployment.project}/serviceAccounts/{build_account}" if build_account else ""
     return Function(
         name=deployment.function,
         environment=Environment.GEN_2,
         labels={**deployment.labels, _SOURCE: digest[:_DIGEST].lower()},
-        build_config=BuildConfig(runtime=f"python{deployment.python.replace('.', '')}", entry_point=ENTRY),
+        build_config=BuildConfig(
+            runtime=f"python{deployment.python.replace('.', '')}", entry_point=ENTRY, service_account=builder
+        ),
         service_config=ServiceConfig(
             available_memory=f"{deployment.memory_mb}Mi",
             available_cpu=deployment.cpu,
@@ -80,9 +83,14 @@ def _settled(client: FunctionServiceClient, name: str, observer: Observer) -> Fu
     return found
 
 
-def make_function(client: FunctionServiceClient, deployment: Deployment, package: Package, observer: Observer) -> None:
+def make_function(
+    client: FunctionServiceClient, deployment: Deployment, package: Package, observer: Observer, build_account: str = ""
+) -> None:
     """Make the function, or change it; one that is as it should be is left alone."""
-    wanted, found = function_of(deployment, package.digest), _settled(client, deployment.function, observer)
+    wanted, found = (
+        function_of(deployment, package.digest, build_account),
+        _settled(client, deployment.function, observer),
+    )
     if found is not None and _is_same(found, wanted):
         return
     wanted.build_config.source.storage_source = _uploaded(client, deployment, package, observer)

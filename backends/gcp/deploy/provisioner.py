@@ -15,6 +15,7 @@ from google.auth.exceptions import GoogleAuthError
 from backends.gcp.clients import Clients
 from backends.gcp.deploy.access import GRANTS, find_account, give, identity, lacking, make_account, remove_account
 from backends.gcp.deploy.bucket import make_bucket, remove_bucket
+from backends.gcp.deploy.builder import ROLES, make_builder, remove_builder
 from backends.gcp.deploy.function import find_function, function_of, make_function, remove_function
 from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
 from backends.gcp.deploy.package import source_package
@@ -60,11 +61,13 @@ class GcpProvisioner(Provisioner):
         known = Deployment.of(settings, project=settings.project or "PROJECT", workers=workers)
         deployment = msgspec.structs.replace(known, region=region)
         described = {
-            "function": _plain(function_of(deployment, "DIGEST")),
+            "function": _plain(function_of(deployment, "DIGEST", settings.build_account or deployment.build_account)),
             "bucket": {"name": deployment.bucket, "location": region, "runs deleted after days": settings.run_days},
             "topics": [deployment.topic(*endpoint) for endpoint in deployment.endpoints()],
             "subscriptions": [_plain(subscription_of(deployment, *endpoint)) for endpoint in deployment.endpoints()],
             "service account": deployment.service_account,
+            "account that builds": settings.build_account or deployment.build_account,
+            "its roles on the project": list(ROLES),
             "callers": ["who deploys", *settings.members],
             "roles": [dataclasses.asdict(grant) for grant in GRANTS],
         }
@@ -78,6 +81,7 @@ class GcpProvisioner(Provisioner):
         with translated(f"making the service account {deployment.service_account}"):
             callers = self._callers()
             make_account(self._clients.rest, deployment)
+        builder, notes = self._builder(deployment)
         with translated(f"making the bucket {deployment.bucket}"):
             make_bucket(self._clients.storage, deployment)
         total = len(deployment.endpoints())
@@ -85,17 +89,25 @@ class GcpProvisioner(Provisioner):
             make_queues(self._clients, deployment, lambda done: observer.progress("topics", done, total))
         self._give(deployment, callers, function=False)
         with translated(f"deploying the function {deployment.stem}"):
-            make_function(self._clients.functions, deployment, package, observer)
+            make_function(self._clients.functions, deployment, package, observer, builder)
         # Last of all, so that a deployment which has it has everything.
         self._give(deployment, callers, function=True)
         with translated("removing topics and subscriptions that are not needed any more"):
             self._remove_surplus(deployment)
         tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: self._clients.credentials)
-        notes = await_working(deployment, tokens.token, self._own in callers, observer)
+        notes += await_working(deployment, tokens.token, self._own in callers, observer)
         status = self.status()
         size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
         lines = (*status.resources, *self._who(callers), size, *notes, *package.notices)
         return dataclasses.replace(status, resources=lines)
+
+    def _builder(self, deployment: Deployment) -> tuple[str, list[str]]:
+        """The account that builds, if it is not to be the project's own, and what to tell."""
+        if self._settings.build_account:
+            return self._settings.build_account, []
+        with translated(f"making the account {deployment.build_account}, which builds the function"):
+            note = make_builder(self._clients.rest, deployment)
+        return ("", [note]) if note else (deployment.build_account, [])
 
     def _callers(self) -> list[str]:
         """Who deploys, if that can be told, and whom the settings name."""
@@ -166,6 +178,9 @@ class GcpProvisioner(Provisioner):
             objects = remove_bucket(self._clients.storage, here.bucket)
         if objects is not None:
             removed.append(f"bucket {here.bucket} with {objects:,} {'object' if objects == 1 else 'objects'}")
+        with translated(f"removing the service account {here.build_account}"):
+            if remove_builder(self._clients.rest, here):
+                removed.append(f"service account {here.build_account}")
         # Last: the roles that it had are gone with what they were on.
         with translated(f"removing the service account {here.service_account}"):
             if remove_account(self._clients.rest, here):

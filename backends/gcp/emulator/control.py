@@ -186,6 +186,7 @@ class ControlPlane:
         timeout = float(service.get("timeoutSeconds") or 60)
         if not 0 < timeout <= _LONGEST_TIMEOUT:
             raise ApiError("INVALID_ARGUMENT", f"timeoutSeconds must be from 1 to {_LONGEST_TIMEOUT:.0f}")
+        _check_shape(service)
         account = service.get("serviceAccountEmail")
         if account and account not in self.management.accounts:
             raise ApiError("INVALID_ARGUMENT", f"The service account {account} does not exist")
@@ -206,6 +207,9 @@ class ControlPlane:
         logs = revision.folder.with_name(f"{revision.folder.name}-logs")
         logs.mkdir(parents=True)
         try:
+            refused = self.management.may_build(name.split("/")[1], content["buildConfig"].get("serviceAccount", ""))
+            if refused:
+                raise BuildError(f"Build failed: {refused}")
             build(self._uploads.get(source.get("object", ""), b""), revision.folder)
             pool = Pool(revision, logs, lambda: self._log.add(Call("start", name, 1)), self._machine(name, content))
             self._check(pool)
@@ -255,6 +259,21 @@ class ControlPlane:
 
         self._workers.submit(run)
         return begun
+
+
+# By the processors that a function has at least: the least and the most memory that it may have, in MiB.
+_SHAPES = ((8.0, 4_096, 32_768), (6.0, 4_096, 24_576), (4.0, 2_048, 16_384), (2.0, 0, 8_192), (1.0, 0, 4_096))
+_SMALL_SHAPES = ((0.5, 0, 1_024), (0.0, 0, 512))
+
+
+def _check_shape(service: dict[str, Any]) -> None:
+    """`ApiError` for a pair of processors and memory that Cloud Run does not take."""
+    if not service.get("availableCpu"):
+        return
+    cpu, memory = float(service["availableCpu"]), memory_bytes(str(service.get("availableMemory") or "256M")) >> 20
+    least, most = next((low, high) for above, low, high in (*_SHAPES, *_SMALL_SHAPES) if cpu >= above)
+    if not least <= memory <= most:
+        raise ApiError("INVALID_ARGUMENT", f"{memory}Mi of memory do not go with {cpu:g} CPU: from {least} to {most}Mi")
 
 
 def memory_bytes(text: str) -> int:

@@ -27,6 +27,7 @@ _APIS = (
     (re.compile(r"/v2/"), "cloudfunctions"),
     (re.compile(r"/v1/projects/[^/]+/(topics|subscriptions)/"), "pubsub"),
     (re.compile(r"/v1/projects/[^/]+/serviceAccounts"), "iam"),
+    (re.compile(r"/v1/projects/[^/:]+:[gs]etIamPolicy"), "cloudresourcemanager"),
     (re.compile(r"/v1/projects/[^/]+/services:batchGet"), "serviceusage"),
     (re.compile(r"/v1/projects/[^/]+/locations/global/services/"), "cloudquotas"),
 )
@@ -37,6 +38,7 @@ _ACCOUNT_ID = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _QUOTA = re.compile(r"/v1/(projects/[^/]+/locations/global/services/run\.googleapis\.com/quotaInfos/(\w+))")
 _BORROWING_PATH = re.compile(r"/v1/projects/-/serviceAccounts/([^/:]+):generateIdToken")
 _INVOKER, _BORROWER = "roles/run.invoker", "roles/iam.serviceAccountOpenIdTokenCreator"
+_BUILDING = ("roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer")
 _MEMBER = re.compile(r"serviceAccount:(.+@(.+)\.iam\.gserviceaccount\.com)")
 
 
@@ -44,6 +46,8 @@ class Management:
     """All projects there are, but for those in `denied`.
 
     - `disabled`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
+    - `locked`: policies of projects may not be read or written
+    - `default_builds`: whether the default account of a project may build functions, as it may not in new projects
     - `denied`: projects that there are not, or that the caller may not see
     - `quotas`: of Cloud Run, by id, in each region
     - `people`: the e-mail address for each access token; empty for a token that does not tell it
@@ -62,6 +66,7 @@ class Management:
         """As at first: all services enabled, quotas of a new project, no accounts, no policies."""
         self.disabled: set[str] = set()
         self.denied: set[str] = set()
+        self.locked, self.default_builds = False, True
         self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
         self.people: dict[str, str] = {}
         self.settling = self.rivals = 0
@@ -215,8 +220,21 @@ class Management:
             self._policies[resource] = {**policy, "etag": uuid.uuid4().hex}
             return self._policies[resource]
 
+    def may_build(self, project: str, account: str) -> str:
+        """Why a build by an account, or by the default one if none is named, fails; empty if it does not."""
+        if not account:
+            return "" if self.default_builds else "The service account running this build does not have permission"
+        email = account.rpartition("/")[2]
+        if email not in self.accounts:
+            return f"The service account {email} does not exist"
+        held = self.bindings(f"projects/{project}")
+        missing = [role for role in _BUILDING if f"serviceAccount:{email}" not in held.get(role, set())]
+        return f"The service account {email} does not have {missing[0]}" if missing else ""
+
     def _check_resource(self, resource: str) -> None:
         """Topics, subscriptions and buckets are known to other servers only: those are taken as they come."""
+        if self.locked and resource.count("/") == 1 and resource.startswith("projects/"):
+            raise ApiError("PERMISSION_DENIED", f"The caller does not have permission on {resource}")
         account = _ACCOUNTS.fullmatch(f"/v1/{resource}")
         missing = account is not None and account[2] not in self.accounts
         if "/services/" in resource:

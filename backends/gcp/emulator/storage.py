@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from backends.gcp.emulator.calls import Call, CallLog
@@ -33,6 +33,9 @@ _REFUSALS = {
 }
 _SHARES = ("unavailable", "throttled", "denied", "reset", "lost_response", "cut_short", "delay")
 _ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
+# What the program does not keep of a bucket.
+_DESCRIBED = frozenset({"labels", "lifecycle", "iamConfiguration", "softDeletePolicy"})
+_REFUSED = 400
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
@@ -81,6 +84,11 @@ class StorageServer(Service[StorageFaults]):
         """Where it listens: what ``STORAGE_EMULATOR_HOST`` is to hold."""
         return self._proxy.url
 
+    @property
+    def strangers(self) -> set[str]:
+        """Buckets that are another project's: they are there, and no list of buckets has them."""
+        return self._proxy.buckets.strangers
+
     def start(self) -> Self:
         """`MissingExtraError` if the program is not installed; `ServerError` if it does not start."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -119,11 +127,41 @@ def _program() -> Path:
     return Path(_get_binary_path())
 
 
+class _Buckets:
+    """What the program forgets of buckets: how they are described, and whose they are."""
+
+    def __init__(self) -> None:
+        self.strangers: set[str] = set()
+        self._described: dict[str, dict[str, Any]] = {}
+
+    def seen(self, method: str, path: str, body: bytes, content: bytes) -> bytes:
+        """What to answer for the program's `content` to a request that was taken."""
+        name = unquote(path.rpartition("/b/")[2]) if "/b/" in path else ""
+        if method == "DELETE":
+            self._described.pop(name, None)
+            return content
+        found = json.loads(content)
+        if method in ("POST", "PATCH") and body:
+            self._describe(found["name"], json.loads(body))
+        if "items" in found:
+            kept = [self._whole(one) for one in found["items"] if one["name"] not in self.strangers]
+            return json.dumps({**found, "items": kept}).encode()
+        return json.dumps(self._whole(found)).encode()
+
+    def _describe(self, name: str, told: dict[str, Any]) -> None:
+        kept = {key: value for key, value in told.items() if key in _DESCRIBED}
+        self._described[name] = {**self._described.get(name, {}), **kept}
+
+    def _whole(self, bucket: dict[str, Any]) -> dict[str, Any]:
+        return {**bucket, **self._described.get(str(bucket.get("name")), {})}
+
+
 class _Proxy(WebServer):
     def __init__(self, port: int, log: CallLog) -> None:
         super().__init__(port, _Handler)
         self.log = log
         self.upstream = 0
+        self.buckets = _Buckets()
         self.set_faults(StorageFaults())
 
     def set_faults(self, faults: StorageFaults) -> None:
@@ -165,6 +203,8 @@ class _Handler(Handler):
             self._log(kind, resource, len(body), str(code))
             return self.write(code, _refusal(code, reason))
         code, headers, content = self._ask(body)
+        if kind == "bucket" and code < _REFUSED:
+            content = self.server.buckets.seen(self.command, urlsplit(self.path).path, body, content)
         # Before the answer: who has read it finds the call in the log.
         ended = _ENDS.get(fault) or ("OK" if code < 400 else str(code))
         self._log(kind, resource, len(body) or len(content), ended)

@@ -1,4 +1,4 @@
-# Every role is given on one resource, none on the project. fsd deploy gcp --dry-run tells what each is for.
+# Every role but those of the builder is given on one resource, none on the project. fsd deploy gcp --dry-run tells what each is for.
 
 resource "google_storage_bucket_iam_member" "bucket" {
   for_each = local.members
@@ -47,4 +47,11 @@ resource "google_cloud_run_v2_service_iam_member" "service" {
   name     = google_cloudfunctions2_function.worker.name
   role     = "roles/run.invoker"
   member   = each.value
+}
+
+resource "google_project_iam_member" "builder" {
+  for_each = var.build_account == "" ? local.building : []
+  project  = var.project
+  role     = each.value
+  member   = "serviceAccount:${google_service_account.builder[0].email}"
 }

@@ -21,6 +21,13 @@ locals {
     run_days            = var.run_days
   }
 
+  builder = var.build_account == "" ? google_service_account.builder[0].id : "projects/${var.project}/serviceAccounts/${var.build_account}"
+  # On the project, since what they are for is made by the service.
+  building = toset(["roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"])
+  apis = toset([for name in [
+    "cloudfunctions", "run", "cloudbuild", "artifactregistry", "pubsub", "storage", "iam", "iamcredentials"
+  ] : "${name}.googleapis.com"])
+
   service_account = "serviceAccount:${google_service_account.workers.email}"
   # By a key that is known before anything is made.
   members  = merge({ for member in var.callers : member => member }, { workers = local.service_account })

@@ -7,6 +7,15 @@ resource "google_service_account" "workers" {
   description  = "workers of fsd deployment ${var.name}"
 }
 
+# What builds the function, with roles for that alone: a new project's default account may do nothing.
+resource "google_service_account" "builder" {
+  count        = var.build_account == "" ? 1 : 0
+  project      = var.project
+  account_id   = "${local.stem}-b"
+  display_name = "fsd ${var.name}"
+  description  = "builds of fsd deployment ${var.name}"
+}
+
 resource "google_storage_bucket" "objects" {
   project                     = var.project
   name                        = "${local.stem}-${var.project}"
@@ -70,6 +79,8 @@ resource "google_cloudfunctions2_function" "worker" {
   build_config {
     runtime     = "python${replace(var.python, ".", "")}"
     entry_point = "worker"
+    # Its roles are there before the build.
+    service_account = local.builder
     source {
       storage_source {
         bucket = google_storage_bucket.objects.name
@@ -88,4 +99,14 @@ resource "google_cloudfunctions2_function" "worker" {
     ingress_settings                 = "ALLOW_ALL"
     service_account_email            = google_service_account.workers.email
   }
+
+  depends_on = [google_project_iam_member.builder, google_project_service.api]
+}
+
+# All that a deployment or a run calls; they stay enabled when the deployment goes.
+resource "google_project_service" "api" {
+  for_each           = local.apis
+  project            = var.project
+  service            = each.value
+  disable_on_destroy = false
 }

@@ -87,3 +87,9 @@ variable "callers" {
   default     = []
   description = "Who may run, as members of policies, such as user:ann@example.com."
 }
+
+variable "build_account" {
+  type        = string
+  default     = ""
+  description = "E-mail of the service account that builds the function; empty for one that is made here."
+}

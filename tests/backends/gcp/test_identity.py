@@ -12,7 +12,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from google.oauth2.credentials import Credentials as Person
 
-from backends.gcp.identity import IdentityTokens, is_account
+from backends.gcp.identity import IdentityTokens
+from backends.gcp.settings import is_account
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import AccessDeniedError, CredentialsError
 

@@ -14,6 +14,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deploy import access
+from backends.gcp.deploy import builder as builder_roles
 from backends.gcp.deploy.rest import Rest
 from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION
@@ -55,7 +56,8 @@ def test_every_role_is_on_a_resource_of_the_deployment_alone(
     assert management.bindings(f"{PLACE}/functions/fsd-demo") == {"roles/cloudfunctions.viewer": {ANN, ROBOT}}
     borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")
     assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": {ANN, ROBOT}}
-    assert management.bindings(f"projects/{PROJECT}") == {}
+    builder = f"serviceAccount:fsd-demo-b@{PROJECT}.iam.gserviceaccount.com"
+    assert management.bindings(f"projects/{PROJECT}") == {role: {builder} for role in builder_roles.ROLES}
     assert management.accounts[ACCOUNT]["description"] == "workers of fsd deployment demo"
 
 

@@ -24,9 +24,11 @@ from google.cloud.storage import Client
 import backends.gcp
 from backends.gcp.deploy.access import GRANTS
 from backends.gcp.deploy.bucket import make_bucket
+from backends.gcp.deploy.builder import ROLES as BUILDING
 from backends.gcp.deploy.function import function_of
 from backends.gcp.deploy.messaging import subscription_of
 from backends.gcp.deploy.package import ENTRY
+from backends.gcp.deploy.project import APIS
 from backends.gcp.deployment import VARIABLE, Deployment
 from backends.gcp.settings import GcpSettings
 
@@ -66,6 +68,8 @@ FUNCTIONS: dict[str, Any] = {
     "each.key": f"{LANE}-{RANK}",
     "each.value": MEMBER,
     "each.value[1]": MEMBER,
+    "google_service_account.builder[0].email": DEPLOYMENT.build_account,
+    "local.builder": f"projects/p/serviceAccounts/{DEPLOYMENT.build_account}",
     "local.service_account": MEMBER,
 }
 
@@ -91,9 +95,15 @@ def _unquoted(value: Any) -> Any:
 
 
 LOCALS: dict[str, Any] = {key: value for block in parsed("locals") for key, value in block.items()}
-RESOURCES: dict[str, dict[str, Any]] = {
-    kind: block for resource in parsed("resource") for kind, named in resource.items() for block in named.values()
+# Those of the builder and the project have tests of their own.
+_APART = {"builder", "api"}
+NAMED: dict[tuple[str, str], dict[str, Any]] = {
+    (kind, name): block
+    for found in parsed("resource")
+    for kind, named in found.items()
+    for name, block in named.items()
 }
+RESOURCES: dict[str, dict[str, Any]] = {kind: block for (kind, name), block in NAMED.items() if name not in _APART}
 VARIABLES: dict[str, Any] = {name: block for variable in parsed("variable") for name, block in variable.items()}
 
 
@@ -118,8 +128,9 @@ def _meaning(expression: str) -> Any:
     return GIVEN[name] if kind == "var" else resolved({"local": LOCALS}[kind][name])
 
 
-def resource(kind: str) -> dict[str, Any]:
-    return {key: resolved(value) for key, value in RESOURCES[kind].items() if key != "for_each"}
+def resource(kind: str, name: str = "") -> dict[str, Any]:
+    found = NAMED[kind, name] if name else RESOURCES[kind]
+    return {key: resolved(value) for key, value in found.items() if key not in ("for_each", "count", "depends_on")}
 
 
 def test_what_workers_and_clients_read_is_the_deployment() -> None:
@@ -140,12 +151,14 @@ def test_variables_are_the_settings_with_their_defaults() -> None:
 
 
 def test_the_function_is_the_same() -> None:
-    made, wanted = resource("google_cloudfunctions2_function"), function_of(DEPLOYMENT, DIGEST)
+    made = resource("google_cloudfunctions2_function")
+    wanted = function_of(DEPLOYMENT, DIGEST, DEPLOYMENT.build_account)
     assert f"projects/{made['project']}/locations/{made['location']}/functions/{made['name']}" == wanted.name
     assert made["labels"] == dict(wanted.labels)
     (built,), (service,) = made["build_config"], made["service_config"]
     assert (built["runtime"], built["entry_point"]) == (wanted.build_config.runtime, wanted.build_config.entry_point)
     assert built["entry_point"] == ENTRY
+    assert built["service_account"] == wanted.build_config.service_account
     assert service.pop("environment_variables") == {VARIABLE: DEPLOYMENT}
     assert service.pop("ingress_settings") == wanted.service_config.ingress_settings.name
     assert service == {name: getattr(wanted.service_config, name) for name in service}
@@ -201,6 +214,24 @@ def test_the_service_account_is_the_same() -> None:
     made = resource("google_service_account")
     assert f"{made['account_id']}@{made['project']}.iam.gserviceaccount.com" == DEPLOYMENT.service_account
     assert made["description"] == f"workers of fsd deployment {DEPLOYMENT.name}"
+
+
+def test_the_builder_is_the_same() -> None:
+    made, roles = resource("google_service_account", "builder"), NAMED["google_project_iam_member", "builder"]
+    assert f"{made['account_id']}@{made['project']}.iam.gserviceaccount.com" == DEPLOYMENT.build_account
+    assert made["description"] == f"builds of fsd deployment {DEPLOYMENT.name}"
+    assert resolved(roles["member"]) == f"serviceAccount:{DEPLOYMENT.build_account}"
+    assert re.findall(r"roles/[\w.]+", LOCALS["building"]) == list(BUILDING)
+    # None is made where one is brought; and the function waits for its roles.
+    wanted = '${var.build_account == "" ? %s}'
+    assert NAMED["google_service_account", "builder"]["count"] == wanted % "1 : 0"
+    assert roles["for_each"] == wanted % "local.building : []"
+    assert "google_project_iam_member.builder" in str(RESOURCES["google_cloudfunctions2_function"]["depends_on"])
+
+
+def test_the_services_that_are_needed_are_enabled() -> None:
+    assert [f"{name}.googleapis.com" for name in re.findall(r'"(\w+)"', LOCALS["apis"])] == list(APIS)
+    assert resource("google_project_service", "api")["disable_on_destroy"] is False
 
 
 ROLES = {
@@ -275,6 +306,7 @@ def test_terraform_itself_finds_the_same(tmp_path: Path) -> None:
     shutil.copy(FOLDER / "variables.tf", tmp_path)
     own = (FOLDER / "locals.tf").read_text()
     known = own.replace("${google_service_account.workers.email}", DEPLOYMENT.service_account)
+    known = known.replace("google_service_account.builder[0].id", '"builder"')
     (tmp_path / "locals.tf").write_text(known)
     given = {name: value for name, value in GIVEN.items() if name in VARIABLES}
     (tmp_path / "given.auto.tfvars.json").write_text(json.dumps({**given, "callers": [ann, robot]}))
