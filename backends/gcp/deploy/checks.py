@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from backends.gcp.deploy.access import find_account
+import requests
+from google.api_core.exceptions import Forbidden, GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError
+
+from backends.gcp.deploy.access import find_account, identity
 from backends.gcp.deploy.builder import commands, lacking_roles
+from backends.gcp.deploy.function import find_function
 from backends.gcp.deploy.project import disabled_apis, enabling, room
-from backends.gcp.deployment import Deployment
-from backends.gcp.errors import translated
+from backends.gcp.deployment import Deployment, function_name
+from backends.gcp.errors import ProjectDeniedError, one_line, translated
 from fsdcore.backend import Check
 from fsdcore.errors import ConfigError, DeploymentMissingError
 
@@ -21,7 +27,7 @@ __all__ = ["checks"]
 
 def checks(backend: GcpBackend, workers: int) -> Iterator[Check]:
     """Credentials, the project and its services, quotas for `workers`, and the deployment, in that order."""
-    yield Check("credentials", True, backend.credentials())
+    yield Check("credentials", True, _who(backend))
     apis = _apis(backend)
     yield Check("project", True, backend.clients.project)
     yield apis
@@ -34,11 +40,36 @@ def checks(backend: GcpBackend, workers: int) -> Iterator[Check]:
     yield _deployment(backend, workers)
 
 
+def _who(backend: GcpBackend) -> str:
+    """Whose the credentials are, where that can be told."""
+    if backend.settings.emulated:
+        return backend.credentials()
+    with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
+        if who := identity(backend.clients.credentials, backend.clients.rest):
+            return f"{who}, project {backend.clients.project}"
+    return backend.credentials()
+
+
 def _apis(backend: GcpBackend) -> Check:
     project = backend.clients.project
-    missing = disabled_apis(backend.clients.rest, project)
+    try:
+        missing = disabled_apis(backend.clients.rest, project)
+    except ProjectDeniedError as error:
+        # Of a project that there is, who only runs may see the function and no more.
+        if not _sees_function(backend):
+            raise
+        return Check("services", True, f"not known: {one_line(error.__cause__ or error)}")
     detail = f"not enabled: {', '.join(missing)}" if missing else "all that are needed are enabled"
     return Check("services", not missing, detail, f"run: {enabling(missing, project)}")
+
+
+def _sees_function(backend: GcpBackend) -> bool:
+    if not backend.settings.region:
+        return False
+    name = function_name(backend.settings.name, backend.clients.project, backend.settings.region)
+    with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
+        return find_function(backend.clients.functions, name) is not None
+    return False
 
 
 def _instances(backend: GcpBackend, workers: int) -> Check:
@@ -60,8 +91,11 @@ def _builder(backend: GcpBackend) -> Check:
     deployment = Deployment.of(backend.settings, project=backend.clients.project, workers=1)
     email = brought or deployment.build_account
     with translated("looking at the account that builds"):
-        if not brought and not find_account(rest, deployment, email):
-            return Check("builder", True, "made by the first deploy")
+        try:
+            if not brought and not find_account(rest, deployment, email):
+                return Check("builder", True, "made by the first deploy")
+        except Forbidden as error:
+            return Check("builder", True, f"not known: {one_line(error)}")
         lacking = lacking_roles(rest, deployment.project, email)
     if lacking is None:
         return Check("builder", True, f"not known what {email} may do: policies of the project cannot be seen")

@@ -34,6 +34,7 @@ _CPU_OF_MEMORY = ((128, 83), (256, 167), (512, 333), (1_024, 583), (2_048, 1_000
 _MOST_CPU = 8_000
 _CPU_QUOTA, _MEMORY_QUOTA = "CpuAllocPerProjectRegion", "MemAllocPerProjectRegion"
 _MEBI = 1 << 20
+_USUAL_CPU, _USUAL_MEMORY = 20_000, 40 << 30
 
 
 class Room(NamedTuple):
@@ -90,15 +91,29 @@ def _limit(rest: Rest, deployment: Deployment, quota: str) -> int | None:
     return None
 
 
-def require(rest: Rest, deployment: Deployment) -> None:
-    """`ConfigError` if the project lacks a service, or a quota is known to be too small for the deployment."""
+def require(rest: Rest, deployment: Deployment) -> str:
+    """`ConfigError` if the project lacks a service, or a quota is known to be too small for the deployment.
+
+    A line for the user if it is not known.
+    """
     disabled = disabled_apis(rest, deployment.project)
     if disabled:
         which = f"API {disabled[0]} is" if len(disabled) == 1 else f"APIs {', '.join(disabled)} are"
         raise ConfigError(f"the {which} not enabled; run: {enabling(disabled, deployment.project)}")
     found, wanted = room(rest, deployment), deployment.workers * deployment.lanes
+    if found.instances is None and wanted > (usual := _usual(deployment)):
+        return (
+            f"not known how many instances the quotas allow ({found.quota}); in a new project it is usually "
+            f"{usual:,} of this size, and {wanted:,} may be wanted"
+        )
     if found.instances is not None and found.instances < wanted:
         raise ConfigError(
             f"a quota of the project is too small: {found.quota} of Cloud Run in {deployment.region} allows "
             f"{found.instances:,} instances, {wanted:,} are wanted; ask for more in the console, or take fewer workers"
         )
+    return ""
+
+
+def _usual(deployment: Deployment) -> int:
+    """How many instances the quotas of a new project allow, as is reported of such."""
+    return min(_USUAL_CPU // _cpu(deployment), _USUAL_MEMORY // (deployment.memory_mb * _MEBI))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 import requests
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import Forbidden, GoogleAPICallError
 from google.auth.exceptions import GoogleAuthError
 
 from backends.gcp.clients import Clients
@@ -22,7 +23,7 @@ from backends.gcp.deploy.package import source_package
 from backends.gcp.deploy.project import require
 from backends.gcp.deploy.working import await_working
 from backends.gcp.deployment import VARIABLE, Deployment
-from backends.gcp.errors import project_checked, translated
+from backends.gcp.errors import one_line, project_checked, translated
 from backends.gcp.identity import IdentityTokens
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from backends.gcp.backend import GcpBackend
 
 __all__ = ["GcpProvisioner"]
+
+_Found = TypeVar("_Found")
+_Queues: TypeAlias = tuple[list[str], list[str]]
 
 
 class GcpProvisioner(Provisioner):
@@ -76,12 +80,13 @@ class GcpProvisioner(Provisioner):
     def deploy(self, workers: int) -> DeploymentStatus:
         deployment, observer = self._here(workers), self._backend.observer
         with translated("looking at the project"):
-            require(self._clients.rest, deployment)
+            room = require(self._clients.rest, deployment)
         package = source_package(deployment, observer)
         with translated(f"making the service account {deployment.service_account}"):
             callers = self._callers()
             make_account(self._clients.rest, deployment)
         builder, notes = self._builder(deployment)
+        notes += [room] if room else []
         with translated(f"making the bucket {deployment.bucket}"):
             make_bucket(self._clients.storage, deployment)
         total = len(deployment.endpoints())
@@ -139,25 +144,28 @@ class GcpProvisioner(Provisioner):
         here, rest = self._here(1), self._clients.rest
         with project_checked(f"looking at deployment {here.name!r}", here.project):
             function = find_function(self._clients.functions, here.function)
-            bucket = self._clients.storage.lookup_bucket(here.bucket)
-            topics, subscriptions = find_queues(self._clients, here.project, here.name)
-            account = find_account(rest, here)
+            unseen: list[str] = []
+            # Who only runs may not look at these.
+            bucket = _seen(lambda: self._clients.storage.lookup_bucket(here.bucket) is not None, unseen)
+            queues = _seen(lambda: find_queues(self._clients, here.project, here.name), unseen)
+            account = _seen(lambda: find_account(rest, here), unseen)
             deployment = _told(function)
-            problem = _problem(function, deployment, bucket is not None, topics, subscriptions)
+            problem = _problem(function, deployment, bucket, queues)
             if deployment is not None and not problem:
                 problem = _unable(deployment, account, lacking(rest, deployment))
         lines = []
         if function is not None:
             lines.append(f"function {here.stem}: {function.state.name.lower()}, {_about(deployment)}")
-        if bucket is not None:
+        if bucket:
             lines.append(f"bucket {here.bucket}")
-        if topics or subscriptions:
-            lines.append(f"{len(topics)} topics, {len(subscriptions)} subscriptions")
+        if queues and any(queues):
+            lines.append(f"{len(queues[0])} topics, {len(queues[1])} subscriptions")
         if account:
             lines.append(f"service account {here.service_account}")
-        command = f"run: fsd deploy gcp --name {here.name}"
         if not lines:
             problem = f"none in {here.region} of project {here.project}"
+        lines += [f"not seen: {why}" for why in unseen]
+        command = f"run: fsd deploy gcp --name {here.name}"
         workers = deployment.workers if deployment is not None else 0
         return DeploymentStatus(
             here.name, not problem, workers, tuple(lines), f"{problem}; {command}" if problem else ""
@@ -205,26 +213,37 @@ def _about(deployment: Deployment | None) -> str:
     return f"Python {deployment.python}, {deployment.memory_mb:,} MB, {deployment.timeout_seconds} s"
 
 
+def _seen(look: Callable[[], _Found], unseen: list[str]) -> _Found | None:
+    """What a look finds; None, and why, where these credentials may not look."""
+    try:
+        return look()
+    except Forbidden as error:
+        unseen.append(one_line(error))
+        return None
+
+
 def _problem(
-    function: Function | None, deployment: Deployment | None, bucket: bool, topics: list[str], subscriptions: list[str]
+    function: Function | None, deployment: Deployment | None, bucket: bool | None, queues: _Queues | None
 ) -> str:
-    """Why the deployment cannot be used; empty if it can."""
+    """Why the deployment cannot be used; empty if it can, as far as it was seen."""
     if function is None:
         return "it was not made to its end: there is no function"
     if function.state.name != "ACTIVE":
         return f"the function is {function.state.name.lower()}"
     if deployment is None:
         return "it was made by another release"
-    if not bucket:
+    if bucket is False:
         return f"the bucket {deployment.bucket} is missing"
+    if queues is None:
+        return ""
     endpoints = deployment.endpoints()
-    missing = {deployment.topic(*endpoint) for endpoint in endpoints} - set(topics)
-    missing |= {deployment.subscription(*endpoint) for endpoint in endpoints} - set(subscriptions)
+    missing = {deployment.topic(*endpoint) for endpoint in endpoints} - set(queues[0])
+    missing |= {deployment.subscription(*endpoint) for endpoint in endpoints} - set(queues[1])
     return f"{len(missing)} topics and subscriptions are missing" if missing else ""
 
 
-def _unable(deployment: Deployment, account: bool, roles: list[str]) -> str:
+def _unable(deployment: Deployment, account: bool | None, roles: list[str]) -> str:
     """Why workers cannot do what they must; empty if they can, as far as it shows."""
-    if not account:
+    if account is False:
         return f"the service account {deployment.service_account} is missing"
     return f"the service account lacks {', '.join(roles)}" if roles else ""

@@ -46,7 +46,7 @@ class Management:
     """All projects there are, but for those in `denied`.
 
     - `disabled`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
-    - `locked`: policies of projects may not be read or written
+    - `closed`: services that the caller may not use, such as ``cloudresourcemanager.googleapis.com``
     - `default_builds`: whether the default account of a project may build functions, as it may not in new projects
     - `denied`: projects that there are not, or that the caller may not see
     - `quotas`: of Cloud Run, by id, in each region
@@ -66,7 +66,8 @@ class Management:
         """As at first: all services enabled, quotas of a new project, no accounts, no policies."""
         self.disabled: set[str] = set()
         self.denied: set[str] = set()
-        self.locked, self.default_builds = False, True
+        self.closed: set[str] = set()
+        self.default_builds = True
         self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
         self.people: dict[str, str] = {}
         self.settling = self.rivals = 0
@@ -97,6 +98,8 @@ class Management:
         name = next((f"{api}{_API}" for pattern, api in _APIS if pattern.match(path)), "")
         if name in self.disabled:
             raise _not_enabled(name, project[1] if project else "-")
+        if name in self.closed:
+            raise ApiError("PERMISSION_DENIED", f"The caller does not have permission for {name}")
 
     def answer(
         self, method: str, path: str, query: dict[str, list[str]], content: dict[str, Any], token: str = ""
@@ -233,8 +236,6 @@ class Management:
 
     def _check_resource(self, resource: str) -> None:
         """Topics, subscriptions and buckets are known to other servers only: those are taken as they come."""
-        if self.locked and resource.count("/") == 1 and resource.startswith("projects/"):
-            raise ApiError("PERMISSION_DENIED", f"The caller does not have permission on {resource}")
         account = _ACCOUNTS.fullmatch(f"/v1/{resource}")
         missing = account is not None and account[2] not in self.accounts
         if "/services/" in resource:

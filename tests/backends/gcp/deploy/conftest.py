@@ -57,4 +57,4 @@ def management(make_backend: BackendMaker, functions: FunctionsServer) -> Iterat
     yield functions.management
     functions.management.denied.clear()
     functions.management.disabled.clear()
-    functions.management.locked = False
+    functions.management.closed.clear()

@@ -23,7 +23,8 @@ def made(backend: GcpBackend, **labels: str) -> storage.Bucket:
     """By hand, before the deploy."""
     bucket = backend.clients.storage.bucket(NAME)
     bucket.labels = labels
-    return backend.clients.storage.create_bucket(bucket)
+    created: storage.Bucket = backend.clients.storage.create_bucket(bucket)
+    return created
 
 
 def test_a_strangers_bucket_of_our_name_is_refused(backend: GcpBackend, cloud_storage: StorageServer) -> None:

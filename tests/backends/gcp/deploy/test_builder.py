@@ -11,6 +11,7 @@ from backends.gcp.emulator.management import Management
 from fsdcore.errors import ConfigError, FsdError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
+POLICIES = "cloudresourcemanager.googleapis.com"
 BUILDER = f"fsd-demo-b@{PROJECT}.iam.gserviceaccount.com"
 OTHER = f"builds@{PROJECT}.iam.gserviceaccount.com"
 
@@ -66,7 +67,7 @@ def test_an_account_can_be_brought(
 def test_who_may_not_give_roles_builds_with_what_the_project_has(
     make_backend: BackendMaker, management: Management
 ) -> None:
-    management.locked = True
+    management.closed.add(POLICIES)
     status = make_backend().provisioner().deploy(1)
     assert status.ready
     assert any("default account builds the function" in line and ROLES[1] in line for line in status.resources)
@@ -74,15 +75,16 @@ def test_who_may_not_give_roles_builds_with_what_the_project_has(
 
 
 @pytest.mark.parametrize(
-    ("locked", "said"),
+    ("closed", "said"),
     [(False, "ok    builder: fsd-demo-b@"), (True, "ok    builder: not known what fsd-demo-b@")],
 )
 def test_doctor_looks_at_the_builder(
-    locked: bool, said: str, make_backend: BackendMaker, management: Management
+    closed: bool, said: str, make_backend: BackendMaker, management: Management
 ) -> None:
     backend = make_backend()
     backend.provisioner().deploy(1)
-    management.locked = locked
+    if closed:
+        management.closed.add(POLICIES)
     lines = [f"{'ok' if check.ok else 'FAIL':<5} {check.name}: {check.detail}" for check in backend.checks(1)]
     assert any(line.startswith(said) for line in lines), lines
 

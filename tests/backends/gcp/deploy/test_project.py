@@ -166,7 +166,7 @@ def test_doctor_finds_everything_as_it_must_be(make_backend: BackendMaker) -> No
     told = fsd("doctor", "gcp", "--name", "demo")
     assert told.exit_code == 0
     names = [line.split()[1] for line in told.stdout.splitlines()]
-    assert names == ["credentials:", "project:", "services:", "instances:", "deployment:"]
+    assert names == ["credentials:", "project:", "services:", "instances:", "builder:", "deployment:"]
 
 
 def test_doctor_passes_over_quotas_that_cannot_be_seen(make_backend: BackendMaker, management: Management) -> None:
