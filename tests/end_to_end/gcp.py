@@ -21,12 +21,14 @@ from backends.gcp.emulator.storage import StorageFaults, StorageServer
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import Backend
 from fsdcore.channel import Address, Outgoing, Slot
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.wire import DATA, Body, build_frames
 from tests.end_to_end.sites import Site
 
 __all__ = ["GcpSite", "deployed"]
 
 _OLD_RUN = "0" * 16
+_LATE_SECONDS = 3.0
 # What workers alone read of a plan.
 _PART = re.compile(r"/plans/[^/]+/[^/]+/\d+$")
 _COUNTERS = {
@@ -55,6 +57,7 @@ _PUBSUB: dict[str, PubsubFaults] = {
     "messages delivered twice": PubsubFaults(seed=3, duplicate=0.3),
     "messages late": PubsubFaults(seed=4, delay=0.3),
     "queues refuse for a moment": PubsubFaults(seed=5, unavailable=0.1),
+    "pulls answered in part and empty": PubsubFaults(seed=14, in_part=0.5),
     "queues throttle": PubsubFaults(seed=11, exhausted=0.1),
     "answers of publishes lost, so that they are made twice": PubsubFaults(seed=12, lost_response=0.2),
     "messages come again after they were taken in": PubsubFaults(seed=13, forget=0.7, hold_seconds=0.1),
@@ -62,6 +65,8 @@ _PUBSUB: dict[str, PubsubFaults] = {
 _FUNCTIONS: dict[str, FunctionsFaults] = {
     "no instance at first": FunctionsFaults(seed=6, unavailable=0.2, throttled=0.2),
     "workers started twice": FunctionsFaults(seed=7, twice=1.0),
+    "starts aborted with 500": FunctionsFaults(seed=15, aborted=0.4),
+    "connections that go silent": FunctionsFaults(seed=16, silent=0.5),
     "callers cut off": FunctionsFaults(seed=8, cut_off=0.3),
     "an instance killed before its worker begins": FunctionsFaults(kill=b'"rank":2,', kill_times=1),
 }
@@ -84,6 +89,8 @@ class GcpSite(Site):
             **{name: partial(setattr, storage, "faults", fault) for name, fault in _STORAGE.items()},
             **{name: partial(setattr, functions, "faults", fault) for name, fault in _FUNCTIONS.items()},
             "instances ended between runs": self._end_instances,
+            "roles not in force at first": self._delay_roles,
+            "all of these together": self._harm_all,
         }
         self._object_harms: dict[str, Callable[[], None]] = {
             name: partial(setattr, storage, "faults", fault) for name, fault in _ROWS.items()
@@ -155,6 +162,7 @@ class GcpSite(Site):
     def heal(self) -> None:
         self._storage.faults, self._pubsub.faults = StorageFaults(), PubsubFaults()
         self._functions.faults = FunctionsFaults()
+        self._functions.management.late_until = 0.0
 
     def requests(self, run: str) -> Counter[str]:
         """Of the last session, whose only run this was."""
@@ -173,6 +181,15 @@ class GcpSite(Site):
             "published_bytes": sum(call.size for call in self._pubsub.log.of("Publish")),
             "layer_puts": sum(rows in call.resource for call in self._storage.log.of("put")),
         }
+
+    def _delay_roles(self) -> None:
+        self._functions.management.late_until = SYSTEM_CLOCK.wall() + _LATE_SECONDS
+
+    def _harm_all(self) -> None:
+        """What a real project is likely to do, all at once."""
+        self._delay_roles()
+        self._functions.faults = FunctionsFaults(seed=17, aborted=0.2, throttled=0.1, silent=0.2)
+        self._pubsub.faults = PubsubFaults(seed=18, in_part=0.4, unavailable=0.05, duplicate=0.1)
 
     def _end_instances(self) -> None:
         self._functions.kill_instances(busy=False)

@@ -25,13 +25,13 @@ from backends.gcp.emulator.lots import Lots
 from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.service import Service
 from backends.gcp.emulator.web import Handler, WebServer
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import ServerError
 
 __all__ = ["FunctionsFaults", "FunctionsServer"]
 
 _MOST_BYTES = 32 << 20
-_SHARES = ("unavailable", "throttled", "aborted", "cut_off", "twice")
+_SHARES = ("unavailable", "throttled", "aborted", "cut_off", "silent", "twice")
 _REFUSALS = {
     "aborted": Answer(500, [], b"The request was aborted because there was no available instance."),
     "unavailable": Answer(503, [], b"Service Unavailable"),
@@ -46,6 +46,7 @@ class FunctionsFaults:
 
     - `unavailable`, `throttled`, `aborted`: are answered 503, 429 or 500 and reach no instance
     - `cut_off`: reach an instance, which answers them, but the connection of the caller is reset at once
+    - `silent`: reach an instance, and no answer ever comes: the connection breaks after `silent_seconds`
     - `twice`: reach two instances, as when the service repeats; the second's answer is dropped
     - `kill`: an instance that gets a request whose body has this text is killed `kill_after` seconds later (if any),
       with 0 before it sees the request; the first `kill_times` requests alone, each with 0
@@ -56,6 +57,8 @@ class FunctionsFaults:
     throttled: float = 0.0
     aborted: float = 0.0
     cut_off: float = 0.0
+    silent: float = 0.0
+    silent_seconds: float = 1.0
     twice: float = 0.0
     kill: bytes = b""
     kill_after: float = 0.0
@@ -167,9 +170,11 @@ class _Handler(Handler):
         if not self.path.startswith("/run/"):
             return self._write(self.server.control.answer(self.command, self.path, body, self._token()))
         fault = self.server.draw()
-        if fault in ("cut_off", "twice"):
+        if fault in ("cut_off", "silent", "twice"):
             threading.Thread(target=self._run, args=(body,), daemon=True).start()
-        if fault == "cut_off":
+        if fault == "silent":
+            SYSTEM_CLOCK.sleep(self.server.faults.silent_seconds)
+        if fault in ("cut_off", "silent"):
             return self.cut_off()
         return self._write(self._run(body, _REFUSALS.get(fault)))
 

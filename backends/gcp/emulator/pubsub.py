@@ -55,6 +55,7 @@ class PubsubFaults:
     - `forget`: of the acknowledgements, are lost: the message comes again after its deadline
     - `hold_seconds`: what is pulled comes again after so long, whatever its deadline; 0: after its deadline
     - `unavailable`, `exhausted`, `denied`: of the calls to `methods`, are refused before they had any effect
+    - `in_part`: of the pulls, are answered with one message or none, at once, whatever is there
     - `lost_response`: of the publishes, take effect and are answered with ``UNAVAILABLE``
     """
 
@@ -67,6 +68,7 @@ class PubsubFaults:
     unavailable: float = 0.0
     exhausted: float = 0.0
     denied: float = 0.0
+    in_part: float = 0.0
     lost_response: float = 0.0
     methods: tuple[str, ...] = ("Publish", "Pull", "StreamingPull", "Acknowledge", "ModifyAckDeadline")
 
@@ -293,6 +295,9 @@ class _Service:
         end = asyncio.get_running_loop().time() + wait
         most = min(request.max_messages, MAX_REQUEST_MESSAGES)
         seconds = self.faults.hold_seconds or subscription.pb.ack_deadline_seconds
+        if self._happens(self.faults.in_part):
+            wait, most = 0.0, self._random.randrange(2)
+            end = asyncio.get_running_loop().time()
         while not (taken := subscription.take(most, MAX_PULL_BYTES, seconds)):
             left = end - asyncio.get_running_loop().time()
             if left <= 0:
