@@ -6,7 +6,6 @@ installed. Seconds on these servers say nothing of the service; calls and CPU do
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,8 +16,6 @@ from typing import NamedTuple
 import psutil
 
 from backends.gcp.backend import GcpBackend
-from backends.gcp.deploy.function import make_function
-from backends.gcp.deploy.package import source_recipe
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.google import GooglePubsub
 from backends.gcp.emulator.local import LocalGcp
@@ -27,19 +24,11 @@ from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, split, workload
 from fsdcore.config import RunSettings
 from fsdcore.errors import MissingExtraError
-from fsdcore.events import SILENT
-from fsdcore.packaging import build_package
 from fsdcore.session import Model, Session
 
 _WORKERS = 8
-_WAYS = ("unary", "streaming")
-# The function of the other way: the channel is replaced before the worker looks for it.
-_STREAMING = """from backends.gcp import queue
-from benchmarks.streaming import StreamingChannel
-
-queue.PubsubChannel = StreamingChannel
-from backends.gcp.worker import worker
-"""
+# The channels, and how each pulls.
+_WAYS = {"queue": "unary", "stream": "streaming"}
 
 
 class _Server(NamedTuple):
@@ -53,9 +42,9 @@ class _Server(NamedTuple):
 class _Way:
     """One way of pulling, deployed, with the plan in its bucket."""
 
-    def __init__(self, way: str, local: LocalGcp, pubsub: str, job: Workload, folder: Path) -> None:
+    def __init__(self, channel: str, local: LocalGcp, pubsub: str, job: Workload) -> None:
         self._settings = GcpSettings(
-            name=way,
+            name=channel,
             project=PROJECT,
             region=REGION,
             memory_mb=1_024,
@@ -65,22 +54,13 @@ class _Way:
             functions_endpoint=local.functions.url,
         )
         self._log = local.pubsub.log
-        self._deploy(way, folder)
         backend = GcpBackend(self._settings)
-        self._session = Session(backend, RunSettings(backend="gcp", workers=_WORKERS, channel="queue"))
+        backend.provisioner().deploy(_WORKERS)
+        self._session = Session(backend, RunSettings(backend="gcp", workers=_WORKERS, channel=channel))
         self._model: Model = self._session.load(job.network, split(job, _WORKERS))
         self._inputs = job.inputs
         self.outputs = b""
         self.taken: list[dict[str, float]] = []
-
-    def _deploy(self, way: str, folder: Path) -> None:
-        with closing(GcpBackend(self._settings)) as backend:
-            backend.provisioner().deploy(_WORKERS)
-            if way == "streaming":
-                recipe = source_recipe(backend.deployment)
-                texts = {**recipe.texts, "main.py": _STREAMING}
-                recipe = dataclasses.replace(recipe, modules=(*recipe.modules, "benchmarks"), texts=texts)
-                make_function(backend.clients.functions, backend.deployment, build_package(recipe, folder), SILENT)
 
     def run(self) -> float:
         """One run; returns its seconds."""
@@ -128,10 +108,10 @@ def _servers(folder: Path) -> Iterator[list[_Server]]:
         yield found
 
 
-def _rows(server: _Server, job: Workload, folder: Path, repeats: int) -> list[tuple[object, ...]]:
+def _rows(server: _Server, job: Workload, repeats: int) -> list[tuple[object, ...]]:
     name, local, target = server
     with ExitStack() as stack:
-        ways = {way: stack.enter_context(closing(_Way(way, local, target, job, folder))) for way in _WAYS}
+        ways = {name: stack.enter_context(closing(_Way(kind, local, target, job))) for kind, name in _WAYS.items()}
         # The first run of each is cold.
         for way in ways.values():
             way.run()
@@ -156,7 +136,7 @@ def measure(quick: bool) -> list[Table]:
         folder = Path(scratch)
         with _servers(folder) as servers:
             for server in servers:
-                rows += _rows(server, job, folder, 1 if quick else 5)
+                rows += _rows(server, job, 1 if quick else 5)
     columns = ("Pub/Sub", "pull", "median s", "least s", "answers", "empty", "acknowledges", "CPU workers", "CPU rest")
     note = (
         f"{_WORKERS} workers, warm, {job.inputs.shape[0]:,} inputs; outputs equal to the bit. Answers: of pulls, and "

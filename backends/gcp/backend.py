@@ -42,6 +42,7 @@ class GcpBackend(Backend):
     name = "gcp"
     summary = "Google Cloud: Cloud Functions, Pub/Sub, Cloud Storage"
     settings_type = GcpSettings
+    channels = ("queue", "stream", "object")
 
     def __init__(self, settings: Any = None) -> None:
         super().__init__(settings)
@@ -145,10 +146,15 @@ class GcpBackend(Backend):
     def open_channel(self, kind: str, address: Address) -> Channel:
         if self.check_channel(kind) == "object":
             return ObjectChannel(self.store, address)
-        from backends.gcp.queue import PubsubChannel
-
         with translated("connecting to Pub/Sub"):
-            return PubsubChannel(self.clients.publisher, self.clients.subscriber, self.deployment, address)
+            clients = self.clients.publisher, self.clients.subscriber
+            if kind == "stream":
+                from backends.gcp.stream import StreamingChannel
+
+                return StreamingChannel(*clients, self.deployment, address)
+            from backends.gcp.queue import PubsubChannel
+
+            return PubsubChannel(*clients, self.deployment, address)
 
     def channel_capabilities(self, kind: str) -> ChannelCapabilities:
         """Those of the deployment if it is known, else those that the settings would give one."""

@@ -2,8 +2,7 @@
 
 Messages are pulled when the worker waits for them, one pull at a time, and acknowledged as soon as they are taken in,
 without waiting for the service to say so. Until then they wait in the service, so no deadline runs while the worker
-computes, and none has to be extended. A stream, whose messages come whether they are waited for or not, was measured
-to be no faster (``python -m benchmarks pull``).
+computes, and none has to be extended. `stream` is another way to pull, over the same topics.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from fsdcore.clock import Deadline
 from fsdcore.errors import ChannelError, FsdError
 from fsdcore.packing import check_publish
 
-__all__ = ["PubsubChannel", "queue_capabilities"]
+__all__ = ["MOST_BYTES", "MOST_MESSAGES", "TRANSIENT", "PubsubChannel", "queue_capabilities", "translated_error"]
 
 # A publish request may hold 1,000 messages and 10,000,000 bytes, envelopes included.
-_MOST_MESSAGES, _MOST_BYTES, _ENVELOPE = 1_000, 9_900_000, 64
+MOST_MESSAGES, MOST_BYTES, _ENVELOPE = 1_000, 9_900_000, 64
 _LARGEST_FRAME = 9_000_000
 _ATTEMPT, _TOTAL = 30.0, 60.0
 # The service answers an empty pull sooner; the emulators do so at the caller's deadline only.
 _PULL_SECONDS = 90.0
 _CLOSE_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-_TRANSIENT = (
+TRANSIENT = (
     exceptions.Aborted,
     exceptions.Cancelled,
     exceptions.DeadlineExceeded,
@@ -47,26 +46,28 @@ _TRANSIENT = (
     exceptions.TooManyRequests,
     exceptions.Unknown,
 )
-_RETRY = Retry(predicate=if_exception_type(*_TRANSIENT), initial=0.1, maximum=5.0, multiplier=2.0, timeout=_TOTAL)
+_RETRY = Retry(predicate=if_exception_type(*TRANSIENT), initial=0.1, maximum=5.0, multiplier=2.0, timeout=_TOTAL)
 
 
 def queue_capabilities(publishes_in_flight: int, lanes: int) -> ChannelCapabilities:
     """The limits of Pub/Sub."""
     return ChannelCapabilities(
         max_frame_bytes=_LARGEST_FRAME,
-        max_publish_frames=_MOST_MESSAGES,
-        max_publish_bytes=_MOST_BYTES,
+        max_publish_frames=MOST_MESSAGES,
+        max_publish_bytes=MOST_BYTES,
         frame_overhead_bytes=_ENVELOPE,
-        max_receive_frames=_MOST_MESSAGES,
+        max_receive_frames=MOST_MESSAGES,
         multi_target=False,
         publishes_in_flight=publishes_in_flight,
         lanes=lanes,
+        # Both ways to pull are of the same topics.
+        lane_pool="queues",
         releases=True,
         receives_on=True,
     )
 
 
-def _translated(error: Exception, what: str) -> FsdError:
+def translated_error(error: Exception, what: str) -> FsdError:
     if isinstance(error, exceptions.NotFound):
         return TopicMissingError(f"{what}: a topic or subscription is missing; run: fsd deploy gcp")
     return translation(error, what, ChannelError)
@@ -101,7 +102,7 @@ class PubsubChannel(Channel):
         try:
             self._publisher.publish(request={"topic": topic, "messages": messages}, retry=_RETRY, timeout=_ATTEMPT)
         except exceptions.GoogleAPIError as error:
-            raise _translated(error, f"publishing to {topic.rpartition('/')[2]}") from error
+            raise translated_error(error, f"publishing to {topic.rpartition('/')[2]}") from error
 
     def receive(self, deadline: Deadline) -> list[Received]:
         """A pull that is under way at the deadline goes on, and the next call has what it brings."""
@@ -111,8 +112,8 @@ class PubsubChannel(Channel):
             except grpc.RpcError as failure:
                 self._pull = None
                 error = exceptions.from_grpc_error(failure)
-                if not isinstance(error, _TRANSIENT):
-                    raise _translated(error, "pulling") from error
+                if not isinstance(error, TRANSIENT):
+                    raise translated_error(error, "pulling") from error
                 if isinstance(error, exceptions.DeadlineExceeded) or deadline.passed():
                     return []
                 deadline.clock.sleep(min(self._pause, deadline.remaining()))
@@ -120,7 +121,7 @@ class PubsubChannel(Channel):
 
     def _pulled(self, deadline: Deadline) -> list[Received]:
         if self._pull is None:
-            request = PullRequest(subscription=self._subscription, max_messages=_MOST_MESSAGES)
+            request = PullRequest(subscription=self._subscription, max_messages=MOST_MESSAGES)
             self._pull = self._call("pull", request, _PULL_SECONDS)
         try:
             response = self._pull.result(timeout=deadline.remaining())
@@ -154,7 +155,7 @@ class PubsubChannel(Channel):
                 request={"subscription": self._subscription, "time": datetime.now(UTC)}, retry=_RETRY, timeout=_ATTEMPT
             )
         except exceptions.GoogleAPIError as error:
-            raise _translated(error, "purging") from error
+            raise translated_error(error, "purging") from error
         return 0
 
     def close(self) -> None:

@@ -36,6 +36,9 @@ def calibrate(
     write_text(output, model_text(model))
     compute = model.compute
     say(f"{output}: {compute.multiply_rate:.3g} multiply-adds/s, {compute.codec_rate:.3g} values/s encoded")
+    delays = {
+        kind: one.send_seconds + one.delivery_seconds + one.receive_seconds for kind, one in model.channels.items()
+    }
     for kind, channel in model.channels.items():
-        delay = channel.send_seconds + channel.delivery_seconds + channel.receive_seconds
-        say(f"{kind}: {1000 * delay:.3g} ms from end to end, {channel.bytes_per_second:.3g} bytes/s")
+        quickest = " (the quickest for small messages)" if delays[kind] == min(delays.values()) else ""
+        say(f"{kind}: {1000 * delays[kind]:.3g} ms from end to end, {channel.bytes_per_second:.3g} bytes/s{quickest}")

@@ -127,7 +127,7 @@ class GcpSite(Site):
         return self._functions.busy()
 
     def faults(self, channel: str) -> tuple[str, ...]:
-        return (*self._harms, *(self._queue_harms if channel == "queue" else self._object_harms))
+        return (*self._harms, *(self._object_harms if channel == "object" else self._queue_harms))
 
     def open(self) -> Backend:
         return GcpBackend(self.settings)

@@ -44,7 +44,7 @@ def expected(network: Network, inputs: sp.csr_array) -> sp.csr_array:
         return sp.csr_array(Session(backend, settings).load(network).run(inputs, batch_size=16).outputs)
 
 
-@pytest.fixture(params=["queue", "sqs", "object"])
+@pytest.fixture(params=["queue", "sqs", "object", pytest.param("stream", marks=pytest.mark.slow)])
 def channel(site: Site, request: pytest.FixtureRequest) -> str:
     """Each channel that the site has."""
     if request.param not in site.channels:

@@ -65,7 +65,7 @@ class Grant:
 GRANTS = (
     Grant("roles/storage.objectUser", "bucket", True, True, "read, write, list and delete plans, inputs and outputs"),
     Grant("roles/pubsub.publisher", "topic", True, True, "send to the other workers"),
-    Grant("roles/pubsub.subscriber", "subscription", True, False, "receive"),
+    Grant("roles/pubsub.subscriber", "subscription", True, True, "receive; of callers, to measure (fsd calibrate)"),
     Grant("roles/iam.serviceAccountOpenIdTokenCreator", "account", False, True, "borrow the identity that may invoke"),
     Grant("roles/cloudfunctions.viewer", "function", False, True, "look up the deployment"),
     # The function itself is a service of Cloud Run. A person borrows the workers' identity for this.

@@ -8,7 +8,7 @@ resource "google_storage_bucket_iam_member" "bucket" {
 }
 
 resource "google_pubsub_topic_iam_member" "topic" {
-  for_each = local.publishers
+  for_each = local.places
   project  = var.project
   topic    = google_pubsub_topic.rank[each.value[0]].name
   role     = "roles/pubsub.publisher"
@@ -16,11 +16,11 @@ resource "google_pubsub_topic_iam_member" "topic" {
 }
 
 resource "google_pubsub_subscription_iam_member" "subscription" {
-  for_each     = local.endpoints
+  for_each     = local.places
   project      = var.project
-  subscription = google_pubsub_subscription.rank[each.key].name
+  subscription = google_pubsub_subscription.rank[each.value[0]].name
   role         = "roles/pubsub.subscriber"
-  member       = local.service_account
+  member       = each.value[1]
 }
 
 resource "google_service_account_iam_member" "account" {

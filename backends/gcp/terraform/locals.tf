@@ -33,7 +33,8 @@ locals {
   members  = merge({ for member in var.callers : member => member }, { workers = local.service_account })
   robots   = { for member in var.callers : member => member if startswith(member, "serviceAccount:") }
   invokers = merge(local.robots, { workers = local.service_account })
-  publishers = merge([
+  # Every topic or subscription, and who has a role on it.
+  places = merge([
     for endpoint in local.endpoints : { for key, member in local.members : "${endpoint} ${key}" => [endpoint, member] }
   ]...)
 }

@@ -62,8 +62,8 @@ FUNCTIONS: dict[str, Any] = {
     "google_storage_bucket.objects.name": DEPLOYMENT.bucket,
     "google_storage_bucket_object.source.name": f"source/{DIGEST}.zip",
     "google_pubsub_topic.rank[each.key].id": DEPLOYMENT.topic(LANE, RANK),
-    "google_pubsub_subscription.rank[each.key].name": f"fsd-demo-{LANE}-{RANK}",
     "google_pubsub_topic.rank[each.value[0]].name": f"fsd-demo-{LANE}-{RANK}",
+    "google_pubsub_subscription.rank[each.value[0]].name": f"fsd-demo-{LANE}-{RANK}",
     "google_cloudfunctions2_function.worker.name": "fsd-demo",
     "each.key": f"{LANE}-{RANK}",
     "each.value": MEMBER,
@@ -245,9 +245,8 @@ ROLES = {
 # For each of these sets of members: whether workers are among them, and whether callers are.
 SETS = {
     "${local.members}": (True, True),
-    "${local.publishers}": (True, True),
+    "${local.places}": (True, True),
     "${local.invokers}": (True, True),
-    "${local.endpoints}": (True, False),
     "${var.callers}": (False, True),
 }
 
@@ -310,7 +309,7 @@ def test_terraform_itself_finds_the_same(tmp_path: Path) -> None:
     (tmp_path / "locals.tf").write_text(known)
     given = {name: value for name, value in GIVEN.items() if name in VARIABLES}
     (tmp_path / "given.auto.tfvars.json").write_text(json.dumps({**given, "callers": [ann, robot]}))
-    names = ("deployment", "endpoints", "stem", "labels", "members", "invokers", "publishers")
+    names = ("deployment", "endpoints", "stem", "labels", "members", "invokers", "places")
     done = program(tmp_path, "console", text=f"jsonencode([{', '.join(f'local.{name}' for name in names)}])")
     assert done.returncode == 0, done.stderr
     found = dict(zip(names, json.loads(json.loads(done.stdout)), strict=True))
@@ -320,4 +319,4 @@ def test_terraform_itself_finds_the_same(tmp_path: Path) -> None:
     assert (found["stem"], found["labels"]) == (DEPLOYMENT.stem, DEPLOYMENT.labels)
     assert set(found["members"].values()) == {MEMBER, ann, robot}
     assert set(found["invokers"].values()) == {MEMBER, robot}
-    assert {tuple(pair) for pair in found["publishers"].values()} == set(product(endpoints, (MEMBER, ann, robot)))
+    assert {tuple(pair) for pair in found["places"].values()} == set(product(endpoints, (MEMBER, ann, robot)))
