@@ -53,10 +53,14 @@ class DeploymentStatus:
 
 @dataclass(frozen=True)
 class Removal:
-    """What `destroy` did: `removed` and `left`, one line for each resource or kind of them; why it was left."""
+    """What `destroy` did: `removed` and `left`, one line for each resource or kind of them; why it was left.
+
+    `shared` is what the provider made for itself, and stays since others may use it.
+    """
 
     removed: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 class Provisioner(ABC):

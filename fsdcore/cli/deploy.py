@@ -83,6 +83,9 @@ def destroy(
         say(f"removed: {line}")
     for line in done.left:
         say(f"left: {line}")
+    if done.removed:
+        for line in done.shared:
+            say(f"stays, of the provider: {line}")
     if not (done.removed or done.left):
         say("nothing to remove")
     if done.left:

@@ -18,6 +18,7 @@ from backends.gcp.deploy.access import GRANTS, find_account, give, identity, lac
 from backends.gcp.deploy.bucket import make_bucket, remove_bucket
 from backends.gcp.deploy.builder import ROLES, make_builder, remove_builder
 from backends.gcp.deploy.function import find_function, function_of, make_function, remove_function
+from backends.gcp.deploy.leftovers import remove_image, remove_sources, shared
 from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
 from backends.gcp.deploy.package import source_package
 from backends.gcp.deploy.project import require
@@ -177,6 +178,12 @@ class GcpProvisioner(Provisioner):
         with translated(f"removing the function {here.stem}"):
             if remove_function(self._clients.functions, here.function, observer):
                 removed.append(f"function {here.stem}")
+        with translated("removing what its builds left"):
+            if remove_image(self._clients.rest, here):
+                removed.append(f"image of {here.stem}")
+            if sources := remove_sources(self._clients.storage, here):
+                removed.append(f"{sources:,} {'source' if sources == 1 else 'sources'} of {here.stem}")
+            stays = shared(self._clients.storage, self._clients.rest, here)
         with translated("removing topics and subscriptions"):
             topics, subscriptions = find_queues(self._clients, here.project, here.name)
             remove_queues(self._clients, topics, subscriptions)
@@ -193,7 +200,7 @@ class GcpProvisioner(Provisioner):
         with translated(f"removing the service account {here.service_account}"):
             if remove_account(self._clients.rest, here):
                 removed.append(f"service account {here.service_account}")
-        return Removal(tuple(removed))
+        return Removal(tuple(removed), shared=tuple(stays))
 
 
 def _plain(message: Any) -> Any:

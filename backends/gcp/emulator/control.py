@@ -211,6 +211,7 @@ class ControlPlane:
             if refused:
                 raise BuildError(f"Build failed: {refused}")
             build(self._uploads.get(source.get("object", ""), b""), revision.folder)
+            self.management.keep_image(name)
             pool = Pool(revision, logs, lambda: self._log.add(Call("start", name, 1)), self._machine(name, content))
             self._check(pool)
         except (BuildError, ServerError) as error:

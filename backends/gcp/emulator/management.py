@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 from backends.gcp.emulator.errors import ApiError
 from backends.gcp.emulator.identities import email_of, token_for
@@ -30,6 +31,7 @@ _APIS = (
     (re.compile(r"/v1/projects/[^/:]+:[gs]etIamPolicy"), "cloudresourcemanager"),
     (re.compile(r"/v1/projects/[^/]+/services:batchGet"), "serviceusage"),
     (re.compile(r"/v1/projects/[^/]+/locations/global/services/"), "cloudquotas"),
+    (re.compile(r"/v1/projects/[^/]+/locations/[^/]+/repositories/"), "artifactregistry"),
 )
 _PROJECT = re.compile(r"/v[12]/projects/([^/]+)")
 _POLICY = re.compile(r"/(?:v1|v2|storage/v1)/(.+?)(?::(get|set)IamPolicy|/iam)")
@@ -39,6 +41,7 @@ _QUOTA = re.compile(r"/v1/(projects/[^/]+/locations/global/services/run\.googlea
 _BORROWING_PATH = re.compile(r"/v1/projects/-/serviceAccounts/([^/:]+):generateIdToken")
 _INVOKER, _BORROWER = "roles/run.invoker", "roles/iam.serviceAccountOpenIdTokenCreator"
 _BUILDING = ("roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer")
+_IMAGES = re.compile(r"/v1/(projects/[^/]+/locations/[^/]+)/repositories/gcf-artifacts(?:/packages/([^/]+))?")
 _MEMBER = re.compile(r"serviceAccount:(.+@(.+)\.iam\.gserviceaccount\.com)")
 
 
@@ -50,6 +53,7 @@ class Management:
     - `default_builds`: whether the default account of a project may build functions, as it may not in new projects
     - `denied`: projects that there are not, or that the caller may not see
     - `quotas`: of Cloud Run, by id, in each region
+    - `images`: what builds left in the repository of a region, by name; there from the first build on
     - `people`: the e-mail address for each access token; empty for a token that does not tell it
     - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
     - `late_until`: until that time, in seconds of the wall clock, no role is in force
@@ -69,6 +73,7 @@ class Management:
         self.closed: set[str] = set()
         self.default_builds = True
         self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
+        self.images: dict[str, set[str]] = {}
         self.people: dict[str, str] = {}
         self.settling = self.rivals = 0
         self.late_until = 0.0
@@ -118,6 +123,8 @@ class Management:
             return self._set_policy(found[1], policy) if wanted == "set" else self._get_policy(found[1])
         if found := _ACCOUNTS.fullmatch(path):
             return self._account(method, found[1], found[2], content)
+        if found := _IMAGES.fullmatch(path):
+            return self._images(method, found[1], unquote(found[2] or ""))
         if found := _QUOTA.fullmatch(path):
             return self._quota(found[1], found[2])
         return self._services(query) if path.endswith("/services:batchGet") else None
@@ -139,6 +146,20 @@ class Management:
             text = "Permission 'iam.serviceAccounts.getOpenIdToken' denied on resource (or it may not exist)."
             raise ApiError("PERMISSION_DENIED", text)
         return {"token": token_for(account, str(content.get("audience", "")))}
+
+    def keep_image(self, function: str) -> None:
+        """A build has ended well."""
+        _, project, _, region, _, name = function.split("/")
+        image = "__".join(part.replace("-", "--") for part in (project, region, name))
+        self.images.setdefault(f"projects/{project}/locations/{region}", set()).add(image)
+
+    def _images(self, method: str, place: str, image: str) -> dict[str, Any]:
+        if place not in self.images or (image and image not in self.images[place]):
+            raise ApiError("NOT_FOUND", "Requested entity was not found.")
+        if method == "DELETE":
+            self.images[place].discard(image)
+            return {"name": f"{place}/operations/{uuid.uuid4()}", "done": True}
+        return {"name": f"{place}/repositories/gcf-artifacts", "format": "DOCKER"}
 
     def _token_info(self, token: str) -> dict[str, Any]:
         if token not in self.people:

@@ -51,7 +51,14 @@ def test_deploy_makes_everything_and_destroy_leaves_nothing(make_backend: Backen
     account = f"service account fsd-demo@{PROJECT}.iam.gserviceaccount.com"
     assert account in status.resources
     builder = f"service account fsd-demo-b@{PROJECT}.iam.gserviceaccount.com"
-    gone = ("function fsd-demo", "6 topics, 6 subscriptions", f"bucket {bucket.name} with 0 objects", builder, account)
+    gone = (
+        "function fsd-demo",
+        "image of fsd-demo",
+        "6 topics, 6 subscriptions",
+        f"bucket {bucket.name} with 0 objects",
+        builder,
+        account,
+    )
     assert removal.removed == gone
     assert queues(backend) == ([], [])
     assert backend.clients.storage.lookup_bucket(bucket.name) is None
