@@ -260,6 +260,29 @@ def test_the_roles_are_the_same() -> None:
     assert made == {(grant.role, grant.on, grant.workers, grant.callers) for grant in GRANTS}
 
 
+# Of Terraform itself, which every resource has.
+META = {"count", "depends_on", "for_each"}
+# Those of maps are names of our own.
+MAPS = {"labels", "environment_variables"}
+
+
+def arguments(value: Any) -> set[str]:
+    """The names of all arguments and blocks in a resource."""
+    if isinstance(value, list):
+        return set().union(*map(arguments, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {key: item for key, item in value.items() if not key.startswith("__")}
+    return set(own).union(*(arguments(item) for key, item in own.items() if key not in MAPS))
+
+
+def test_every_argument_is_in_the_providers_schema() -> None:
+    """As it was read from the provider's own source; kept here, for the provider cannot be had everywhere."""
+    schema = json.loads(Path(__file__).with_name("terraform_schema.json").read_text())["resources"]
+    for (kind, _), block in NAMED.items():
+        assert arguments(block) - META <= set(schema[kind]), kind
+
+
 def test_nothing_else_is_made() -> None:
     source = "google_storage_bucket_object"
     described = {"google_service_account", "google_storage_bucket", "google_pubsub_topic", "google_pubsub_subscription"}
