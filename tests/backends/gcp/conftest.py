@@ -7,10 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from backends.gcp.clients import Clients, Endpoints
+from backends.gcp.deploy.messaging import make_queues
+from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION, environment
 from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.pubsub import PubsubServer
 from backends.gcp.emulator.storage import StorageFaults, StorageServer
+from backends.gcp.settings import GcpSettings
 
 __all__ = ["ABANDONS_SOCKETS", "PROJECT", "REGION"]
 
@@ -74,3 +78,19 @@ def functions(_functions_server: FunctionsServer) -> Iterator[FunctionsServer]:
 def gcp_environment(cloud_storage: StorageServer, pubsub: PubsubServer, functions: FunctionsServer) -> dict[str, str]:
     """The variables that lead the backend to the three servers."""
     return environment(cloud_storage, pubsub, functions)
+
+
+@pytest.fixture
+def queue_clients(pubsub: PubsubServer) -> Iterator[Clients]:
+    """Clients of Pub/Sub alone."""
+    made = Clients(Endpoints(pubsub=pubsub.target), "local")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queues(queue_clients: Clients) -> Deployment:
+    """A deployment that has its topics and subscriptions, and nothing else."""
+    made = Deployment.of(GcpSettings(name="queues", region="r", lanes=2, ack_deadline=10), project="local", workers=3)
+    make_queues(queue_clients, made)
+    return made

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.gcp.clients import Clients, Endpoints
-from backends.gcp.deploy.messaging import make_queues
+from backends.gcp.clients import Clients
 from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.pubsub import PubsubServer
 from backends.gcp.queue import PubsubChannel
-from backends.gcp.settings import GcpSettings
 from fsdcore.channel import Address, Channel, Outgoing, Slot
 from fsdcore.clock import Deadline
 from fsdcore.errors import DeploymentMissingError
@@ -21,25 +19,11 @@ from fsdcore.wire import DATA, Body, build_frames, new_run_id
 
 
 @pytest.fixture
-def clients(pubsub: PubsubServer) -> Iterator[Clients]:
-    made = Clients(Endpoints(pubsub=pubsub.target), "local")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def deployment(clients: Clients) -> Deployment:
-    made = Deployment.of(GcpSettings(name="queues", region="r", lanes=2, ack_deadline=10), project="local", workers=3)
-    make_queues(clients, made)
-    return made
-
-
-@pytest.fixture
-def opener(clients: Clients, deployment: Deployment) -> Iterator[Opener]:
+def opener(queue_clients: Clients, queues: Deployment) -> Iterator[Opener]:
     opened: list[Channel] = []
 
     def open_channel(address: Address) -> Channel:
-        opened.append(PubsubChannel(clients.publisher, clients.subscriber, deployment, address))
+        opened.append(PubsubChannel(queue_clients.publisher, queue_clients.subscriber, queues, address))
         return opened[-1]
 
     yield open_channel

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.gcp.clients import Clients, Endpoints
-from backends.gcp.deploy.messaging import make_queues, remove_queues
+from backends.gcp.clients import Clients
+from backends.gcp.deploy.messaging import remove_queues
 from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
 from backends.gcp.queue import MOST_MESSAGES, PubsubChannel
-from backends.gcp.settings import GcpSettings
 from backends.gcp.stream import StreamingChannel
 from fsdcore.channel import Address, Channel, Outgoing, Slot
 from fsdcore.clock import Deadline
@@ -23,25 +22,11 @@ from fsdcore.wire import DATA, Body, build_frames, new_run_id
 
 
 @pytest.fixture
-def clients(pubsub: PubsubServer) -> Iterator[Clients]:
-    made = Clients(Endpoints(pubsub=pubsub.target), "local")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def deployment(clients: Clients) -> Deployment:
-    made = Deployment.of(GcpSettings(name="queues", region="r", lanes=2, ack_deadline=10), project="local", workers=3)
-    make_queues(clients, made)
-    return made
-
-
-@pytest.fixture
-def opener(clients: Clients, deployment: Deployment) -> Iterator[Opener]:
+def opener(queue_clients: Clients, queues: Deployment) -> Iterator[Opener]:
     opened: list[Channel] = []
 
     def open_channel(address: Address) -> Channel:
-        opened.append(StreamingChannel(clients.publisher, clients.subscriber, deployment, address))
+        opened.append(StreamingChannel(queue_clients.publisher, queue_clients.subscriber, queues, address))
         return opened[-1]
 
     yield open_channel
@@ -92,7 +77,7 @@ def test_a_stream_that_is_refused_is_opened_again(opener: Opener, pubsub: Pubsub
     assert received(target, 1) == [frame(run)]
 
 
-def test_what_nobody_took_is_given_back_at_the_end(opener: Opener, clients: Clients, deployment: Deployment) -> None:
+def test_what_nobody_took_is_given_back_at_the_end(opener: Opener, queue_clients: Clients, queues: Deployment) -> None:
     run = new_run_id()
     source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
     source.send([Outgoing(1, frame(run))])
@@ -103,7 +88,7 @@ def test_what_nobody_took_is_given_back_at_the_end(opener: Opener, clients: Clie
     while target._answers.empty() and not waiting.passed():  # type: ignore[attr-defined]
         waiting.clock.sleep(0.01)
     target.close()
-    other = PubsubChannel(clients.publisher, clients.subscriber, deployment, Address(run, 1, 2))
+    other = PubsubChannel(queue_clients.publisher, queue_clients.subscriber, queues, Address(run, 1, 2))
     # Long before its deadline of 10 s would bring it back.
     assert [item.data for item in other.receive(Deadline.after(5.0))] == [frame(run, 2)]
     other.close()
@@ -124,9 +109,9 @@ def test_no_more_is_held_here_than_a_pull_brings(opener: Opener, pubsub: PubsubS
     assert len(received(target, 4 * len(several) - len(first))) == 4 * len(several) - len(first)
 
 
-def test_a_subscription_that_is_gone_is_told(opener: Opener, clients: Clients, deployment: Deployment) -> None:
+def test_a_subscription_that_is_gone_is_told(opener: Opener, queue_clients: Clients, queues: Deployment) -> None:
     target = opener(Address(new_run_id(), 1, 2))
-    remove_queues(clients, [], [deployment.subscription(0, 1)])
+    remove_queues(queue_clients, [], [queues.subscription(0, 1)])
     with pytest.raises(DeploymentMissingError, match="run: fsd deploy gcp"):
         target.receive(Deadline.after(10.0))
 
