@@ -29,6 +29,15 @@ MOST_SEEN: dict[str, dict[str, float]] = {
     "sqs": {"billed_bytes": 10_000_000, "empty_share": 0.2},
     "object": {"layer_puts": 1_000, "gets": 10_000, "lists": 100},
 }
+# What Google Cloud is known for, at once and one after the other.
+WORLDLY = (
+    "no instance at first",
+    "starts aborted with 500",
+    "roles not in force at first",
+    "connections that go silent",
+    "pulls answered in part and empty",
+    "all of these together",
+)
 # All workers share the cores of one machine, which may have other work.
 PATIENT = {"deadline_seconds": 600.0, "run_seconds": 850.0}
 Categories: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -88,6 +97,35 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
     if figures:
         assert site.requests(result.record.run_id) == calls_of(result.record)
         assert {name: figures[name] for name, count in MOST_SEEN[kind].items() if figures[name] > count} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("branching", [2, 8])
+@pytest.mark.parametrize("channel", ["queue", "object"])
+@pytest.mark.parametrize("fault", WORLDLY)
+def test_what_a_real_project_does_changes_no_answer(
+    gcp_site: Site,
+    network: Network,
+    inputs: sp.csr_array,
+    categories: Categories,
+    channel: str,
+    branching: int,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if fault not in gcp_site.faults(channel):
+        pytest.skip(f"{channel} does not pull")
+    for name, value in gcp_site.environ.items():
+        monkeypatch.setenv(name, value)
+    with gcp_site.session(workers=8, channel=channel, branching=branching, method="hypergraph", **PATIENT) as session:
+        model = session.load(network)
+        gcp_site.harm(fault)
+        try:
+            result = model.run(inputs)
+            assert gcp_site.harmed()
+        finally:
+            gcp_site.heal()
+    assert np.array_equal(result.categories(), categories)
 
 
 @pytest.mark.slow
