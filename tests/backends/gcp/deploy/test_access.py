@@ -50,7 +50,7 @@ def test_every_role_is_on_a_resource_of_the_deployment_alone(
     for rank in range(2):
         assert management.bindings(topic(rank)) == {"roles/pubsub.publisher": everybody}
         subscription = topic(rank).replace("/topics/", "/subscriptions/")
-        assert management.bindings(subscription) == {"roles/pubsub.subscriber": {WORKERS}}
+        assert management.bindings(subscription) == {"roles/pubsub.subscriber": everybody}
     assert management.bindings(f"b/fsd-demo-{PROJECT}") == {"roles/storage.objectUser": everybody}
     assert management.bindings(f"{PLACE}/services/fsd-demo") == {"roles/run.invoker": {WORKERS, ROBOT}}
     assert management.bindings(f"{PLACE}/functions/fsd-demo") == {"roles/cloudfunctions.viewer": {ANN, ROBOT}}
