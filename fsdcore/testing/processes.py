@@ -113,7 +113,9 @@ class ServerProcess(Server):
     @property
     def pid(self) -> int | None:
         """Of the server, which is that of its group too; None if it does not run."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        # Another thread may stop it meanwhile.
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> Self:
         """Start the server and wait until it is ready.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 import requests
 
 from backends.gcp.compute import TRIAL
@@ -13,7 +12,8 @@ from backends.gcp.direct import go_direct
 from backends.gcp.errors import one_line
 from backends.gcp.trial import Lack
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
-from fsdcore.errors import AccessDeniedError, DeploymentError
+from fsdcore.decoding import from_json
+from fsdcore.errors import AccessDeniedError, DeploymentError, WireError
 from fsdcore.events import Observer
 
 __all__ = ["await_working"]
@@ -67,9 +67,9 @@ def _lacking(deployment: Deployment, token: Callable[[], str]) -> list[Lack]:
     if answer.status_code != requests.codes.ok:
         return [Lack("", function, f"HTTP {answer.status_code}: {' '.join(answer.text.split())[:200]}")]
     try:
-        return msgspec.json.decode(answer.content, type=list[Lack])
-    except msgspec.DecodeError as error:
-        return [Lack("", function, f"an answer that is none: {error}")]
+        return from_json(answer.content, list[Lack], lambda reason: WireError(f"its answer is none: {reason}"))
+    except WireError as error:
+        return [Lack("", function, error.message)]
 
 
 def _listed(lacks: list[Lack]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import requests
 
 from backends.gcp import GcpBackend
 from backends.gcp.deploy.working import await_working
@@ -116,3 +117,14 @@ def test_a_trial_leaves_nothing_and_takes_nothing(
     subscription = deployed.deployment.subscription(0, 1)
     found = deployed.clients.subscriber.pull(request={"subscription": subscription, "max_messages": 10}, timeout=20.0)
     assert [item.message.data for item in found.received_messages] == [b"of a run"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[{}]", b'[{"role": 1}]', b"\xff"])
+def test_an_answer_that_is_none_is_told(deployed: GcpBackend, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answered(*_: object, **__: object) -> requests.Response:
+        made = requests.Response()
+        made.status_code, made._content = 200, content
+        return made
+
+    monkeypatch.setattr(requests.Session, "post", answered)
+    assert "function fsd-demo: its answer is none: " in lasting(deployed)
