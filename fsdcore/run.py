@@ -20,6 +20,7 @@ from fsdcore.compute import Exit, Invocation
 from fsdcore.config import RunSettings
 from fsdcore.counting import CountingStore
 from fsdcore.errors import (
+    AccessDeniedError,
     ComputeError,
     DeadlineError,
     FsdError,
@@ -227,7 +228,8 @@ class _Run:
             steps.append(lambda: self._send_abort(error))
         steps.append(lambda: self._backend.compute.cancel(self.id))
         # A start that was interrupted may have been accepted: its worker, begun after the end, would leave its marks.
-        steps.append(lambda: self._await_exits(0 if isinstance(error, ComputeError) else 1))
+        refused = isinstance(error, ComputeError | AccessDeniedError)
+        steps.append(lambda: self._await_exits(0 if refused else 1))
         for step in steps:
             try:
                 step()

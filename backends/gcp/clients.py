@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from backends.gcp.deploy.rest import Rest
 
-__all__ = ["Clients", "Endpoints", "is_person"]
+__all__ = ["Clients", "Endpoints"]
 
 # Where Google's own library looks for Cloud Storage if it is told of no other place.
 _EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -39,14 +39,14 @@ _IDLE_SECONDS = 60.0
 _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-def is_person(credentials: Any) -> bool:
+def _is_person(credentials: Any) -> bool:
     """Whether these are of somebody who has logged in, by gcloud or by workforce identity, and not of an account."""
     return bool(getattr(credentials, "refresh_token", None))
 
 
 def _counted(credentials: Any, project: str) -> Credentials:
     """With a project that a person's calls are counted for: most services do not serve a person without one."""
-    if project and is_person(credentials) and not credentials.quota_project_id:
+    if project and _is_person(credentials) and not credentials.quota_project_id:
         return cast("Credentials", credentials.with_quota_project(project))
     return cast("Credentials", credentials)
 

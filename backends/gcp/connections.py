@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import ssl
 from urllib.parse import SplitResult, urlsplit
@@ -13,7 +14,6 @@ from requests.utils import get_auth_from_url, select_proxy
 from urllib3.util import make_headers
 
 from fsdcore.errors import ConfigError
-from fsdcore.loopback import is_loopback
 
 __all__ = ["connect", "wait_up_to"]
 
@@ -24,18 +24,28 @@ _KEEPING = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 8, "TCP_KE
 def connect(url: SplitResult, seconds: float) -> http.client.HTTPConnection:
     """A connection to the server of `url`, made when first used, for which it may take `seconds`.
 
-    The variables are those of requests: ``REQUESTS_CA_BUNDLE``, ``HTTPS_PROXY`` and ``NO_PROXY``. `ConfigError` for a
-    proxy of another kind than ``http://``.
+    The variables are those of requests: ``REQUESTS_CA_BUNDLE``, ``HTTPS_PROXY`` and ``NO_PROXY``. `ConfigError` for
+    certificates that cannot be read, and for a proxy of another kind than ``http://``.
     """
-    if url.scheme == "http" and is_loopback(url.geturl()):
+    if url.scheme == "http":
         return http.client.HTTPConnection(url.netloc, timeout=seconds)
     with requests.Session() as session:
         found = session.merge_environment_settings(url.geturl(), {}, False, True, None)
-    context = ssl.create_default_context(cafile=certifi.where() if found["verify"] is True else found["verify"])
+    context = _trusting(certifi.where() if found["verify"] is True else str(found["verify"]))
     proxy = select_proxy(url.geturl(), found["proxies"])
     if proxy is None:
         return http.client.HTTPSConnection(url.netloc, timeout=seconds, context=context)
     return _through(proxy, url, seconds, context)
+
+
+def _trusting(certificates: str) -> ssl.SSLContext:
+    """By a file of certificates, or a folder of them."""
+    try:
+        if os.path.isdir(certificates):
+            return ssl.create_default_context(capath=certificates)
+        return ssl.create_default_context(cafile=certificates)
+    except OSError as error:
+        raise ConfigError(f"REQUESTS_CA_BUNDLE: the certificates in {certificates} cannot be read: {error}") from error
 
 
 def _through(proxy: str, url: SplitResult, seconds: float, context: ssl.SSLContext) -> http.client.HTTPConnection:

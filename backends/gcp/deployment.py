@@ -32,11 +32,6 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
     pubsub_endpoint: str = ""
     functions_endpoint: str = ""
 
-    @property
-    def emulated(self) -> bool:
-        """Whether servers of this machine stand in for Google's."""
-        return bool(self.storage_endpoint or self.pubsub_endpoint or self.functions_endpoint)
-
     # Names
 
     @property

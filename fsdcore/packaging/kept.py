@@ -7,13 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["find", "keep", "remove"]
+from fsdcore.events import Observer
 
+__all__ = ["SCRATCH", "find", "keep", "kept", "remove"]
+
+# What the names of folders begin with in which something is being made.
+SCRATCH = "making-"
 _DIGITS = 16
+
+
+def kept(folder: Path, stem: str, make: Callable[[Path], Path], task: str, observer: Observer) -> Path:
+    """What is kept in `folder` as `stem`; if there is nothing, what `make` makes in a new folder that it is given.
+
+    `observer` hears of `task` if it is made.
+    """
+    path = find(folder, stem)
+    if path is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        observer.progress(task, 0, 1)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
+            path = keep(make(Path(scratch)), folder, stem)
+        observer.progress(task, 1, 1)
+    return path
 
 
 def find(folder: Path, stem: str) -> Path | None:

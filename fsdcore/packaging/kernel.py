@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import fsdcore.kernels
 from fsdcore.errors import DeploymentError
 from fsdcore.events import Observer
 from fsdcore.packaging.fetching import called, fetch
-from fsdcore.packaging.kept import find, keep
+from fsdcore.packaging.kept import kept
 from fsdcore.packaging.target import Target
 
 __all__ = ["KERNEL", "compiled_kernel"]
@@ -34,15 +33,9 @@ def compiled_kernel(target: Target, folder: Path, observer: Observer) -> Path:
 
     `DeploymentError` if the compiler cannot be had or fails.
     """
-    stem = f"kernel-{_key(target)}"
-    path = find(folder, stem)
-    if path is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        observer.progress("compiling the kernel", 0, 1)
-        with tempfile.TemporaryDirectory(prefix="making-", dir=folder) as scratch:
-            path = keep(_compile(target, Path(scratch)), folder, stem)
-        observer.progress("compiling the kernel", 1, 1)
-    return path
+    return kept(
+        folder, f"kernel-{_key(target)}", lambda scratch: _compile(target, scratch), "compiling the kernel", observer
+    )
 
 
 def _flags() -> list[str]:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +20,7 @@ from fsdcore.errors import DeploymentError, InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.files import settled
 from fsdcore.packaging.fetching import fetch
-from fsdcore.packaging.kept import find, keep, remove
+from fsdcore.packaging.kept import SCRATCH, kept, remove
 from fsdcore.packaging.kernel import KERNEL, compiled_kernel
 from fsdcore.packaging.target import COMPILED, Target, misfit
 
@@ -34,7 +33,6 @@ _FORMAT = 2
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 # How many packages, and how many sets of libraries, the folder keeps: those that were used last.
 _KEPT = 6
-_SCRATCH = "making-"
 _ABANDONED_SECONDS = 86_400.0
 _CLIENT_ONLY = ("fsdcore/cli", "fsdcore/kernels/flags.txt", "fsdcore/packaging", "fsdcore/report", "fsdcore/testing")
 _FOLDERS = frozenset({"__pycache__", "include", "test", "tests"})
@@ -103,12 +101,7 @@ def _built(recipe: Recipe, folder: Path, observer: Observer) -> Package:
     libraries = _libraries(recipe, folder, observer)
     files = {**_chosen(recipe, libraries), **sources}
     stem = f"package-{_key(recipe, sources, files)}"
-    path = find(folder, stem)
-    if path is None:
-        observer.progress("packing", 0, 1)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-            path = keep(_packed(recipe, files, Path(scratch)), folder, stem)
-        observer.progress("packing", 1, 1)
+    path = kept(folder, stem, lambda scratch: _packed(recipe, files, scratch), "packing", observer)
     if not recipe.target.is_here:
         notices.append(f"not compiled ahead, for want of Python {recipe.target.python} here: cold starts take longer")
     package = _measured(recipe, path, tuple(notices))
@@ -150,7 +143,7 @@ def _prune(folder: Path, used: tuple[Path, ...]) -> None:
     for pattern in ("package-*.zip", "libraries-*", "kernel-*.so"):
         found = sorted(folder.glob(pattern), key=_last_use, reverse=True)
         remove(path for path in found[_KEPT:] if path not in used)
-    remove(path for path in folder.glob(f"{_SCRATCH}*") if _last_use(path) < now - _ABANDONED_SECONDS)
+    remove(path for path in folder.glob(f"{SCRATCH}*") if _last_use(path) < now - _ABANDONED_SECONDS)
 
 
 def _last_use(path: Path) -> float:
@@ -211,19 +204,15 @@ def _libraries_key(recipe: Recipe) -> str:
 def _libraries(recipe: Recipe, folder: Path, observer: Observer) -> Path:
     """The distributions, installed for the target in a folder that is there whole or not at all."""
     stem = f"libraries-{_libraries_key(recipe)}"
-    home = find(folder, stem)
-    if home is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        observer.progress("fetching packages", 0, 1)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-            made = Path(scratch) / "made"
-            if recipe.lock is None:
-                made.mkdir()
-            else:
-                fetch(recipe.lock, made, f"the packages of a worker ({recipe.target})", recipe.target)
-            home = keep(made, folder, stem)
-        observer.progress("fetching packages", 1, 1)
-    return home
+    return kept(folder, stem, lambda scratch: _fetched(recipe, scratch / "made"), "fetching packages", observer)
+
+
+def _fetched(recipe: Recipe, folder: Path) -> Path:
+    if recipe.lock is None:
+        folder.mkdir()
+    else:
+        fetch(recipe.lock, folder, f"the packages of a worker ({recipe.target})", recipe.target)
+    return folder
 
 
 def _chosen(recipe: Recipe, libraries: Path) -> dict[str, Path]:

@@ -183,6 +183,21 @@ def test_services_of_this_machine_are_asked_past_all_proxies(proxy: list[tuple[s
     assert proxy == []
 
 
+def test_plain_servers_elsewhere_are_asked_plainly() -> None:
+    assert type(connect(urlsplit("http://functions.test:8086/run"), 1.0)) is http.client.HTTPConnection
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_one_line(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "bundle.pem").write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
+    with pytest.raises(ConfigError, match=r"REQUESTS_CA_BUNDLE: the certificates in .*bundle\.pem cannot be read"):
+        connect(URL, 1.0)
+
+
 def test_a_connection_that_goes_silent_is_noticed_within_a_minute() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = connect(urlsplit(f"http://127.0.0.1:{listener.getsockname()[1]}/run"), 5.0)
