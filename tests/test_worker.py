@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -224,6 +225,19 @@ def test_children_that_cannot_be_started_end_the_run(backend: LocalBackend, monk
     with pytest.raises(ComputeError, match="no room"):
         run_worker(backend, order)
     assert failure(backend, order.run) == ("ComputeError", None)
+
+
+@pytest.mark.parametrize(("reports", "said"), [(False, "within 0.05 s"), (True, "before the time of the run was up")])
+def test_a_rank_that_may_be_starting_is_waited_for_where_lost_starts_are_told(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, reports: bool, said: str
+) -> None:
+    limits = dataclasses.replace(backend.compute.capabilities, reports_starts=reports)
+    monkeypatch.setattr(type(backend.compute), "capabilities", limits)
+    monkeypatch.setattr(backend.compute, "invoke", lambda invocation: None)
+    write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, 2, "block"))
+    order = invocation(backend, workers=2, deadline_seconds=0.05)
+    with pytest.raises(DeadlineError, match=f"nothing came from rank 1 {said}"):
+        run_worker(backend, order, end=time.monotonic() + 1.0)
 
 
 def test_a_bug_is_told_with_its_trace(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
