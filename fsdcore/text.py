@@ -9,7 +9,8 @@ __all__ = ["printable", "without_secrets"]
 # Libraries of HTTP repeat a header that they cannot send, signature or token and all.
 _HEADER = re.compile(r"(?is)(invalid header value|in header value).*")
 _HIDDEN = re.compile(
-    r"(?is)(AWS4-HMAC-SHA256 ).*|(Bearer )\S+|((?:X-Amz-|X-Goog-)?(?:Signature|Credential|Security-Token)=)[^\s&]+"
+    r"(?is)(AWS4-HMAC-SHA256 ).*|(Bearer )\S+|"
+    r"((?:(?:X-Amz-|X-Goog-)?(?:Signature|Credential|Security-Token)|access_token)=)[^\s&]+"
 )
 
 

@@ -40,6 +40,7 @@ def test_what_would_move_or_turn_the_terminal_is_escaped(text: str, shown: str) 
         "refused: AWS4-HMAC-SHA256 Credential=SECRET/2025, SignedHeaders=host, Signature=SECRET",
         "GET https://b/k?X-Amz-Credential=SECRET&X-Amz-Signature=SECRET&X-Amz-Security-Token=SECRET",
         "PUT https://b/k?GoogleAccessId=a&Signature=SECRET refused",
+        "Max retries exceeded with url: /tokeninfo?access_token=SECRET (reset)",
         "Authorization: Bearer SECRET",
     ],
 )
