@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.auth.credentials import AnonymousCredentials, Credentials
 
+from backends.gcp.credentials_file import check, place
 from backends.gcp.direct import channel_options, go_direct
-from backends.gcp.errors import translated
+from backends.gcp.errors import sound_answers, translated
 from backends.gcp.settings import checked_project
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import ConfigError
@@ -41,7 +42,7 @@ _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 def _is_person(credentials: Any) -> bool:
     """Whether these are of somebody who has logged in, by gcloud or by workforce identity, and not of an account."""
-    return bool(getattr(credentials, "refresh_token", None))
+    return bool(getattr(credentials, "refresh_token", None) or getattr(credentials, "is_user", False))
 
 
 def _counted(credentials: Any, project: str) -> Credentials:
@@ -49,6 +50,19 @@ def _counted(credentials: Any, project: str) -> Credentials:
     if project and _is_person(credentials) and not credentials.quota_project_id:
         return cast("Credentials", credentials.with_quota_project(project))
     return cast("Credentials", credentials)
+
+
+def _guarded(credentials: Credentials) -> Credentials:
+    """With a `refresh` that ends in the library's own errors."""
+    refresh = credentials.refresh
+
+    def guarded(request: Any) -> None:
+        with sound_answers():
+            refresh(request)  # type: ignore[no-untyped-call]
+
+    # Where they are looked at for what they are, they must stay of their own class.
+    credentials.refresh = guarded  # type: ignore[method-assign]
+    return credentials
 
 
 class Endpoints:
@@ -73,11 +87,13 @@ class Clients:
         """Credentials, and the project that they are of, if they say."""
         if self.endpoints and not os.environ.get(_METADATA):
             return AnonymousCredentials(), ""
+        if (file := place()) is not None:
+            check(file)
         import google.auth
 
-        with translated("looking for credentials"):
+        with translated("looking for credentials"), sound_answers():
             credentials, project = google.auth.default(scopes=[_SCOPE])
-        return _counted(credentials, self._project or project or ""), project or ""
+        return _guarded(_counted(credentials, self._project or project or "")), project or ""
 
     @property
     def credentials(self) -> Credentials:
