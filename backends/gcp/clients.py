@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.auth.credentials import AnonymousCredentials, Credentials
 
+from backends.gcp.connections import check_environment, secured
 from backends.gcp.credentials_file import check, place
 from backends.gcp.direct import channel_options, go_direct
 from backends.gcp.errors import sound_answers, translated
@@ -87,6 +88,7 @@ class Clients:
         """Credentials, and the project that they are of, if they say."""
         if self.endpoints and not os.environ.get(_METADATA):
             return AnonymousCredentials(), ""
+        check_environment()
         if (file := place()) is not None:
             check(file)
         import google.auth
@@ -97,7 +99,7 @@ class Clients:
 
     @property
     def credentials(self) -> Credentials:
-        """`CredentialsError` if there are none."""
+        """`CredentialsError` if there are none, `ConfigError` for a proxy or certificates that cannot be used."""
         return self._found[0]
 
     @property
@@ -133,7 +135,7 @@ class Clients:
 
         if self.endpoints.pubsub:
             return PublisherClient(transport=PublisherGrpcTransport(channel=self._channel()))
-        return PublisherClient(credentials=self.credentials)
+        return PublisherClient(credentials=self.credentials, transport=secured(PublisherGrpcTransport))
 
     @cached_property
     def subscriber(self) -> SubscriberClient:
@@ -142,14 +144,16 @@ class Clients:
 
         if self.endpoints.pubsub:
             return SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel()))
-        return SubscriberClient(credentials=self.credentials)
+        return SubscriberClient(credentials=self.credentials, transport=secured(SubscriberGrpcTransport))
 
     @cached_property
     def functions(self) -> FunctionServiceClient:
         from google.cloud.functions_v2 import FunctionServiceClient
 
         if not self.endpoints.functions:
-            return FunctionServiceClient(credentials=self.credentials)
+            from google.cloud.functions_v2.services.function_service.transports import FunctionServiceGrpcTransport
+
+            return FunctionServiceClient(credentials=self.credentials, transport=secured(FunctionServiceGrpcTransport))
         options = {"api_endpoint": self.endpoints.functions}
         client = FunctionServiceClient(transport="rest", credentials=self.credentials, client_options=options)
         transport: Any = client.transport

@@ -9,20 +9,34 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import certifi
+import google.auth
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import RefreshError
+from google.cloud.functions_v2 import Function
+from google.pubsub_v1.types import ListTopicsResponse
 
-from backends.gcp.connections import connect, wait_up_to
-from fsdcore.errors import ConfigError
+from backends.gcp.clients import Clients, Endpoints
+from backends.gcp.connections import check_environment, connect, wait_up_to
+from backends.gcp.errors import translated
+from fsdcore.errors import ConfigError, CredentialsError
 
 NAME = "europe-west4-p.cloudfunctions.test"
+# What gRPC asks has Google's own names.
+NAMES = (NAME, "pubsub.googleapis.com", "cloudfunctions.googleapis.com")
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -72,7 +86,7 @@ def _pour(source: socket.socket, target: socket.socket) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of `NAME`, signed by itself; with its key in the same file."""
+    """Of `NAMES`, signed by itself; with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     now = datetime.datetime.now(datetime.UTC)
@@ -84,7 +98,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(each) for each in NAMES]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -109,8 +123,12 @@ def server(certificate: Path) -> Iterator[int]:
 @pytest.fixture
 def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     """What a proxy for all names was asked for; it is the one that the variables name."""
+    yield from _proxied(server, monkeypatch)
+
+
+def _proxied(beyond: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
     asked: list[tuple[str, str]] = []
-    handler = type("Handler", (_Proxy,), {"beyond": server, "asked": asked})
+    handler = type("Handler", (_Proxy,), {"beyond": beyond, "asked": asked})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
         monkeypatch.setenv("HTTPS_PROXY", f"http://ann:secret@127.0.0.1:{made.server_port}")
         for port in _served(made):
@@ -134,7 +152,10 @@ def posted(connection: http.client.HTTPConnection) -> int:
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "GRPC_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -187,15 +208,152 @@ def test_plain_servers_elsewhere_are_asked_plainly() -> None:
     assert type(connect(urlsplit("http://functions.test:8086/run"), 1.0)) is http.client.HTTPConnection
 
 
-@pytest.mark.parametrize("content", [None, "no certificate"])
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("kind", ["none", "no certificate", "empty", "folder"])
 def test_certificates_that_cannot_be_read_are_one_line(
-    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if content is not None:
-        (tmp_path / "bundle.pem").write_text(content)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
-    with pytest.raises(ConfigError, match=r"REQUESTS_CA_BUNDLE: the certificates in .*bundle\.pem cannot be read"):
+    path = tmp_path / "bundle.pem"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "none":
+        path.write_text("" if kind == "empty" else kind)
+    monkeypatch.setenv(variable, str(path))
+    said = rf"^{variable}: the certificates in .*bundle\.pem cannot be read: "
+    with pytest.raises(ConfigError, match=said):
         connect(URL, 1.0)
+    with pytest.raises(ConfigError, match=said):
+        _ = Clients(Endpoints(), "my-project").credentials
+
+
+PROXIES = {
+    "http://p:abc": "'http://p:abc'",
+    "http://[::1": "'http://[::1'",
+    "http://ann:secret@p:abc": "'p:abc'",
+    "http://p:99999": "'http://p:99999'",
+    "http://": "'http://'",
+    "http://p q:1": "'http://p q:1'",
+    ":3128": "':3128'",
+}
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"])
+@pytest.mark.parametrize("value", PROXIES)
+def test_a_proxy_that_is_no_address_is_named_by_its_variable(
+    value: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as caught:
+        _ = Clients(Endpoints(), "my-project").credentials
+    assert str(caught.value) == f"{variable} must be such as http://proxy.example.com:3128, not {PROXIES[value]}"
+
+
+def test_of_two_spellings_the_one_that_counts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("https_proxy", "socks5://proxy.example.com:1080")
+    with pytest.raises(ConfigError, match=r"^https_proxy must be such as"):
+        connect(URL, 1.0)
+
+
+@pytest.mark.parametrize("value", ["*", "[::1", "10.0.0.0/abc", "http://x, y z", "1.2.3.4/99", ",,", "\u00e9"])
+def test_no_list_of_near_names_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", value)
+    check_environment()
+    connect(URL, 1.0).close()
+
+
+def listed(request: bytes, context: grpc.ServicerContext) -> bytes:
+    """An answer of Pub/Sub that lists a topic."""
+    del request, context
+    return bytes(ListTopicsResponse.serialize(ListTopicsResponse(topics=[{"name": "projects/my-project/topics/t"}])))
+
+
+def found(request: bytes, context: grpc.ServicerContext) -> bytes:
+    """An answer of Cloud Functions with an active function."""
+    del request, context
+    return bytes(Function.serialize(Function(name="f", state=Function.State.ACTIVE)))
+
+
+@pytest.fixture
+def services(certificate: Path) -> Iterator[int]:
+    """The port of Pub/Sub and Cloud Functions, by gRPC over TLS."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    for service, method, answer in (
+        ("google.pubsub.v1.Publisher", "ListTopics", listed),
+        ("google.cloud.functions.v2.FunctionService", "GetFunction", found),
+    ):
+        handler = {method: grpc.unary_unary_rpc_method_handler(answer)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handler),))
+    pem = certificate.read_bytes()
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
+    server.start()
+    yield port
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def grpc_proxy(services: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
+    """As `proxy`, for what is asked by gRPC."""
+    yield from _proxied(services, monkeypatch)
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+    """Clients of Google's own services, as nobody."""
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (AnonymousCredentials(), "my-project"))
+    made = Clients(Endpoints(), "my-project")
+    yield made
+    made.close()
+
+
+def topics(clients: Clients, seconds: float = 10.0) -> list[str]:
+    listed = clients.publisher.list_topics(project="projects/my-project", retry=None, timeout=seconds)
+    return [topic.name for topic in listed]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_grpc_trusts_and_goes_through_what_all_else_does(
+    grpc_proxy: list[tuple[str, str]],
+    clients: Clients,
+    certificate: Path,
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "1a2b3c4d.0").write_bytes(certificate.read_bytes())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate if kind == "file" else tmp_path))
+    assert topics(clients) == ["projects/my-project/topics/t"]
+    assert clients.functions.get_function(name="f", retry=None, timeout=10.0).name == "f"
+    assert clients.subscriber.transport.host == "pubsub.googleapis.com:443"
+    login = f"Basic {base64.b64encode(b'ann:secret').decode()}"
+    assert set(grpc_proxy) == {(f"{name}:443", login) for name in NAMES[1:]}
+
+
+def test_grpc_trusts_nobody_else(grpc_proxy: list[tuple[str, str]], clients: Clients) -> None:
+    with pytest.raises(GoogleAPICallError, match=r"(?i)certificate|handshake|deadline"):
+        topics(clients, 3.0)
+    assert grpc_proxy
+
+
+@pytest.mark.usefixtures("grpc_proxy")
+def test_grpc_keeps_a_variable_of_its_own(
+    clients: Clients, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.pem").write_text(Path(certifi.where()).read_text())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(tmp_path / "other.pem"))
+    with pytest.raises(GoogleAPICallError):
+        topics(clients, 3.0)
+
+
+def test_grpc_asks_no_proxy_for_what_is_named_as_near(
+    grpc_proxy: list[tuple[str, str]], clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "googleapis.com")
+    with pytest.raises(GoogleAPICallError):
+        topics(clients, 1.0)
+    assert grpc_proxy == []
 
 
 def test_a_connection_that_goes_silent_is_noticed_within_a_minute() -> None:
@@ -211,3 +369,21 @@ def test_a_connection_that_goes_silent_is_noticed_within_a_minute() -> None:
                 for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
             )
     assert idle + between * times <= 60
+
+
+class Expired(Credentials):
+    """Of somebody whose login has expired."""
+
+    def refresh(self, request: object) -> None:
+        raise RefreshError("invalid_grant: Token has been expired or revoked.")
+
+
+@pytest.mark.usefixtures("grpc_proxy")
+def test_a_login_that_has_expired_is_told_by_grpc_too(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    expired: Any = Expired
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (expired(), "my-project"))
+    clients = Clients(Endpoints(), "my-project")
+    with pytest.raises(CredentialsError, match=r"expired or revoked.*gcloud auth"), translated("asking"):
+        topics(clients)
+    clients.close()
