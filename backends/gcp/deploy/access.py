@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from google.api_core import exceptions
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deployment import Deployment
+from backends.gcp.errors import sound_answers
 from backends.gcp.settings import is_account
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 
@@ -119,6 +121,10 @@ def remove_account(rest: Rest, deployment: Deployment, email: str = "") -> bool:
 # Callers
 
 
+class _Told(msgspec.Struct):
+    email: str = ""
+
+
 def identity(credentials: Credentials, rest: Rest) -> str:
     """Whose credentials these are, as a member of policies (``user:...``); empty if they do not say."""
     if isinstance(credentials, UserCredentials):
@@ -140,11 +146,22 @@ def _address(credentials: UserCredentials, rest: Rest) -> str:
     """Asked with a token for all that the person agreed to: one for Google Cloud alone would not tell the address."""
     parts = ("refresh_token", "token_uri", "client_id", "client_secret")
     whole = UserCredentials(None, **{part: getattr(credentials, part) for part in parts})
-    whole.refresh(Request())
-    return str(rest.ask_openly(_TOKEN_INFO, access_token=whole.token).get("email", ""))
+    with sound_answers():
+        whole.refresh(Request())
+    return str(rest.ask_openly(_TOKEN_INFO, like=_Told, access_token=whole.token).get("email", ""))
 
 
 # Policies
+
+
+class _Binding(msgspec.Struct):
+    role: str
+    members: list[str] = msgspec.field(default_factory=list)
+    condition: dict[str, Any] | None = None
+
+
+class _Found(msgspec.Struct):
+    bindings: list[_Binding] = msgspec.field(default_factory=list)
 
 
 class Policy:
@@ -155,8 +172,8 @@ class Policy:
 
     def read(self) -> dict[str, Any]:
         if self._read_by_post:
-            return self._rest.post(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
-        return self._rest.get(f"{self._url}:getIamPolicy", **_WITH_CONDITIONS)
+            return self._rest.post(f"{self._url}:getIamPolicy", like=_Found, **_WITH_CONDITIONS)
+        return self._rest.get(f"{self._url}:getIamPolicy", like=_Found, **_WITH_CONDITIONS)
 
     def write(self, policy: dict[str, Any]) -> None:
         self._rest.post(f"{self._url}:setIamPolicy", {"policy": policy})
@@ -164,7 +181,7 @@ class Policy:
 
 class _BucketPolicy(Policy):
     def read(self) -> dict[str, Any]:
-        return self._rest.get(f"{self._url}/iam", optionsRequestedPolicyVersion=3)
+        return self._rest.get(f"{self._url}/iam", like=_Found, optionsRequestedPolicyVersion=3)
 
     def write(self, policy: dict[str, Any]) -> None:
         self._rest.put(f"{self._url}/iam", policy)

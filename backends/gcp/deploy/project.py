@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 from google.api_core import exceptions
 
 from backends.gcp.deployment import Deployment
@@ -37,6 +38,34 @@ _MEBI = 1 << 20
 _USUAL_CPU, _USUAL_MEMORY = 20_000, 40 << 30
 
 
+class _Config(msgspec.Struct):
+    name: str = ""
+
+
+class _Service(msgspec.Struct):
+    name: str
+    state: str = ""
+    config: _Config = msgspec.field(default_factory=_Config)
+
+
+class _Services(msgspec.Struct):
+    services: list[_Service] = msgspec.field(default_factory=list)
+
+
+class _Limit(msgspec.Struct):
+    value: int | Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,18}$")] = -1
+
+
+class _Dimensions(msgspec.Struct):
+    details: _Limit = msgspec.field(default_factory=_Limit)
+    dimensions: dict[str, Any] = msgspec.field(default_factory=dict)
+    applicableLocations: list[str] = msgspec.field(default_factory=list)  # noqa: N815 - of the service
+
+
+class _Quota(msgspec.Struct):
+    dimensionsInfos: list[_Dimensions] = msgspec.field(default_factory=list)  # noqa: N815 - of the service
+
+
 class Room(NamedTuple):
     """How many instances the quotas allow, and the `quota` that decides it; None and why if they cannot be seen."""
 
@@ -49,7 +78,7 @@ def disabled_apis(rest: Rest, project: str) -> list[str]:
     parent = f"projects/{project}"
     names = [f"{parent}/services/{api}" for api in APIS]
     with project_checked(f"looking for project {project!r}", project):
-        found = rest.get(f"https://serviceusage.googleapis.com/v1/{parent}/services:batchGet", names=names)
+        found = rest.get(f"https://serviceusage.googleapis.com/v1/{parent}/services:batchGet", _Services, names=names)
     enabled = {
         str(service.get("config", {}).get("name") or service["name"].rpartition("/")[2])
         for service in found.get("services", [])
@@ -83,7 +112,7 @@ def _cpu(deployment: Deployment) -> int:
 def _limit(rest: Rest, deployment: Deployment, quota: str) -> int | None:
     """The value in the region; None if there is none, or no limit."""
     place = f"projects/{deployment.project}/locations/global/services/run.googleapis.com/quotaInfos/{quota}"
-    for info in rest.get(f"https://cloudquotas.googleapis.com/v1/{place}").get("dimensionsInfos", []):
+    for info in rest.get(f"https://cloudquotas.googleapis.com/v1/{place}", like=_Quota).get("dimensionsInfos", []):
         regions = [info.get("dimensions", {}).get("region"), *info.get("applicableLocations", [])]
         if deployment.region in regions:
             value = int(info.get("details", {}).get("value", -1))
