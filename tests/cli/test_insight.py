@@ -101,6 +101,15 @@ def test_calibrate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("forecast", "net.safetensors", "x.npz", "--workers", "2", "--model", "model.toml") == 0
 
 
+def test_a_calibration_has_a_usual_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("calibrate", "local") == 0
+    assert capsys.readouterr().out.startswith("local-model.toml: ")
+    (folder / "local-model.toml").write_text('backend = "local"')
+    assert _run("calibrate", "--config", "local-model.toml") == 2
+    assert "--output would write over --config" in capsys.readouterr().err
+    assert (folder / "local-model.toml").read_text() == 'backend = "local"'
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +135,7 @@ def test_calibrate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("bill", "run.json", "--prices", "short.toml"), "short.toml: there is no price 's3_get'"),
         (("bill", "run.json", "--prices", "aws/us-east-1", "--forecast", "old.json"), "old.json: not a forecast"),
         (("calibrate", "-o", "model.json"), "model.json: the name must end in .toml"),
+        (("calibrate", "local", "--backend", "aws"), "BACKEND is local, and --backend aws: give one"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
