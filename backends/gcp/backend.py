@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from backends.gcp.compute import GcpCompute
     from backends.gcp.identity import IdentityTokens
+    from backends.gcp.store import GcsStore
     from fsdcore.backend import Check, Provisioner
     from fsdcore.emulation import Emulator
 
@@ -34,6 +35,7 @@ _MEBI = 1 << 20
 # How long a start that is denied is repeated, since roles that were just given take minutes. Less by a client: the
 # deploy has seen its roles to work, unless it is somebody else's.
 _WORKER_SECONDS, _CALLER_SECONDS = 120.0, 20.0
+_LEAST_LOOK_SECONDS = 1.0
 
 
 class GcpBackend(Backend):
@@ -84,8 +86,12 @@ class GcpBackend(Backend):
             raise DeploymentMissingError(f"deployment {given.name!r} is {function.state.name.lower()}; {remedy}")
         return Deployment.from_json(function.service_config.environment_variables.get(VARIABLE, ""))
 
-    @cached_property
+    @property
     def store(self) -> Store:
+        return self._objects
+
+    @cached_property
+    def _objects(self) -> GcsStore:
         from backends.gcp.store import GcsStore
 
         bucket = self.deployment.bucket
@@ -102,7 +108,8 @@ class GcpBackend(Backend):
         from backends.gcp.identity import IdentityTokens
 
         deployment = self.deployment
-        return IdentityTokens(deployment.url, deployment.service_account, lambda: self.clients.credentials)
+        account, in_worker = deployment.service_account, self._in_worker
+        return IdentityTokens(deployment.url, account, lambda: self.clients.credentials, in_worker)
 
     @cached_property
     def _compute(self) -> GcpCompute:
@@ -122,7 +129,9 @@ class GcpBackend(Backend):
         return GcpCompute(deployment.url, tokens, limits, self._claimed, self._tell_lost, _WORKER_SECONDS)
 
     def _claimed(self, invocation: Invocation) -> bool:
-        return self.store.exists(f"runs/{invocation.run}/claims/{invocation.rank}")
+        """Asked of the store for no longer than what is left of the run."""
+        seconds = max(_LEAST_LOOK_SECONDS, invocation.run_seconds)
+        return self._objects.exists(f"runs/{invocation.run}/claims/{invocation.rank}", seconds)
 
     def _tell_lost(self, invocation: Invocation, error: str) -> None:
         """Say for a worker that cannot that it has failed, unless the run has ended meanwhile."""

@@ -19,61 +19,79 @@ import http.client
 import threading
 import urllib.parse
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeAlias
 
-from backends.gcp.connections import connect, wait_up_to
-from backends.gcp.identity import IdentityTokens
+from backends.gcp.asking import Answer, is_denied, may_pass, read, send
+from backends.gcp.connections import wait_up_to
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.compute import Compute, Exit, Exits, Invocation
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
-from fsdcore.loopback import absent, is_loopback, is_refused
 
-__all__ = ["SENT", "TOLD", "TRIAL", "GcpCompute"]
+if TYPE_CHECKING:
+    from backends.gcp.identity import IdentityTokens
 
-# The header of an answer that says: the worker failed, and has told so itself.
-TOLD = "X-Fsd-Told"
-# The header of a request to try what workers do, in place of an invocation.
-TRIAL = "X-Fsd-Trial"
-# The header of a request that says when it was sent, in seconds of the wall clock.
-SENT = "X-Fsd-Sent"
-_CONNECT_SECONDS = 30.0
-# What an answer may take beyond the life of the function.
-_MARGIN_SECONDS = 30.0
+__all__ = ["GcpCompute"]
+
+# What it may take to send a request, its token included.
+_SEND_SECONDS = 30.0
+# What an answer may take beyond the life of the function, and beyond the run.
+_MARGIN_SECONDS, _AFTER_SECONDS = 30.0, 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
-_LONGEST_TEXT = 200
-# The first status that says that the fault is the service's.
-_FAULTS = 500
+# With less time than this nothing is tried again: it would end for want of time, and hide why it was tried.
+_LEAST_SECONDS = 0.5
 # How often the store is asked whether the run of a worker whose connection broke is over.
 _LOOK_SECONDS = 2.0
+# In what a perimeter or a policy of an organization says.
+_RULES = ("vpcServiceControls", "organization's policy", "organization policy")
+
+# What came of one try: an answer, or why there was none to wait for.
+_Found: TypeAlias = Answer | FsdError
 
 
-class Answer(NamedTuple):
-    """What came back for a request; `status` 0 if the connection broke."""
+class _Start:
+    """One worker that is to be started, and how long that is tried.
 
-    status: int
-    text: str
-    told: bool
+    What may pass is borne as long as a wait for a message may last, counted from when it began; a refusal for the
+    seconds in which roles come into force, counted from the first. `sent`: whether a worker may have been asked.
+    """
 
-    @property
-    def may_pass(self) -> bool:
-        """Whether the service, not a worker, says that it cannot now: it had no instance, or lost the request."""
-        return not self.told and (self.status in (0, http.HTTPStatus.TOO_MANY_REQUESTS) or self.status >= _FAULTS)
+    def __init__(self, invocation: Invocation, settling: float) -> None:
+        self.invocation, self.end = invocation, Deadline.after(invocation.run_seconds)
+        self.sent = False
+        self._settling = settling
+        self._passing: Deadline | None = None
+        self._settled: Deadline | None = None
+        self._renewed = False
 
-    @property
-    def is_denied(self) -> bool:
-        return self.status == http.HTTPStatus.FORBIDDEN and not self.told
+    def now(self, rank: int, until: Deadline | None = None) -> Invocation:
+        """The order as it is at this time, to the worker or another; what is left of the run ends at `until`."""
+        return self.invocation.for_rank(rank, (until or self.end).remaining())
 
-    def __str__(self) -> str:
-        return f"HTTP {self.status}: {self.text}" if self.status else f"the connection broke: {self.text}"
+    def until(self, found: _Found) -> Deadline:
+        """Until when it is tried again after this; at once over if it is not."""
+        if _is_unknown(found) and not self._renewed:
+            # Once, with a new token.
+            self._renewed = True
+            return self.end
+        if found.is_denied if isinstance(found, Answer) else is_denied(found):
+            self._passing = None
+            self._settled = self._settled or self.end.sooner(self._settling)
+            return self._settled
+        if found.may_pass if isinstance(found, Answer) else may_pass(found):
+            self._passing = self._passing or self.end.sooner(self.invocation.deadline_seconds)
+            return self._passing
+        return Deadline.after(0.0)
 
 
 class GcpCompute(Compute):
     """Starts workers at `url`, which live `seconds` at most.
 
     `lost` is told of each worker that could not be started or ended without a word, and is asked nothing; `claimed`
-    says whether a worker has begun. While the service has no instance to give, starting is repeated as long as a wait
-    for a message may last, and for `settling_seconds` if it says that there is no permission.
+    says whether a worker has begun, in no more than the seconds that are left of the run by what it is given. While
+    the service has no instance to give, or cannot be reached, starting is repeated as long as a wait for a message may
+    last, and for `settling_seconds` if it says that there is no permission, the first try as any other.
     """
 
     def __init__(
@@ -92,70 +110,67 @@ class GcpCompute(Compute):
         self._watchers: list[threading.Thread] = []
         self._exits = Exits()
         self._refused: dict[str, FsdError] = {}
+        self._cancelled: set[str] = set()
 
     @property
     def capabilities(self) -> ComputeCapabilities:
         return self._capabilities
 
     def invoke(self, invocation: Invocation) -> None:
-        connection = self._send(invocation)
-        name = f"fsd-start-{invocation.rank}"
-        watcher = threading.Thread(target=self._watch, args=(invocation, connection), name=name, daemon=True)
+        """As of the base; what may pass is tried again later, and told by `exits` if it lasts."""
+        start = _Start(invocation, self._settling)
+        seconds = min(invocation.deadline_seconds, invocation.run_seconds)
+        found = self._try(start, invocation, Deadline.after(max(_LEAST_SECONDS, seconds)))
+        if isinstance(found, FsdError) and start.until(found).passed():
+            raise found.at(run=invocation.run, rank=invocation.rank)
+        self._watch_aside(start, found)
+
+    def _watch_aside(self, start: _Start, found: http.client.HTTPConnection | FsdError) -> None:
+        name = f"fsd-start-{start.invocation.rank}"
+        watcher = threading.Thread(target=self._watch, args=(start, found), name=name, daemon=True)
         with self._lock:
             self._watchers = [other for other in self._watchers if other.is_alive() or other.ident is None]
             self._watchers.append(watcher)
         watcher.start()
 
-    def _send(self, invocation: Invocation) -> http.client.HTTPConnection:
+    def _try(self, start: _Start, order: Invocation, until: Deadline) -> http.client.HTTPConnection | FsdError:
         """Send the request, whole; the answer is left for later."""
-        headers = {
-            "Authorization": f"Bearer {self._tokens.token()}",
-            "Content-Type": "application/json",
-            SENT: f"{SYSTEM_CLOCK.wall():.3f}",
-        }
-        connection = connect(self._url, _CONNECT_SECONDS)
+        deadline = until.sooner(_SEND_SECONDS)
         try:
-            connection.request("POST", self._url.path or "/", invocation.to_json(), headers)
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise ComputeError(_unreached(self._url, error), run=invocation.run) from error
-        wait_up_to(connection, (self._capabilities.max_seconds or 0.0) + _MARGIN_SECONDS)
+            token = self._tokens.token(deadline.remaining())
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            connection = send(self._url, headers, order.to_json(), max(deadline.remaining(), 0.001))
+        except FsdError as error:
+            return error
+        start.sent = True
+        life = (self._capabilities.max_seconds or 0.0) + _MARGIN_SECONDS
+        wait_up_to(connection, min(life, start.end.remaining() + _AFTER_SECONDS))
         return connection
 
-    def _watch(self, invocation: Invocation, connection: http.client.HTTPConnection) -> None:
-        end = Deadline.after(invocation.run_seconds)
-        # As long as peers would wait for a message; roles take longer.
-        passing = end.sooner(invocation.deadline_seconds)
-        settled = end.sooner(self._settling)
-        pause, answer = _FIRST_PAUSE, _answer(connection)
-        while (answer.may_pass and not passing.passed()) or (answer.is_denied and not settled.passed()):
-            SYSTEM_CLOCK.sleep(min(pause, end.remaining()))
+    def _watch(self, start: _Start, tried: http.client.HTTPConnection | FsdError) -> None:
+        """Wait for the answer, try again as long as that may help, and note how it ended."""
+        pause, found = _FIRST_PAUSE, _outcome(tried)
+        while (left := (until := start.until(found)).remaining() - _LEAST_SECONDS) > 0:
+            SYSTEM_CLOCK.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE)
             # After the pause: the worker may have begun in it, or the run ended.
-            if not self._is_wanted(invocation, answer):
+            if not self._is_wanted(start, found, until):
                 break
-            try:
-                answer = _answer(self._send(invocation))
-            except ComputeError as error:
-                answer = Answer(0, str(error), told=False)
-            except FsdError as error:
-                self._refuse(invocation, error)
-                return
-        self._note(invocation, answer, end)
+            if _is_unknown(found):
+                self._tokens.forget()
+            found = _outcome(self._try(start, start.now(start.invocation.rank), until))
+        self._note(start, found)
 
-    def _refuse(self, invocation: Invocation, error: FsdError) -> None:
-        """Have `exits` raise what the start was refused with, and tell for the worker that will not begin."""
-        with self._lock:
-            self._refused[invocation.run] = error.at(run=invocation.run, rank=invocation.rank)
-        if self._lost is not None:
-            self._lost(invocation, str(error))
-
-    def _is_wanted(self, invocation: Invocation, answer: Answer) -> bool:
+    def _is_wanted(self, start: _Start, found: _Found, until: Deadline) -> bool:
         """Whether no worker has begun for all that is known, in a run that goes on."""
-        if answer.status != http.HTTPStatus.TOO_MANY_REQUESTS and self._has_begun(invocation):
+        if start.invocation.run in self._cancelled:
+            return False
+        refused = isinstance(found, Answer) and found.status == HTTPStatus.TOO_MANY_REQUESTS
+        rank = start.invocation.rank
+        if start.sent and not refused and self._has_begun(start.now(rank, until)):
             return False
         # What rank 0, the first to begin, left in the store goes with the run.
-        return invocation.rank == 0 or self._has_begun(invocation.for_rank(0))
+        return rank == 0 or self._has_begun(start.now(0, until))
 
     def _has_begun(self, invocation: Invocation) -> bool:
         try:
@@ -163,23 +178,25 @@ class GcpCompute(Compute):
         except FsdError:
             return True
 
-    def _note(self, invocation: Invocation, answer: Answer, end: Deadline) -> None:
-        begun = answer.status == 0 and self._has_begun(invocation)
+    def _note(self, start: _Start, found: _Found) -> None:
+        """Keep how the worker ended, for `exits`, and tell of one that cannot tell of itself."""
+        invocation = start.invocation
+        begun = start.sent and _is_cut_off(found) and self._has_begun(start.now(invocation.rank))
         if begun:
-            self._outlast(invocation, end)
-        error = None if begun or answer.status == http.HTTPStatus.OK else str(answer)
-        with self._lock:
-            refused = _refusal(answer, self._url.netloc)
-            if refused is not None:
+            self._outlast(start)
+        error = None if begun or _is_well(found) else _said(found)
+        refused = None if error is None else _refusal(found, self._url.netloc)
+        if refused is not None:
+            with self._lock:
                 self._refused[invocation.run] = refused.at(run=invocation.run, rank=invocation.rank)
-        self._exits.add(invocation.run, _exits(invocation, answer, error))
-        if error is not None and not answer.told and self._lost is not None:
-            self._lost(invocation, str(refused or error))
+        self._exits.add(invocation.run, _exits(invocation, found, error))
+        if error is not None and self._lost is not None and not (isinstance(found, Answer) and found.told):
+            self._lost(start.now(invocation.rank), refused.message if refused is not None else error)
 
-    def _outlast(self, invocation: Invocation, end: Deadline) -> None:
+    def _outlast(self, start: _Start) -> None:
         """Wait for the end of a worker whose connection broke: that of its run, since more is not to be seen."""
-        while not end.passed() and self._has_begun(invocation.for_rank(0)):
-            SYSTEM_CLOCK.sleep(min(_LOOK_SECONDS, end.remaining()))
+        while not start.end.passed() and self._has_begun(start.now(0)):
+            SYSTEM_CLOCK.sleep(min(_LOOK_SECONDS, start.end.remaining()))
 
     def exits(self, run: str) -> Sequence[Exit]:
         """Of those that were started from here. Raises what the service refused a start with."""
@@ -188,42 +205,71 @@ class GcpCompute(Compute):
                 raise self._refused[run]
         return self._exits.of(run)
 
+    def cancel(self, run: str) -> None:
+        """Starts of the run that are under way are not tried again."""
+        self._cancelled.add(run)
+
     def join(self, deadline: Deadline) -> None:
         """Wait for the workers that were started from here to end."""
         for watcher in list(self._watchers):
             watcher.join(deadline.remaining())
 
 
-def _unreached(url: urllib.parse.SplitResult, error: Exception) -> str:
-    if is_loopback(url.geturl()) and is_refused(error):
-        return absent(url.geturl(), "gcp")
-    return f"the function at {url.netloc} cannot be reached: {error}"
+def _outcome(tried: http.client.HTTPConnection | FsdError) -> _Found:
+    return tried if isinstance(tried, FsdError) else read(tried)
 
 
-def _answer(connection: http.client.HTTPConnection) -> Answer:
-    try:
-        response = connection.getresponse()
-        text = " ".join(response.read().decode(errors="replace").split())[:_LONGEST_TEXT]
-        return Answer(response.status, text, response.getheader(TOLD) is not None)
-    except (OSError, http.client.HTTPException) as error:
-        return Answer(0, f"{type(error).__name__}: {error}", told=False)
-    finally:
-        connection.close()
+def _is_unknown(found: _Found) -> bool:
+    """Whether the service does not know the identity, as it may not if the account was made anew since."""
+    return isinstance(found, Answer) and not found.own and found.status == HTTPStatus.UNAUTHORIZED
 
 
-def _exits(invocation: Invocation, answer: Answer, error: str | None) -> list[Exit]:
+def _is_well(found: _Found) -> bool:
+    return isinstance(found, Answer) and found.own and found.status == HTTPStatus.OK
+
+
+def _is_cut_off(found: _Found) -> bool:
+    """Whether a worker may go on, of which no more is heard."""
+    return isinstance(found, FsdError) or found.status == 0 or found.is_alien
+
+
+def _said(found: _Found) -> str:
+    return found.message if isinstance(found, FsdError) else str(found)
+
+
+def _exits(invocation: Invocation, found: _Found, error: str | None) -> list[Exit]:
     """Of the worker that answered; if it is rank 0, then of all, since each stays until those below it have ended."""
-    whole = invocation.rank == 0 and (answer.status == http.HTTPStatus.OK or answer.told)
+    whole = invocation.rank == 0 and isinstance(found, Answer) and (found.told or _is_well(found))
     others = range(1, invocation.workers) if whole else ()
     return [Exit(invocation.rank, error), *(Exit(rank, None) for rank in others)]
 
 
-def _refusal(answer: Answer, host: str) -> FsdError | None:
-    """The error for an answer that came from the service, not from a worker."""
-    if answer.status == http.HTTPStatus.UNAUTHORIZED:
-        return CredentialsError(f"the function at {host} does not take the identity: {answer.text}")
-    if answer.status == http.HTTPStatus.FORBIDDEN:
-        return AccessDeniedError(f"no permission to call the function at {host}; it takes the role roles/run.invoker")
-    if answer.status == http.HTTPStatus.NOT_FOUND:
-        return DeploymentMissingError(f"there is no function at {host}; run: fsd deploy gcp")
-    return None
+def _refusal(found: _Found, host: str) -> FsdError | None:
+    """The error for what came from the service, not from a worker; None for what only says that it cannot now."""
+    if isinstance(found, FsdError):
+        return found
+    if found.own or (found.may_pass and not found.is_alien):
+        return None
+    if found.status == HTTPStatus.UNAUTHORIZED:
+        return CredentialsError(
+            f"the function at {host} does not take the identity: {found.text}; is the clock of this machine right? "
+            "If so, run: gcloud auth application-default login"
+        )
+    if found.status == HTTPStatus.FORBIDDEN:
+        return AccessDeniedError(f"no permission to call the function at {host}{_remedy(found.text)}")
+    if found.status == HTTPStatus.NOT_FOUND:
+        return DeploymentMissingError(
+            f"there is no function at {host}, or its ingress settings hide it: {found.text}; run: fsd deploy gcp"
+        )
+    return ComputeError(
+        f"the function at {host} gave an answer that no worker gives, {found}; is there a proxy or a sign-in page on "
+        "the way to it?"
+    )
+
+
+def _remedy(text: str) -> str:
+    """Of a role that is missing, where nothing else is named."""
+    said = f": {text}" if text else ""
+    if any(rule in text for rule in _RULES):
+        return f"{said}; who administers that must allow it"
+    return f"{said}; it takes the role roles/run.invoker"

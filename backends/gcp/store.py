@@ -49,8 +49,8 @@ def _is_transient(error: Exception) -> bool:
     return isinstance(error, _TRANSIENT) or getattr(error, "code", None) in _TRANSIENT_STATUS
 
 
-def _retry(on_error: Callable[[Exception], Any] | None = None) -> Retry:
-    return Retry(predicate=_is_transient, initial=0.1, maximum=10.0, multiplier=2.0, timeout=_TOTAL, on_error=on_error)
+def _retry(on_error: Callable[[Exception], Any] | None = None, total: float = _TOTAL) -> Retry:
+    return Retry(predicate=_is_transient, initial=0.1, maximum=10.0, multiplier=2.0, timeout=total, on_error=on_error)
 
 
 class GcsStore(Store):
@@ -160,9 +160,12 @@ class GcsStore(Store):
             )
             return sorted(blob.name for blob in found)
 
-    def exists(self, key: str) -> bool:
+    def exists(self, key: str, seconds: float = _TOTAL) -> bool:
+        """As of the base; no attempt begins after `seconds`, nor takes longer."""
+        total = min(seconds, _TOTAL)
         with self._translated(f"looking for {key!r}"):
-            return bool(self._bucket.blob(check_key(key)).exists(timeout=_ATTEMPT, retry=_retry()))
+            blob = self._bucket.blob(check_key(key))
+            return bool(blob.exists(timeout=min(_ATTEMPT, total), retry=_retry(total=total)))
 
     def delete(self, keys: Iterable[str]) -> None:
         doomed = [check_key(key) for key in keys]

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from backends.gcp.asking import OWN, SENT, TOLD, TRIAL
 from backends.gcp.backend import GcpBackend
-from backends.gcp.compute import SENT, TOLD, TRIAL
 from backends.gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
@@ -35,6 +35,8 @@ _RESERVE_SECONDS = 5.0
 _KEPT = 3
 _MEBI = 1 << 20
 _LONGEST_START_SECONDS = 60.0
+# On every answer, to tell it from one of the service, or of what is before it.
+_MARK = {OWN: "1"}
 
 
 @cache
@@ -56,11 +58,11 @@ def worker(request: Any) -> Answer:
     try:
         invocation = Invocation.from_json(request.get_data())
     except WireError as error:
-        return str(error), 400, {}
+        return str(error), 400, _MARK
     backend, plans = _environment()
     most = backend.deployment.workers
     if not 0 <= invocation.rank < invocation.workers <= most:
-        return f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}", 400, {}
+        return f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}", 400, _MARK
     life = _life(backend.deployment.timeout_seconds, request.headers.get(SENT, ""))
     backend.clients.wake()
     try:
@@ -73,7 +75,7 @@ def worker(request: Any) -> Answer:
     finally:
         backend.join(start + life - SYSTEM_CLOCK.now())
         backend.clients.lie_idle()
-    return "", 200, {}
+    return "", 200, _MARK
 
 
 def _trial() -> Answer:
@@ -83,7 +85,7 @@ def _trial() -> Answer:
     backend.clients.wake()
     lacks = tried(backend)
     backend.clients.lie_idle()
-    return msgspec.json.encode(lacks).decode(), 200, {"Content-Type": "application/json"}
+    return msgspec.json.encode(lacks).decode(), 200, {"Content-Type": "application/json", **_MARK}
 
 
 def _life(timeout: float, sent: str) -> float:
@@ -102,7 +104,7 @@ def _life(timeout: float, sent: str) -> float:
 
 
 def _failed(text: str) -> Answer:
-    return text, 500, {TOLD: "failure"}
+    return text, 500, {TOLD: "failure", **_MARK}
 
 
 # What the process took to start, imports included, which Cloud Run bills with the first request.

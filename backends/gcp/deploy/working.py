@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import requests
 
-from backends.gcp.compute import TRIAL
+from backends.gcp.asking import TRIAL
 from backends.gcp.deployment import Deployment
 from backends.gcp.direct import go_direct
 from backends.gcp.errors import one_line

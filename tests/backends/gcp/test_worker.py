@@ -9,15 +9,16 @@ import pytest
 
 from backends.gcp import GcpSettings, worker
 from backends.gcp import clients as clients_module
+from backends.gcp.asking import OWN, TOLD
 from backends.gcp.clients import Clients, Endpoints
 from backends.gcp.deployment import VARIABLE, Deployment
 from backends.gcp.emulator.pubsub import PubsubServer
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
-from fsdcore.errors import ConfigError
+from fsdcore.errors import ConfigError, WireError
 from fsdcore.testing.clock import ManualClock
 
-SETTINGS = GcpSettings(name="demo", region="r", storage_endpoint="http://127.0.0.1:1")
+SETTINGS = GcpSettings(name="demo", region="europe-west4", storage_endpoint="http://127.0.0.1:1")
 DEPLOYMENT = Deployment.of(SETTINGS, project="some-project", workers=2)
 
 
@@ -55,14 +56,28 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_no_invocation_is_refused() -> None:
-    text, status, _ = worker.worker(Request(b"{}"))
+    text, status, headers = worker.worker(Request(b"{}"))
     assert status == 400
     assert "not an invocation" in text
+    assert OWN in headers
 
 
 def test_more_workers_than_the_deployment_has_are_refused() -> None:
-    text, status, _ = worker.worker(Request(invocation(3)))
+    text, status, headers = worker.worker(Request(invocation(3)))
+    assert OWN in headers
     assert (text, status) == ("rank 0 of 3 workers; the deployment has 2", 400)
+
+
+def test_a_worker_marks_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lacks the mark is an answer of the service, or of a proxy before it."""
+    monkeypatch.setattr(worker, "run_worker", lambda *_, **__: None)
+    assert worker.worker(Request(invocation(1))) == ("", 200, {OWN: "1"})
+
+    def fail(*_: object, **__: object) -> None:
+        raise WireError("no")
+
+    monkeypatch.setattr(worker, "run_worker", fail)
+    assert worker.worker(Request(invocation(1))) == ("no", 500, {OWN: "1", TOLD: "failure"})
 
 
 def test_an_instance_keeps_its_clients_and_plan_parts() -> None:
