@@ -6,27 +6,31 @@ A deploy asks for it until nothing is lacking.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import requests
 from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError
 
-from backends.gcp.errors import one_line, translated
-from fsdcore.errors import AccessDeniedError, ComputeError, FsdError
+from backends.gcp.asking import ask
+from backends.gcp.errors import one_line
+from fsdcore.clock import Deadline
+from fsdcore.errors import AccessDeniedError, FsdError
 
 if TYPE_CHECKING:
     from backends.gcp.backend import GcpBackend
     from backends.gcp.deployment import Deployment
 
-__all__ = ["Lack", "tried"]
+__all__ = ["Lack", "Trial", "tried"]
 
 _IN_FLIGHT = 16
 _SECONDS = 30.0
 # No worker takes it for a frame.
 _WORD = b"fsd trial"
+_DENIED = (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED)
 
 
 class Lack(msgspec.Struct, frozen=True):
@@ -40,15 +44,58 @@ class Lack(msgspec.Struct, frozen=True):
         return f"{self.role} on {self.on}" if self.role else f"{self.on}: {self.reason}"
 
 
-def tried(backend: GcpBackend) -> list[Lack]:
-    """Write, read and delete an object, send and receive at every rank's place, and call the function."""
-    deployment = backend.deployment
-    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        queues = pool.map(lambda endpoint: list(_queue(backend, *endpoint)), deployment.endpoints())
-        return [*_store(backend), *_start(backend), *(lack for lacks in queues for lack in lacks)]
+class Trial(msgspec.Struct, frozen=True):
+    """What was lacking, and how many of the deployment's places, from the first, have been tried by now."""
+
+    lacks: list[Lack]
+    tried: int
 
 
-def _store(backend: GcpBackend) -> Iterator[Lack]:
+def tried(backend: GcpBackend, first: int, seconds: float) -> Trial:
+    """Send and receive at every rank's place from the one numbered `first`, as far as that goes in `seconds`.
+
+    With the first place, an object is written, read and deleted, and the function called.
+    """
+    deployment, deadline = backend.deployment, Deadline.after(seconds)
+    places = deployment.endpoints()[first:]
+    asked = [] if first else [_Asked(f"bucket {deployment.bucket}", _store), _Asked(_function(deployment), _start)]
+    asked += [_Asked(_short(deployment.subscription(*place)), _queue_at(*place)) for place in places]
+    pool = ThreadPoolExecutor(_IN_FLIGHT)
+    for one in asked:
+        one.future = pool.submit(one.found, backend, deadline)
+    wait([one.future for one in asked], seconds)
+    begun = [one for one in asked if not one.future.cancel()]
+    pool.shutdown(wait=False)
+    lacks = [lack for one in begun for lack in one.lacks(seconds)]
+    return Trial(lacks, first + len(places) - (len(asked) - len(begun)))
+
+
+class _Asked:
+    """Something that is tried, by its name."""
+
+    future: Future[list[Lack]]
+
+    def __init__(self, on: str, look: Callable[[GcpBackend, Deadline], Iterator[Lack]]) -> None:
+        self.on, self._look = on, look
+
+    def found(self, backend: GcpBackend, deadline: Deadline) -> list[Lack]:
+        return list(self._look(backend, deadline))
+
+    def lacks(self, seconds: float) -> list[Lack]:
+        return self.future.result() if self.future.done() else [Lack("", self.on, f"no answer within {seconds:.3g} s")]
+
+
+def _function(deployment: Deployment) -> str:
+    return f"function {deployment.stem}"
+
+
+def _short(resource: str) -> str:
+    """A name without the project."""
+    return resource.split("/", 2)[2]
+
+
+def _store(backend: GcpBackend, deadline: Deadline) -> Iterator[Lack]:
+    del deadline
     key = f"runs/trial-{secrets.token_hex(8)}"
     try:
         backend.store.put(key, _WORD)
@@ -59,51 +106,58 @@ def _store(backend: GcpBackend) -> Iterator[Lack]:
         yield Lack(_if_denied(error, "roles/storage.objectUser"), f"bucket {backend.deployment.bucket}", error.message)
 
 
-def _queue(backend: GcpBackend, lane: int, rank: int) -> Iterator[Lack]:
+def _queue_at(lane: int, rank: int) -> Callable[[GcpBackend, Deadline], Iterator[Lack]]:
+    return lambda backend, deadline: _queue(backend, deadline, lane, rank)
+
+
+def _queue(backend: GcpBackend, deadline: Deadline, lane: int, rank: int) -> Iterator[Lack]:
     topic, subscription = backend.deployment.topic(lane, rank), backend.deployment.subscription(lane, rank)
     try:
         request = {"topic": topic, "messages": [{"data": _WORD}]}
-        backend.clients.publisher.publish(request=request, timeout=_SECONDS, retry=None)
-    except exceptions.GoogleAPIError as error:
+        backend.clients.publisher.publish(request=request, timeout=_left(deadline), retry=None)
+    except (exceptions.GoogleAPIError, GoogleAuthError, FsdError) as error:
         yield _lack(error, "roles/pubsub.publisher", topic)
         return
     try:
-        _receive(backend.clients.subscriber, subscription)
+        _receive(backend.clients.subscriber, subscription, deadline)
     except exceptions.DeadlineExceeded:
         # Others may have had it; that it might be asked for is what counts.
         return
-    except exceptions.GoogleAPIError as error:
+    except (exceptions.GoogleAPIError, GoogleAuthError, FsdError) as error:
         yield _lack(error, "roles/pubsub.subscriber", subscription)
 
 
-def _receive(subscriber: Any, subscription: str) -> None:
+def _left(deadline: Deadline) -> float:
+    return max(0.1, min(_SECONDS, deadline.remaining()))
+
+
+def _receive(subscriber: Any, subscription: str, deadline: Deadline) -> None:
     """Take in what was sent here for a trial, and leave all else to the run that it is of."""
     request = {"subscription": subscription, "max_messages": 10}
-    found = subscriber.pull(request=request, timeout=_SECONDS, retry=None).received_messages
+    found = subscriber.pull(request=request, timeout=_left(deadline), retry=None).received_messages
     mine = [item.ack_id for item in found if item.message.data == _WORD]
     others = [item.ack_id for item in found if item.message.data != _WORD]
     if mine:
-        subscriber.acknowledge(subscription=subscription, ack_ids=mine, timeout=_SECONDS)
+        subscriber.acknowledge(subscription=subscription, ack_ids=mine, timeout=_left(deadline))
     if others:
         subscriber.modify_ack_deadline(
-            subscription=subscription, ack_ids=others, ack_deadline_seconds=0, timeout=_SECONDS
+            subscription=subscription, ack_ids=others, ack_deadline_seconds=0, timeout=_left(deadline)
         )
 
 
-def _start(backend: GcpBackend) -> Iterator[Lack]:
-    """An empty request is refused, which is as good as taken: by who may not call, it is refused otherwise."""
+def _start(backend: GcpBackend, deadline: Deadline) -> Iterator[Lack]:
+    """An empty request is refused by a worker, which is as good as taken; any other answer is not."""
     deployment = backend.deployment
     if not _starts_others(deployment):
         return
     try:
-        with translated("calling the function", ComputeError):
-            headers = {"Authorization": f"Bearer {backend.tokens.token()}"}
-            answer = requests.post(deployment.url, b"", headers=headers, timeout=_SECONDS)
+        headers = {"Authorization": f"Bearer {backend.tokens.token(_left(deadline))}"}
+        answer = ask(deployment.url, headers, _left(deadline))
     except FsdError as error:
-        yield Lack("", f"function {deployment.stem}", error.message)
+        yield Lack("", _function(deployment), error.message)
         return
-    if answer.status_code in (requests.codes.forbidden, requests.codes.unauthorized):
-        yield Lack("roles/run.invoker", f"function {deployment.stem}", f"HTTP {answer.status_code}")
+    if not answer.own:
+        yield Lack("roles/run.invoker" if answer.status in _DENIED else "", _function(deployment), str(answer))
 
 
 def _starts_others(deployment: Deployment) -> bool:
@@ -111,9 +165,9 @@ def _starts_others(deployment: Deployment) -> bool:
     return deployment.workers > 1
 
 
-def _lack(error: exceptions.GoogleAPIError, role: str, resource: str) -> Lack:
+def _lack(error: Exception, role: str, resource: str) -> Lack:
     denied = isinstance(error, exceptions.Forbidden | exceptions.Unauthorized)
-    return Lack(role if denied else "", resource.split("/", 2)[2], one_line(error))
+    return Lack(role if denied else "", _short(resource), one_line(error))
 
 
 def _if_denied(error: FsdError, role: str) -> str:

@@ -101,7 +101,9 @@ class GcpProvisioner(Provisioner):
         with translated("removing topics and subscriptions that are not needed any more"):
             self._remove_surplus(deployment)
         tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: self._clients.credentials)
-        notes += await_working(deployment, tokens.token, self._own in callers, observer)
+        # Of callers that are named, any may be who deploys if that cannot be told.
+        named = bool(callers)
+        notes += await_working(deployment, tokens.token, self._own in callers, observer, may_be_caller=named)
         status = self.status()
         size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
         lines = (*status.resources, *self._who(callers), size, *notes, *package.notices)
