@@ -174,13 +174,16 @@ class Clients:
         self._idle_since = SYSTEM_CLOCK.now()
 
     def wake(self) -> None:
-        """Make clients of Pub/Sub anew that lay idle for long: their connections may be dead without saying so."""
+        """Have no connection that lay idle for long, which may be dead without saying so."""
         since, self._idle_since = self._idle_since, None
         if since is None or SYSTEM_CLOCK.now() < since + _IDLE_SECONDS:
             return
         for name in ("publisher", "subscriber"):
             if name in self.__dict__:
                 self.__dict__.pop(name).transport.close()
+        if "storage" in self.__dict__:
+            # Its session makes new connections when it is used again.
+            self.storage._http.close()
 
     def close(self) -> None:
         """Close what was made."""

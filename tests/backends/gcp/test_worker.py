@@ -17,6 +17,7 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compute import Invocation
 from fsdcore.errors import ConfigError, WireError
 from fsdcore.testing.clock import ManualClock
+from tests.backends.gcp.stubs import as_json, serving
 
 SETTINGS = GcpSettings(name="demo", region="europe-west4", storage_endpoint="http://127.0.0.1:1")
 DEPLOYMENT = Deployment.of(SETTINGS, project="some-project", workers=2)
@@ -127,6 +128,22 @@ def test_clients_that_lay_idle_are_made_anew(pubsub: PubsubServer, monkeypatch: 
     assert clients.publisher is not first
     assert list(clients.publisher.list_topics(project="projects/some-project", timeout=20.0)) == []
     clients.close()
+
+
+def test_connections_to_the_store_that_lay_idle_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = as_json(404, {"error": {"message": "none"}})
+    with serving(lambda _: missing) as stub:
+        clients, clock = Clients(Endpoints(stub.url, "127.0.0.1:1", stub.url), "some-project"), ManualClock()
+        monkeypatch.setattr(clients_module, "SYSTEM_CLOCK", clock)
+        seen = []
+        for idle in (30.0, 90.0, 0.0):
+            assert clients.storage.lookup_bucket("b", timeout=20.0) is None
+            seen.append(stub.connections)
+            clients.lie_idle()
+            clock.advance(idle)
+            clients.wake()
+        assert seen == [1, 1, 2]
+        clients.close()
 
 
 def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
