@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,16 @@ def gcp_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
     with deployed(tmp_path_factory.mktemp("gcp")) as site:
         yield site
+
+
+@pytest.fixture
+def worldly_site(gcp_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Google Cloud for who has an identity there; what is wrong with it is mended after the test."""
+    from tests.end_to_end.gcp import GcpSite
+
+    assert isinstance(gcp_site, GcpSite)
+    with gcp_site.on_a_machine(tmp_path, monkeypatch):
+        yield from _entered(gcp_site, monkeypatch)
 
 
 @pytest.fixture

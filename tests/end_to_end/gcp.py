@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,24 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.auth.compute_engine import _metadata
 
 from backends.gcp.backend import GcpBackend
 from backends.gcp.emulator.calls import Call
 from backends.gcp.emulator.environment import PROJECT, REGION, environment
 from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
+from backends.gcp.emulator.identities import MetadataServer
 from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
 from backends.gcp.emulator.storage import StorageFaults, StorageServer
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import Backend
 from fsdcore.channel import Address, Outgoing, Slot
-from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.wire import DATA, Body, build_frames
 from tests.end_to_end.sites import Site
 
 __all__ = ["GcpSite", "deployed"]
 
+# A machine of Google's, which is a caller.
+_MACHINE = "123-compute@developer.gserviceaccount.com"
 _OLD_RUN = "0" * 16
-_LATE_SECONDS = 3.0
+_LATE_SECONDS, _LOOK_SECONDS = 3.0, 0.05
 # What workers alone read of a plan.
 _PART = re.compile(r"/plans/[^/]+/[^/]+/\d+$")
 _COUNTERS = {
@@ -62,16 +67,45 @@ _PUBSUB: dict[str, PubsubFaults] = {
     "answers of publishes lost, so that they are made twice": PubsubFaults(seed=12, lost_response=0.2),
     "messages come again after they were taken in": PubsubFaults(seed=13, forget=0.7, hold_seconds=0.1),
 }
+# The first start meets each fault of starts, so that a run of one worker does too.
 _FUNCTIONS: dict[str, FunctionsFaults] = {
-    "no instance at first": FunctionsFaults(seed=6, unavailable=0.2, throttled=0.2),
+    "no instance at first": FunctionsFaults(seed=66, unavailable=0.2, throttled=0.2),
     "workers started twice": FunctionsFaults(seed=7, twice=1.0),
-    "starts aborted with 500": FunctionsFaults(seed=15, aborted=0.4),
+    "starts aborted with 500": FunctionsFaults(seed=21, aborted=0.4),
     "connections that go silent": FunctionsFaults(seed=16, silent=0.5),
     "callers cut off": FunctionsFaults(seed=8, cut_off=0.3),
     "an instance killed before its worker begins": FunctionsFaults(kill=b'"rank":2,', kill_times=1),
 }
-# Of these the servers tell whether they have struck.
-_SEEN = frozenset((*_STORAGE, *_ROWS, *_PUBSUB, *_FUNCTIONS))
+
+
+class _LateRoles:
+    """Roles that are in force some seconds after the first start that was refused for want of one."""
+
+    def __init__(self, functions: FunctionsServer) -> None:
+        self._functions, self._over = functions, threading.Event()
+        self._waits: threading.Thread | None = None
+
+    def delay(self) -> None:
+        self._over.clear()
+        self._functions.management.late_until = math.inf
+        self._waits = threading.Thread(target=self._wait)
+        self._waits.start()
+
+    def _wait(self) -> None:
+        while not self.met() and not self._over.wait(_LOOK_SECONDS):
+            pass
+        self._over.wait(_LATE_SECONDS)
+        self._functions.management.late_until = 0.0
+
+    def met(self) -> bool:
+        """Whether a start was refused."""
+        return self._functions.log.count("invoke", "403") > 0
+
+    def settle(self) -> None:
+        """All are in force."""
+        self._over.set()
+        if self._waits is not None:
+            self._waits.join()
 
 
 class GcpSite(Site):
@@ -84,14 +118,23 @@ class GcpSite(Site):
         self._storage, self._pubsub, self._functions = storage, pubsub, functions
         self.most_workers = workers
         self._services = (storage, pubsub, functions)
-        self._shows = False
+        self._roles = _LateRoles(functions)
+        self._ended = 0
         self._harms: dict[str, Callable[[], None]] = {
             **{name: partial(setattr, storage, "faults", fault) for name, fault in _STORAGE.items()},
             **{name: partial(setattr, functions, "faults", fault) for name, fault in _FUNCTIONS.items()},
             "instances ended between runs": self._end_instances,
-            "roles not in force at first": self._delay_roles,
+            "roles not in force at first": self._roles.delay,
             "all of these together": self._harm_all,
         }
+        # Of the others the servers tell whether they have struck.
+        self._met: dict[str, Callable[[], bool]] = {
+            "instances ended between runs": lambda: self._ended > 0,
+            "roles not in force at first": self._roles.met,
+            "all of these together": self._met_all,
+            "frames of an older run wait in the queues": lambda: True,
+        }
+        self._fault = ""
         self._object_harms: dict[str, Callable[[], None]] = {
             name: partial(setattr, storage, "faults", fault) for name, fault in _ROWS.items()
         }
@@ -114,6 +157,7 @@ class GcpSite(Site):
             memory_mb=1_024,
             timeout_seconds=300,
             ack_deadline=10,
+            callers=f"serviceAccount:{_MACHINE}",
             storage_endpoint=self._storage.url,
             pubsub_endpoint=self._pubsub.target,
             functions_endpoint=self._functions.url,
@@ -122,6 +166,24 @@ class GcpSite(Site):
     @property
     def of_commands(self) -> Mapping[str, str]:
         return {"FSD_GCP_NAME": self.settings.name}
+
+    @contextmanager
+    def on_a_machine(self, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+        """In the block clients have an identity, and need a role to start a worker; else they do not say who they are.
+
+        In `folder` there are no credentials of anybody else.
+        """
+        server = MetadataServer(PROJECT, _MACHINE)
+        server.open()
+        patch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        for name, value in {**server.environment, "CLOUDSDK_CONFIG": str(folder)}.items():
+            patch.setenv(name, value)
+        # What Google's library has read of that when it was imported.
+        patch.setattr(_metadata, "_GCE_METADATA_HOST", server.environment["GCE_METADATA_HOST"])
+        try:
+            yield
+        finally:
+            server.end()
 
     def busy(self) -> int:
         return self._functions.busy()
@@ -139,10 +201,18 @@ class GcpSite(Site):
 
     def harm(self, fault: str) -> None:
         {**self._harms, **self._object_harms, **self._queue_harms}[fault]()
-        self._shows = fault in _SEEN
+        self._fault = fault
 
     def harmed(self) -> bool:
-        return not self._shows or any(server.struck for server in self._services)
+        return self._met.get(self._fault, self._struck)()
+
+    def _struck(self) -> bool:
+        return any(server.struck for server in self._services)
+
+    def _met_all(self) -> bool:
+        """Each of them, as far as the run asked for what has it."""
+        pulled = self._pubsub.log.count("Pull", None) > 0
+        return self._roles.met() and self._functions.struck > 0 and (self._pubsub.struck > 0 or not pulled)
 
     def block(self, channel: str) -> str:
         if channel == "object":
@@ -162,7 +232,7 @@ class GcpSite(Site):
     def heal(self) -> None:
         self._storage.faults, self._pubsub.faults = StorageFaults(), PubsubFaults()
         self._functions.faults = FunctionsFaults()
-        self._functions.management.late_until = 0.0
+        self._roles.settle()
 
     def requests(self, run: str) -> Counter[str]:
         """Of the last session, whose only run this was."""
@@ -182,17 +252,14 @@ class GcpSite(Site):
             "layer_puts": sum(rows in call.resource for call in self._storage.log.of("put")),
         }
 
-    def _delay_roles(self) -> None:
-        self._functions.management.late_until = SYSTEM_CLOCK.wall() + _LATE_SECONDS
-
     def _harm_all(self) -> None:
         """What a real project is likely to do, all at once."""
-        self._delay_roles()
-        self._functions.faults = FunctionsFaults(seed=17, aborted=0.2, throttled=0.1, silent=0.2)
+        self._roles.delay()
+        self._functions.faults = FunctionsFaults(seed=66, aborted=0.2, throttled=0.1, silent=0.2)
         self._pubsub.faults = PubsubFaults(seed=18, in_part=0.4, unavailable=0.05, duplicate=0.1)
 
     def _end_instances(self) -> None:
-        self._functions.kill_instances(busy=False)
+        self._ended = self._functions.kill_instances(busy=False)
 
     def _leave_frames(self) -> None:
         with closing(self.open()) as backend:

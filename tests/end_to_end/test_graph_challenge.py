@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from fsdcore.config import RunSettings
 from fsdcore.network import Network
+from fsdcore.session import Result
 from tests.end_to_end.sites import Site, bits, calls_of
 from tests.shared_data import graph_challenge_data, official_network
 
@@ -38,8 +40,13 @@ WORLDLY = (
     "pulls answered in part and empty",
     "all of these together",
 )
+# Of these those that concern starts, and so a single worker too.
+OF_STARTS = tuple(fault for fault in WORLDLY if fault != "pulls answered in part and empty")
+ALL = "all of these together"
 # All workers share the cores of one machine, which may have other work.
 PATIENT = {"deadline_seconds": 600.0, "run_seconds": 850.0}
+# What a user has who sets nothing.
+USUAL = {"deadline_seconds": RunSettings.deadline_seconds, "run_seconds": RunSettings.run_seconds}
 Categories: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 RecordProperty: TypeAlias = Callable[[str, object], None]
 
@@ -99,33 +106,51 @@ def test_eight_workers_give_the_official_answer_with_few_calls(
         assert {name: figures[name] for name, count in MOST_SEEN[kind].items() if figures[name] > count} == {}
 
 
+def run_under(site: Site, fault: str, network: Network, inputs: sp.csr_array, **settings: Any) -> Result:
+    """A run that meets the fault from its first start on, with the deadlines of a user where all come together."""
+    times = USUAL if fault == ALL else PATIENT
+    with site.session(method="hypergraph", **times, **settings) as session:
+        model = session.load(network)
+        site.harm(fault)
+        result = model.run(inputs)
+        assert site.harmed()
+        return result
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("branching", [2, 8])
 @pytest.mark.parametrize("channel", ["queue", "object"])
 @pytest.mark.parametrize("fault", WORLDLY)
 def test_what_a_real_project_does_changes_no_answer(
-    gcp_site: Site,
+    worldly_site: Site,
     network: Network,
     inputs: sp.csr_array,
     categories: Categories,
     channel: str,
     branching: int,
     fault: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if fault not in gcp_site.faults(channel):
+    if fault not in worldly_site.faults(channel):
         pytest.skip(f"{channel} does not pull")
-    for name, value in gcp_site.environ.items():
-        monkeypatch.setenv(name, value)
-    with gcp_site.session(workers=8, channel=channel, branching=branching, method="hypergraph", **PATIENT) as session:
-        model = session.load(network)
-        gcp_site.harm(fault)
-        try:
-            result = model.run(inputs)
-            assert gcp_site.harmed()
-        finally:
-            gcp_site.heal()
+    result = run_under(worldly_site, fault, network, inputs, workers=8, channel=channel, branching=branching)
     assert np.array_equal(result.categories(), categories)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", OF_STARTS)
+def test_what_a_real_project_does_to_starts_changes_no_answer_of_one_worker(
+    worldly_site: Site, network: Network, inputs: sp.csr_array, categories: Categories, fault: str
+) -> None:
+    assert np.array_equal(run_under(worldly_site, fault, network, inputs, workers=1).categories(), categories)
+
+
+@pytest.mark.slow
+def test_twenty_workers_bear_all_that_a_real_project_does_at_once(
+    worldly_site: Site, network: Network, inputs: sp.csr_array
+) -> None:
+    some = inputs[:1_000]
+    result = run_under(worldly_site, ALL, network, some, workers=20, channel="queue")
+    assert np.array_equal(result.categories(), np.unique(sp.csr_array(network.infer(some)).nonzero()[0]))
 
 
 @pytest.mark.slow
