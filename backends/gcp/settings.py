@@ -9,18 +9,31 @@ from dataclasses import dataclass
 from fsdcore.errors import ConfigError
 from fsdcore.loopback import is_endpoint
 
-__all__ = ["GcpSettings", "checked_project", "is_account"]
+__all__ = ["GcpSettings", "checked_project", "is_account", "is_region"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
-# A service account's id has 6 to 30 characters, "fsd-" among them.
+# A service account's id has 6 to 30 characters, "fsdb-" among them.
 _LONGEST_NAME = 24
-_CALLER = re.compile(r"(user|serviceAccount|group|domain):[^\s:,]+|principal(Set)?://iam\.googleapis\.com/[^\s,]+")
+_DOMAIN = r"(?i:([a-z0-9-]+\.)+[a-z][a-z0-9-]+)"
+_PERSON = rf"[^\s:,@/]+@{_DOMAIN}"
+_ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?@([a-z0-9-]+\.)+gserviceaccount\.com")
+# Kubernetes' account, as which a pod is known.
+_OF_POD = r"[a-z0-9.:-]+\.svc\.id\.goog\[[a-z0-9.-]+/[a-z0-9.-]+\]"
+_POOL = r"(projects/\d+/locations/global/workloadIdentityPools|locations/global/workforcePools)/[a-z0-9.-]+"
+_CALLER = re.compile(
+    rf"(user|group):{_PERSON}|domain:{_DOMAIN}|serviceAccount:({_ACCOUNT.pattern}|{_OF_POD})"
+    rf"|principal(Set)?://iam\.googleapis\.com/{_POOL}/[^\s,]+"
+)
 # What Cloud Run takes: hundredths of one processor, or these numbers of whole ones.
 _CPU = re.compile(r"0\.(0[89]|[1-9]\d?)|[12468]")
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
-_REGION = re.compile(r"[a-z][a-z0-9-]*")
+_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
 _SERVER = re.compile(r"https?://[^\s/]+")
 _TARGET = re.compile(r"[^\s/]+:\d{1,5}")
+_CALLERS = (
+    "one is such as user:ann@example.com, serviceAccount:ci@PROJECT.iam.gserviceaccount.com or "
+    "principal://iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/subject/SUBJECT"
+)
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # What the services allow: the lowest and the highest value.
 _RANGES = {
@@ -53,7 +66,12 @@ def _own_python() -> str:
 
 def is_account(email: str) -> bool:
     """Whether an address is of a service account, not of a person."""
-    return email.endswith(".gserviceaccount.com")
+    return _ACCOUNT.fullmatch(email) is not None
+
+
+def is_region(place: str) -> bool:
+    """Whether it may be the name of a region: a zone is none, and neither is a place of several regions."""
+    return _REGION.fullmatch(place) is not None
 
 
 def checked_project(project: str) -> str:
@@ -71,7 +89,7 @@ class GcpSettings:
 
     - `name`: of the deployment; 2 to 24 lower-case letters, digits and inner hyphens, a letter first
     - `project`: id of the project; empty for the one that the credentials are of
-    - `region`: such as ``europe-west4``; there is no region by default
+    - `region`: such as ``europe-west4``, no zone and no continent; there is no region by default
     - `memory_mb`, `timeout_seconds`: of the function
     - `cpu`: of the function, such as ``1`` or ``2``; empty for what comes with the memory
     - `python`: of the function, such as ``3.12``; by default that of this client
@@ -119,11 +137,14 @@ class GcpSettings:
         if self.cpu:
             self._check_memory()
         if self.build_account and not is_account(self.build_account):
-            raise ConfigError(f"build_account must be the e-mail of a service account, not {self.build_account!r}")
+            raise ConfigError(
+                "build_account must be the e-mail of a service account, such as "
+                f"builds@PROJECT.iam.gserviceaccount.com, not {self.build_account!r}"
+            )
         self._check_places()
         for member in self.members:
             if not _CALLER.fullmatch(member):
-                raise ConfigError(f"callers: {member!r} is none; one is such as user:ann@example.com")
+                raise ConfigError(f"callers: {member!r} is none; {_CALLERS}")
 
     def _check_memory(self) -> None:
         least, most = [(low, high) for cpu, low, high in _MEMORY_OF_CPU if cpu <= float(self.cpu)][-1]
@@ -136,7 +157,7 @@ class GcpSettings:
     def _check_places(self) -> None:
         if self.project:
             checked_project(self.project)
-        if self.region and not _REGION.fullmatch(self.region):
+        if self.region and not is_region(self.region):
             raise ConfigError(f"region must be the name of one, such as europe-west4, not {self.region!r}")
         for key in ("storage_endpoint", "functions_endpoint"):
             given = getattr(self, key)

@@ -91,6 +91,7 @@ def queue_clients(pubsub: PubsubServer) -> Iterator[Clients]:
 @pytest.fixture
 def queues(queue_clients: Clients) -> Deployment:
     """A deployment that has its topics and subscriptions, and nothing else."""
-    made = Deployment.of(GcpSettings(name="queues", region="r", lanes=2, ack_deadline=10), project="local", workers=3)
+    settings = GcpSettings(name="queues", region=REGION, lanes=2, ack_deadline=10)
+    made = Deployment.of(settings, project="local", workers=3)
     make_queues(queue_clients, made)
     return made

@@ -36,7 +36,7 @@ def test_without_credentials_the_command_is_named(monkeypatch: pytest.MonkeyPatc
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("region", "variable"), [("", "FSD_GCP_REGION"), ("r", "FSD_GCP_PROJECT")])
+@pytest.mark.parametrize(("region", "variable"), [("", "FSD_GCP_REGION"), ("europe-west4", "FSD_GCP_PROJECT")])
 def test_without_a_region_or_a_project_the_setting_is_named(region: str, variable: str) -> None:
     settings = GcpSettings(region=region, functions_endpoint="http://127.0.0.1:1")
     with closing(GcpBackend(settings)) as backend, pytest.raises(ConfigError, match=variable):
@@ -44,9 +44,9 @@ def test_without_a_region_or_a_project_the_setting_is_named(region: str, variabl
 
 
 def test_a_missing_deployment_is_told(functions: FunctionsServer) -> None:
-    settings = GcpSettings(name="none", project="some-project", region="r", functions_endpoint=functions.url)
+    settings = GcpSettings(name="none", project="some-project", region="europe-west4", functions_endpoint=functions.url)
     missing = pytest.raises(
-        DeploymentMissingError, match=r"no deployment 'none' in r of project some-project; run: fsd"
+        DeploymentMissingError, match=r"no deployment 'none' in europe-west4 of project some-project; run: fsd"
     )
     with closing(GcpBackend(settings)) as backend, missing:
         _ = backend.store

@@ -13,6 +13,7 @@ from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.management import Management
 from backends.gcp.settings import GcpSettings
 from fsdcore.cli.app import app
+from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 
@@ -134,6 +135,8 @@ def test_more_workers_than_the_deployment_has(make_backend: BackendMaker, inputs
         ("cpu=0.05", "or 0.08 to 0.99 of one, not '0.05'"),
         ("project=bad project!", "project must be the id of one, 6 to 30 lower-case letters"),
         ("region=europe west4", "region must be the name of one, such as europe-west4, not 'europe west4'"),
+        ("region=europe", "region must be the name of one, such as europe-west4, not 'europe'"),
+        ("region=europe-west1-b", "region must be the name of one, such as europe-west4, not 'europe-west1-b'"),
         ("storage_endpoint=127.0.0.1:4443", "storage_endpoint must be such as http://127.0.0.1:4443"),
         ("functions_endpoint=http://127.0.0.1:4443/v2", "functions_endpoint must be such as http://"),
         ("pubsub_endpoint=http://127.0.0.1:8085", "pubsub_endpoint must be such as 127.0.0.1:8085"),
@@ -142,6 +145,83 @@ def test_more_workers_than_the_deployment_has(make_backend: BackendMaker, inputs
 )
 def test_settings_that_cannot_be(assignment: str, text: str) -> None:
     assert text in refused("deploy", "gcp", "--dry-run", "--set", assignment)
+
+
+ACCOUNTS = (
+    "builds@p.iam.gserviceaccount.com",
+    "1-compute@developer.gserviceaccount.com",
+    "p@appspot.gserviceaccount.com",
+)
+
+
+@pytest.mark.parametrize("email", ACCOUNTS)
+def test_accounts_that_can_build_and_call(email: str) -> None:
+    GcpSettings(build_account=email, callers=f"serviceAccount:{email}")
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "ann@example.com",
+        "x.gserviceaccount.com",
+        "@p.iam.gserviceaccount.com",
+        "a b@p.iam.gserviceaccount.com",
+        "a@b@p.iam.gserviceaccount.com",
+        "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com",
+        "serviceAccount:a@p.iam.gserviceaccount.com",
+        "a@p.iam.gserviceaccount.com,",
+        "a@gserviceaccount.com.example.com",
+    ],
+)
+def test_only_service_accounts_build(email: str) -> None:
+    with pytest.raises(ConfigError, match=r"build_account must be the e-mail of a service account, such as builds@"):
+        GcpSettings(build_account=email)
+
+
+POOLS = "projects/1/locations/global/workloadIdentityPools/ci", "locations/global/workforcePools/all"
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "user:Ann.Ann+1@mail.example.com",
+        "group:team@example.com",
+        "domain:example.com",
+        "serviceAccount:p.svc.id.goog[default/robot]",
+        *(f"principal://iam.googleapis.com/{pool}/subject/repo:a/b:main" for pool in POOLS),
+        *(f"principalSet://iam.googleapis.com/{pool}/*" for pool in POOLS),
+        "principalSet://iam.googleapis.com/locations/global/workforcePools/all/group/team",
+    ],
+)
+def test_members_that_can_call(member: str) -> None:
+    assert GcpSettings(callers=f" {member},").members == [member]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "user:ann",
+        "user:@",
+        "user:ann@example",
+        "user:@example.com",
+        "user:a/b@example.com",
+        "User:ann@example.com",
+        "group:",
+        "group:team",
+        "domain:a@example.com",
+        "domain:example",
+        "serviceAccount:x",
+        "serviceAccount:ann@example.com",
+        "principal://iam.googleapis.com/x",
+        "principal://iam.googleapis.com/projects/my-project/locations/global/workloadIdentityPools/ci/subject/x",
+        "principal://example.com/locations/global/workforcePools/all/subject/x",
+        "deleted:user:ann@example.com",
+        "allUsers",
+    ],
+)
+def test_members_that_cannot_be(member: str) -> None:
+    with pytest.raises(ConfigError, match=r"callers: .* is none; one is such as user:ann@example\.com"):
+        GcpSettings(callers=member)
 
 
 def test_a_project_of_the_environment_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
