@@ -187,9 +187,8 @@ class ControlPlane:
         if not 0 < timeout <= _LONGEST_TIMEOUT:
             raise ApiError("INVALID_ARGUMENT", f"timeoutSeconds must be from 1 to {_LONGEST_TIMEOUT:.0f}")
         _check_shape(service)
-        account = service.get("serviceAccountEmail")
-        if account and account not in self.management.accounts:
-            raise ApiError("INVALID_ARGUMENT", f"The service account {account} does not exist")
+        accounts = (str(service.get("serviceAccountEmail", "")), str(built.get("serviceAccount", "")))
+        self.management.check_acting(*(account.rpartition("/")[2] for account in accounts if account))
         return Revision(
             name,
             number,

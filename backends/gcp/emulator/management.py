@@ -7,6 +7,7 @@ borrow an identity to do so. Tests set what a project is like.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import uuid
@@ -56,7 +57,10 @@ class Management:
     - `images`: what builds left in the repository of a region, by name; there from the first build on
     - `people`: the e-mail address for each access token; empty for a token that does not tell it
     - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
-    - `late_until`: until that time, in seconds of the wall clock, no role is in force
+    - `unknown_seconds`: for so long after it was made an account is not known to policies, functions and builds
+    - `late_acts`: how many more functions are refused, as if the role to act as their accounts were not in force
+    - `late_until`: until that time, in seconds of the wall clock, no role is in force, those of builds neither
+    - `nobody`: members of policies that there are not, such as ``user:ann@exmple.com``
     - `rivals`: how many more policies are written by someone else between a read and a write
     """
 
@@ -75,9 +79,11 @@ class Management:
         self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
         self.images: dict[str, set[str]] = {}
         self.people: dict[str, str] = {}
-        self.settling = self.rivals = 0
-        self.late_until = 0.0
+        self.settling = self.rivals = self.late_acts = 0
+        self.late_until = self.unknown_seconds = 0.0
+        self.nobody: set[str] = set()
         self.accounts: dict[str, dict[str, Any]] = {}
+        self._made: dict[str, float] = {}
         self._policies: dict[str, dict[str, Any]] = {}
 
     def bindings(self, resource: str) -> dict[str, set[str]]:
@@ -189,7 +195,7 @@ class Management:
         if email is None and method == "POST":
             return self._create_account(project, content)
         if email not in self.accounts:
-            raise ApiError("NOT_FOUND", f"Unknown service account: {email}")
+            raise _hidden("iam.serviceAccounts.get") if project == "-" else _no_account(email)
         return self._delete_account(email) if method == "DELETE" else self.accounts[email]
 
     def _delete_account(self, email: str) -> dict[str, Any]:
@@ -215,15 +221,16 @@ class Management:
             "uniqueId": str(uuid.uuid4().int),
         }
         self.accounts[email] = {**content.get("serviceAccount", {}), **made}
+        self._made[email] = SYSTEM_CLOCK.now()
         return self.accounts[email]
 
     # Policies ------------------------------------------------------------------------------------------------
 
     def _get_policy(self, resource: str) -> dict[str, Any]:
         self._check_resource(resource)
-        if self.settling and _ACCOUNTS.fullmatch(f"/v1/{resource}"):
-            self.settling -= 1
-            raise ApiError("PERMISSION_DENIED", f"Permission denied on resource '{resource}' (or it may not exist).")
+        account = _ACCOUNTS.fullmatch(f"/v1/{resource}")
+        if account and not self.knows(account[2]):
+            raise _hidden("iam.serviceAccounts.getIamPolicy")
         with self._lock:
             return self._policies.setdefault(resource, {"version": 1, "etag": uuid.uuid4().hex})
 
@@ -249,11 +256,30 @@ class Management:
         if not account:
             return "" if self.default_builds else "The service account running this build does not have permission"
         email = account.rpartition("/")[2]
-        if email not in self.accounts:
+        if not self.knows(email):
             return f"The service account {email} does not exist"
+        if SYSTEM_CLOCK.wall() < self.late_until:
+            return f"The service account {email} does not have {_BUILDING[0]}"
         held = self.bindings(f"projects/{project}")
         missing = [role for role in _BUILDING if f"serviceAccount:{email}" not in held.get(role, set())]
         return f"The service account {email} does not have {missing[0]}" if missing else ""
+
+    def knows(self, email: str) -> bool:
+        """Whether an account is known by now; where it is not though it was made, that is one less of `settling`."""
+        if email in self.accounts and self.settling:
+            self.settling -= 1
+            return False
+        age = SYSTEM_CLOCK.now() - self._made.get(email, -math.inf)
+        return email in self.accounts and age >= self.unknown_seconds
+
+    def check_acting(self, *emails: str) -> None:
+        """`ApiError` if a function cannot be made that acts as these accounts."""
+        for email in filter(None, emails):
+            if not self.knows(email):
+                raise ApiError("INVALID_ARGUMENT", f"Service account {email} does not exist.")
+        if self.late_acts and emails:
+            self.late_acts -= 1
+            raise _hidden("iam.serviceaccounts.actAs", f"service account {emails[-1]}")
 
     def _check_resource(self, resource: str) -> None:
         """Topics, subscriptions and buckets are known to other servers only: those are taken as they come."""
@@ -268,9 +294,11 @@ class Management:
 
     def _check_members(self, members: list[str]) -> None:
         for email in (found[1] for found in map(_MEMBER.fullmatch, members) if found):
-            if self.settling or email not in self.accounts:
-                self.settling = max(0, self.settling - 1)
+            if not self.knows(email):
                 raise ApiError("INVALID_ARGUMENT", f"Service account {email} does not exist.")
+        for member in self.nobody.intersection(members):
+            kind, _, email = member.partition(":")
+            raise ApiError("INVALID_ARGUMENT", f"{kind.capitalize()} {email} does not exist.")
 
 
 def _service_of(function: str) -> str:
@@ -279,6 +307,15 @@ def _service_of(function: str) -> str:
 
 def _function_of(service: str) -> str:
     return service.replace("/services/", "/functions/")
+
+
+def _hidden(permission: str, what: str = "resource") -> ApiError:
+    """What is said to who may not see whether there is something."""
+    return ApiError("PERMISSION_DENIED", f"Permission '{permission}' denied on {what} (or it may not exist).")
+
+
+def _no_account(email: str | None) -> ApiError:
+    return ApiError("NOT_FOUND", f"Unknown service account: {email}")
 
 
 def _not_enabled(api: str, project: str) -> ApiError:

@@ -34,7 +34,8 @@ _REFUSALS = {
 _SHARES = ("unavailable", "throttled", "denied", "reset", "lost_response", "cut_short", "delay")
 _ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
 # What the program does not keep of a bucket.
-_DESCRIBED = frozenset({"labels", "lifecycle", "iamConfiguration", "softDeletePolicy"})
+_DESCRIBED = frozenset({"labels", "lifecycle", "iamConfiguration", "softDeletePolicy", "location"})
+_ANYWHERE = "US"
 _REFUSED = 400
 _HEALTH = "/_internal/healthcheck"
 _DESCRIPTION_BYTES = 8192
@@ -86,7 +87,7 @@ class StorageServer(Service[StorageFaults]):
 
     @property
     def strangers(self) -> set[str]:
-        """Buckets that are another project's: they are there, and no list of buckets has them."""
+        """Buckets that are another project's: their names are taken, and all that they answer is 403."""
         return self._proxy.buckets.strangers
 
     def start(self) -> Self:
@@ -153,7 +154,19 @@ class _Buckets:
         self._described[name] = {**self._described.get(name, {}), **kept}
 
     def _whole(self, bucket: dict[str, Any]) -> dict[str, Any]:
-        return {**bucket, **self._described.get(str(bucket.get("name")), {})}
+        whole = {**bucket, "location": _ANYWHERE, **self._described.get(str(bucket.get("name")), {})}
+        return {**whole, "location": str(whole["location"]).upper()}
+
+    def refusal(self, method: str, kind: str, resource: str, body: bytes) -> tuple[int, str] | None:
+        """What is answered where the bucket is a stranger's: a code, and what is said."""
+        name = resource.partition("/")[0]
+        if (method, kind) == ("POST", "bucket") and resource.endswith("/b"):
+            taken = json.loads(body).get("name") in self.strangers
+            return (409, "The requested bucket name is not available. Please try again.") if taken else None
+        if name not in self.strangers:
+            return None
+        does = "does not have storage.buckets.get access to the Google Cloud Storage bucket"
+        return 403, f"The caller {does}. Permission 'storage.buckets.get' denied on resource (or it may not exist)."
 
 
 class _Proxy(WebServer):
@@ -202,6 +215,9 @@ class _Handler(Handler):
             code, reason = _REFUSALS[fault]
             self._log(kind, resource, len(body), str(code))
             return self.write(code, _refusal(code, reason))
+        if strange := self.server.buckets.refusal(self.command, kind, resource, body):
+            self._log(kind, resource, len(body), str(strange[0]))
+            return self.write(strange[0], _refusal(*strange))
         code, headers, content = self._ask(body)
         if kind == "bucket" and code < _REFUSED:
             content = self.server.buckets.seen(self.command, urlsplit(self.path).path, body, content)

@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from backends.gcp.emulator.functions import FunctionsServer
+from fsdcore.clock import SYSTEM_CLOCK
 
 TOPIC = "v1/projects/p/topics/t"
 ACCOUNTS = "v1/projects/p/serviceAccounts"
@@ -38,6 +39,43 @@ def test_a_policy_names_only_accounts_that_there_are(functions: FunctionsServer)
     assert (status, answer["error"]["message"]) == (400, f"Service account {EMAIL} does not exist.")
     assert ask(functions, "POST", ACCOUNTS, {"accountId": "fsd-demo"})[0] == 200
     assert ask(functions, "POST", f"{TOPIC}:setIamPolicy", policy)[0] == 200
+
+
+def test_a_policy_names_nobody_whom_there_is_not(functions: FunctionsServer) -> None:
+    functions.management.nobody.add("user:ann@exmple.com")
+    status, answer = ask(functions, "POST", f"{TOPIC}:setIamPolicy", {"policy": bound("user:ann@exmple.com")})
+    assert (status, answer["error"]["message"]) == (400, "User ann@exmple.com does not exist.")
+
+
+def test_an_account_is_not_known_at_once(functions: FunctionsServer) -> None:
+    management, policy = functions.management, {"policy": bound(f"serviceAccount:{EMAIL}")}
+    management.unknown_seconds = 3_600.0
+    ask(functions, "POST", ACCOUNTS, {"accountId": "fsd-demo"})
+    # It can be looked at, and no more.
+    assert ask(functions, "GET", f"{ACCOUNTS}/{EMAIL}")[0] == 200
+    assert ask(functions, "POST", f"{TOPIC}:setIamPolicy", policy)[0] == 400
+    status, answer = ask(functions, "POST", f"{ACCOUNTS}/{EMAIL}:getIamPolicy")
+    assert (status, "may not exist" in answer["error"]["message"]) == (403, True)
+    assert management.may_build("p", EMAIL) == f"The service account {EMAIL} does not exist"
+    management.unknown_seconds = 0.0
+    assert ask(functions, "POST", f"{TOPIC}:setIamPolicy", policy)[0] == 200
+    assert ask(functions, "POST", f"{ACCOUNTS}/{EMAIL}:getIamPolicy")[0] == 200
+
+
+def test_the_roles_of_a_build_come_late_too(functions: FunctionsServer) -> None:
+    management = functions.management
+    ask(functions, "POST", ACCOUNTS, {"accountId": "fsd-demo"})
+    roles = ("roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer")
+    policy = {"bindings": [{"role": role, "members": [f"serviceAccount:{EMAIL}"]} for role in roles]}
+    ask(functions, "POST", "v1/projects/p:setIamPolicy", {"policy": policy})
+    assert management.may_build("p", EMAIL) == ""
+    management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+    assert management.may_build("p", EMAIL) == f"The service account {EMAIL} does not have {roles[0]}"
+
+
+def test_without_its_project_an_account_that_there_is_not_may_only_not_be_seen(functions: FunctionsServer) -> None:
+    status, answer = ask(functions, "GET", f"v1/projects/-/serviceAccounts/{EMAIL}")
+    assert (status, "may not exist" in answer["error"]["message"]) == (403, True)
 
 
 def test_an_account_goes_with_its_policy(functions: FunctionsServer) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
-from google.api_core.exceptions import NotFound, PreconditionFailed, ServiceUnavailable, TooManyRequests
+from google.api_core.exceptions import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    ServiceUnavailable,
+    TooManyRequests,
+)
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
@@ -36,6 +43,38 @@ def bucket(cloud_storage: StorageServer) -> Iterator[Any]:
 def calls_of_objects(server: StorageServer) -> list[Call]:
     """The client looks buckets up in a thread of its own, whenever it wants."""
     return [call for call in server.log if call.kind != "bucket"]
+
+
+def test_a_bucket_lies_where_it_was_made(bucket: Any) -> None:
+    assert bucket.location == "US"
+    client = bucket.client
+    made = client.create_bucket(f"b-{uuid.uuid4().hex[:12]}", location="europe-west1")
+    (found,) = [one for one in client.list_buckets(prefix=made.name) if one.name == made.name]
+    assert made.location == found.location == client.get_bucket(made.name).location == "EUROPE-WEST1"
+
+
+def test_of_a_strangers_bucket_no_more_is_said_than_that_its_name_is_taken(
+    cloud_storage: StorageServer, bucket: Any
+) -> None:
+    bucket.blob("k").upload_from_string(b"1")
+    cloud_storage.strangers.add(bucket.name)
+    client = bucket.client
+    calls: list[Callable[[], object]] = [
+        lambda: client.lookup_bucket(bucket.name),
+        lambda: list(bucket.list_blobs()),
+        bucket.patch,
+        bucket.delete,
+        bucket.blob("k").delete,
+        lambda: bucket.blob("k").upload_from_string(b"2"),
+    ]
+    for call in calls:
+        with pytest.raises(Forbidden, match="may not exist"):
+            call()
+    assert bucket.name not in [found.name for found in client.list_buckets()]
+    with pytest.raises(Conflict):
+        client.create_bucket(bucket.name)
+    cloud_storage.strangers.clear()
+    assert bucket.blob("k").download_as_bytes() == b"1"
 
 
 def test_objects_come_back_whole_and_in_part(bucket: Any) -> None:
