@@ -30,6 +30,7 @@ __all__ = [
     "OddTokenError",
     "ProjectDeniedError",
     "TopicMissingError",
+    "is_disabled",
     "one_line",
     "project_checked",
     "sound_answers",
@@ -80,6 +81,11 @@ def one_line(error: BaseException) -> str:
 
 def _is_disabled(text: str) -> bool:
     return "SERVICE_DISABLED" in text or "has not been used in project" in text or "it is disabled" in text
+
+
+def is_disabled(error: Exception) -> bool:
+    """Whether a refusal is of an API that is not enabled, and no permission is missing."""
+    return _is_disabled(str(error))
 
 
 def _quota(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 from google.api_core import exceptions
 
 from backends.gcp.deployment import Deployment
-from backends.gcp.errors import one_line, project_checked
+from backends.gcp.errors import project_checked, translation
 from fsdcore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ APIS = tuple(
         "storage",
         "iam",
         "iamcredentials",
+        # In whose policy the account that builds has its roles.
+        "cloudresourcemanager",
     )
 )
 # By memory, in MiB: the thousandths of a processor that a function gets unless it is told otherwise.
@@ -98,7 +100,7 @@ def room(rest: Rest, deployment: Deployment) -> Room:
     try:
         limits = {quota: _limit(rest, deployment, quota) for quota in needs}
     except (exceptions.Forbidden, exceptions.NotFound) as error:
-        return Room(None, one_line(error))
+        return Room(None, translation(error, "Cloud Quotas").message)
     known = [(limit // needs[quota], quota) for quota, limit in limits.items() if limit is not None]
     return Room(*min(known)) if known else Room(None, f"no quota of Cloud Run is known for {deployment.region}")
 
