@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from fsdcore.deployment import DeploymentFacts
 
-__all__ = ["LABEL", "VARIABLE", "Deployment", "function_name"]
+__all__ = ["LABEL", "REGION_LABEL", "VARIABLE", "Deployment", "function_name"]
 
 VARIABLE = "FSD_GCP_DEPLOYMENT"
 LABEL = "fsd-deployment"
+# A function is of a region, and all else of a project: two deployments of one name would share it.
+REGION_LABEL = "fsd-region"
 
 
 def function_name(name: str, project: str, region: str) -> str:
@@ -42,7 +44,7 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def labels(self) -> dict[str, str]:
         """The labels of all resources that can have some."""
-        return {LABEL: self.name}
+        return {LABEL: self.name, REGION_LABEL: self.region}
 
     @property
     def parent(self) -> str:
@@ -70,8 +72,11 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def build_account(self) -> str:
-        """The account that builds the function, unless the settings bring another."""
-        return f"{self.stem}-b@{self.project}.iam.gserviceaccount.com"
+        """The account that builds the function, unless the settings bring another.
+
+        It begins otherwise than those of workers, so that no deployment has one that is another's.
+        """
+        return f"fsdb-{self.name}@{self.project}.iam.gserviceaccount.com"
 
     def topic(self, lane: int, rank: int) -> str:
         return f"projects/{self.project}/topics/{self.stem}-{lane}-{rank}"

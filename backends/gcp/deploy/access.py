@@ -6,9 +6,11 @@ with the resources. What builds the function has an account of its own, with rol
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,11 @@ from google.api_core import exceptions
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
+from backends.gcp.deploy.claims import WORKERS, Claim, by_description, description
+from backends.gcp.deploy.settling import Settling, is_of_new_account
 from backends.gcp.deployment import Deployment
-from backends.gcp.errors import sound_answers
+from backends.gcp.errors import is_disabled, sound_answers
 from backends.gcp.settings import is_account
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -34,23 +37,24 @@ __all__ = [
     "account_url",
     "add",
     "change",
+    "claim_on_account",
     "find_account",
     "give",
     "holders",
     "identity",
+    "is_gone",
     "lacking",
     "make_account",
     "remove_account",
 ]
 
 _IN_FLIGHT = 16
-# An account that was just made is not known everywhere at once; Google speaks of a minute and more.
-_SETTLING_SECONDS = 120.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 # Older versions of a policy hide what is given on a condition, which would be lost in a write.
 _WITH_CONDITIONS: dict[str, Any] = {"options.requestedPolicyVersion": 3}
 _TOKEN_INFO = "https://oauth2.googleapis.com/tokeninfo"
 _OF_THIS_MACHINE = "default"
+# The address of an account that somebody made tells its project; one of a domain's has a colon in its id.
+_MADE = re.compile(r"[^@]+@([a-z0-9-]+)(?:\.(.+))?\.iam\.gserviceaccount\.com")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ GRANTS = (
     Grant("roles/iam.serviceAccountOpenIdTokenCreator", "account", False, True, "borrow the identity that may invoke"),
     Grant("roles/cloudfunctions.viewer", "function", False, True, "look up the deployment"),
     # The function itself is a service of Cloud Run. A person borrows the workers' identity for this.
-    Grant("roles/run.invoker", "service", True, True, "start workers; of callers, for service accounts alone"),
+    Grant("roles/run.invoker", "service", True, True, "start workers; of callers, for all but single persons"),
 )
 # Before the function can be made: it needs none of them, but its workers do.
 _EARLY = ("bucket", "topic", "subscription", "account")
@@ -86,19 +90,52 @@ def account_url(project: str, email: str) -> str:
 
 def find_account(rest: Rest, deployment: Deployment, email: str = "") -> bool:
     """Whether there is that service account, or the workers' if none is named."""
+    return _account(rest, deployment, email or deployment.service_account) is not None
+
+
+def _account(rest: Rest, deployment: Deployment, email: str) -> dict[str, Any] | None:
     try:
-        rest.get(account_url(deployment.project, email or deployment.service_account))
+        return rest.get(account_url(deployment.project, email))
     except exceptions.NotFound:
-        return False
-    return True
+        return None
 
 
-def make_account(rest: Rest, deployment: Deployment, email: str = "", what: str = "workers") -> None:
-    """Make a service account unless it is there. It can have no labels, so its description tells what it is of."""
+def claim_on_account(
+    rest: Rest, deployment: Deployment, email: str = "", task: str = WORKERS
+) -> Claim | dict[str, Any] | None:
+    """The service account for `task`, or the workers' if none is named; a claim if it is another's; None if none is."""
     email = email or deployment.service_account
-    if find_account(rest, deployment, email):
-        return
-    described = {"displayName": f"fsd {deployment.name}", "description": f"{what} of fsd deployment {deployment.name}"}
+    found = _account(rest, deployment, email)
+    if found is None:
+        return None
+    return by_description(deployment, f"service account {email}", str(found.get("description", "")), task) or found
+
+
+def is_gone(rest: Rest, email: str) -> bool:
+    """Whether there certainly is no such service account: of other projects that may not be seen."""
+    found = _MADE.fullmatch(email)
+    if found is None:
+        return False
+    name, domain = found.groups()
+    try:
+        rest.get(account_url(f"{domain}:{name}" if domain else name, email))
+    except exceptions.NotFound:
+        return True
+    except exceptions.Forbidden as error:
+        if is_disabled(error):
+            raise
+    return False
+
+
+def make_account(rest: Rest, deployment: Deployment, email: str = "", task: str = WORKERS) -> bool:
+    """Make a service account; False if it is there. `ConfigError` if one of its name is another's.
+
+    It can have no labels, so its description tells what it is of.
+    """
+    email = email or deployment.service_account
+    if _has_own(rest, deployment, email, task):
+        return False
+    described = {"displayName": f"fsd {deployment.name}", "description": description(deployment, task)}
     try:
         rest.post(
             f"https://iam.googleapis.com/v1/projects/{deployment.project}/serviceAccounts",
@@ -106,7 +143,15 @@ def make_account(rest: Rest, deployment: Deployment, email: str = "", what: str 
         )
     except exceptions.Conflict:
         # Made meanwhile, perhaps by this very call, whose answer was lost.
-        return
+        return not _has_own(rest, deployment, email, task)
+    return True
+
+
+def _has_own(rest: Rest, deployment: Deployment, email: str, task: str) -> bool:
+    found = claim_on_account(rest, deployment, email, task)
+    if isinstance(found, Claim):
+        raise found.refusal()
+    return found is not None
 
 
 def remove_account(rest: Rest, deployment: Deployment, email: str = "") -> bool:
@@ -165,10 +210,14 @@ class _Found(msgspec.Struct):
 
 
 class Policy:
-    """The policy of one resource; each service has ways of its own to read and write one."""
+    """The policy of one resource; each service has ways of its own to read and write one.
 
-    def __init__(self, rest: Rest, url: str, read_by_post: bool = False) -> None:
+    `of_account` says that the resource is a service account of the deployment.
+    """
+
+    def __init__(self, rest: Rest, url: str, read_by_post: bool = False, of_account: bool = False) -> None:
         self._rest, self._url, self._read_by_post = rest, url, read_by_post
+        self.of_account = of_account
 
     def read(self) -> dict[str, Any]:
         if self._read_by_post:
@@ -192,7 +241,8 @@ def _policies(rest: Rest, deployment: Deployment, on: str) -> Iterator[Policy]:
     if on == "bucket":
         yield _BucketPolicy(rest, f"https://storage.googleapis.com/storage/v1/b/{deployment.bucket}")
     elif on == "account":
-        yield Policy(rest, account_url(deployment.project, deployment.service_account), read_by_post=True)
+        url = account_url(deployment.project, deployment.service_account)
+        yield Policy(rest, url, read_by_post=True, of_account=True)
     elif on == "function":
         yield Policy(rest, f"https://cloudfunctions.googleapis.com/v2/{deployment.function}")
     elif on == "service":
@@ -209,11 +259,13 @@ def give(
     callers: Sequence[str],
     function: bool,
     told: Callable[[int, int], None] = lambda done, total: None,
+    settling: Settling | None = None,
 ) -> None:
     """Give the roles on the `function` and its service, or on all else; what others were given is kept.
 
-    `told` hears how many policies of how many are as they should be.
+    `told` hears how many policies of how many are as they should be. The first that is refused ends it.
     """
+    settling = settling or Settling(deployment.service_account)
     changes = [
         (policy, grant.role, _members(grant, deployment, callers))
         for grant in GRANTS
@@ -224,49 +276,55 @@ def give(
 
     def add_to(one: tuple[Policy, str, list[str]]) -> None:
         policy, role, members = one
-        change(policy, lambda found: add(found, role, members), deployment.service_account)
+        change(policy, lambda found: add(found, role, members), settling)
 
-    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        for done, _ in enumerate(pool.map(add_to, wanted), start=1):
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool, _all_or_none(pool, settling):
+        under_way = [pool.submit(add_to, one) for one in wanted]
+        for done, one in enumerate(as_completed(under_way), start=1):
+            one.result()
             told(done, len(wanted))
+
+
+@contextmanager
+def _all_or_none(pool: ThreadPoolExecutor, settling: Settling) -> Iterator[None]:
+    """Where the block ends by an error, what is under way in the pool need not be waited for."""
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not done:
+            settling.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _members(grant: Grant, deployment: Deployment, callers: Sequence[str]) -> list[str]:
     workers = [f"serviceAccount:{deployment.service_account}"] if grant.workers else []
     if grant.on == "service":
-        callers = [member for member in callers if member.startswith("serviceAccount:")]
+        # A person's token is none that a function takes. Of all others some may be service accounts.
+        callers = [member for member in callers if not member.startswith("user:")]
     return [*workers, *(callers if grant.callers else ())]
 
 
-def change(policy: Policy, alter: Callable[[dict[str, Any]], bool], own: str) -> None:
-    """Read a policy, `alter` it and, if that says so, write it.
+def change(policy: Policy, alter: Callable[[dict[str, Any]], bool], settling: Settling) -> bool:
+    """Read a policy, `alter` it and, if that says so, write it; whether it was written.
 
-    Again if someone else wrote it meanwhile, or the account `own`, which was just made, is not known yet.
+    Again if someone else wrote it meanwhile, or what was just made is not known yet.
     """
-    deadline, pause = Deadline.after(_SETTLING_SECONDS), _FIRST_PAUSE
-    while True:
-        try:
-            found = policy.read()
-            if alter(found):
-                policy.write(found)
-            return
-        except exceptions.GoogleAPICallError as error:
-            if deadline.passed() or not _passes(error, own):
-                raise
-        SYSTEM_CLOCK.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def once() -> bool:
+        found = policy.read()
+        altered = alter(found)
+        if altered:
+            policy.write(found)
+        return altered
 
-def _passes(error: exceptions.GoogleAPICallError, own: str) -> bool:
-    """Whether it is a rival's write, or `own` is not known yet: as a member, or as what the policy is of.
+    def passes(error: exceptions.GoogleAPICallError, new: bool) -> bool:
+        if isinstance(error, exceptions.Conflict | exceptions.PreconditionFailed | exceptions.NotFound):
+            return True
+        return settling.is_unknown(error, new) or (policy.of_account and is_of_new_account(error, new))
 
-    Of another account that "does not exist", whoever named it has made a mistake.
-    """
-    if isinstance(error, exceptions.Conflict | exceptions.PreconditionFailed | exceptions.NotFound):
-        return True
-    if isinstance(error, exceptions.Forbidden):
-        return "may not exist" in str(error) and own in str(error)
-    return isinstance(error, exceptions.BadRequest) and "does not exist" in str(error) and own in str(error)
+    return settling.repeat(once, passes)
 
 
 def add(policy: dict[str, Any], role: str, members: Iterable[str]) -> bool:
@@ -296,6 +354,8 @@ def lacking(rest: Rest, deployment: Deployment) -> list[str]:
 def _has(policy: Policy, role: str, member: str) -> bool:
     try:
         return member in holders(policy.read(), role)
-    except exceptions.Forbidden:
+    except exceptions.Forbidden as error:
+        if is_disabled(error):
+            raise
         # Whoever may not look at a policy may still look at the rest of a deployment.
         return True

@@ -8,41 +8,72 @@ from functools import partial
 from google.api_core import exceptions
 from google.cloud import storage
 
-from backends.gcp.deployment import LABEL, Deployment
-from fsdcore.errors import ConfigError
+from backends.gcp.deploy.claims import Claim, by_labels, elsewhere
+from backends.gcp.deployment import REGION_LABEL, Deployment
+from backends.gcp.errors import is_disabled
+from backends.gcp.settings import is_region
 
-__all__ = ["make_bucket", "remove_bucket"]
+__all__ = ["find_bucket", "make_bucket", "remove_bucket"]
 
 _IN_FLIGHT = 8
 _TIMEOUT = 60.0
+
+
+def find_bucket(client: storage.Client, deployment: Deployment) -> storage.Bucket | Claim | None:
+    """The bucket; a claim if it is another's; None if there is none.
+
+    Names of buckets are shared by the whole world and can be guessed: ours are those that our project lists.
+    """
+    for bucket in client.list_buckets(prefix=deployment.bucket, timeout=_TIMEOUT):
+        if bucket.name == deployment.bucket:
+            return _claim(bucket, deployment) or bucket
+    if _is_taken(client, deployment.bucket):
+        return Claim(f"bucket {deployment.bucket}", "belongs to another project", "take another --name")
+    return None
+
+
+def _is_taken(client: storage.Client, name: str) -> bool:
+    """Of a bucket of somebody else the service does not say more than that it may not be seen."""
+    try:
+        return client.lookup_bucket(name, timeout=_TIMEOUT) is not None
+    except exceptions.Forbidden as error:
+        if is_disabled(error):
+            raise
+        return True
+
+
+def _claim(bucket: storage.Bucket, deployment: Deployment) -> Claim | None:
+    what, place = f"bucket {bucket.name}", bucket.location.lower()
+    strange = by_labels(deployment, what, bucket.labels)
+    if strange is not None or place == deployment.region:
+        return strange
+    # Earlier releases have not labelled the region, but have always made it there.
+    if is_region(place) and REGION_LABEL not in bucket.labels:
+        return elsewhere(deployment, what, place)
+    return Claim(what, f"lies in {place}, not {deployment.region}", "remove it, or take another --name")
 
 
 def make_bucket(client: storage.Client, deployment: Deployment) -> None:
     """Make the bucket, or bring it up to date.
 
     What runs left is deleted after some days; nobody outside the project can be let in. `ConfigError` for a bucket of
-    that name which is another's, or was made for something else: such names can be guessed.
+    that name which is another's, or was made for something else.
     """
-    bucket = client.lookup_bucket(deployment.bucket, timeout=_TIMEOUT)
+    bucket = _own(client, deployment)
     if bucket is None:
         bucket = client.bucket(deployment.bucket)
         _describe(bucket, deployment)
         _create(client, bucket, deployment)
     else:
-        _check_owner(client, bucket, deployment)
         _describe(bucket, deployment)
         bucket.patch(timeout=_TIMEOUT)
 
 
-def _check_owner(client: storage.Client, bucket: storage.Bucket, deployment: Deployment) -> None:
-    ours = client.list_buckets(prefix=bucket.name, timeout=_TIMEOUT)
-    if bucket.name not in {found.name for found in ours}:
-        raise ConfigError(f"bucket {bucket.name} belongs to another project; take another --name")
-    if bucket.labels.get(LABEL) != deployment.name:
-        raise ConfigError(
-            f"bucket {bucket.name} has no label {LABEL} = {deployment.name}, so it was made for something else; "
-            "remove it, or take another --name"
-        )
+def _own(client: storage.Client, deployment: Deployment) -> storage.Bucket | None:
+    found = find_bucket(client, deployment)
+    if isinstance(found, Claim):
+        raise found.refusal()
+    return found
 
 
 def _describe(bucket: storage.Bucket, deployment: Deployment) -> None:
@@ -61,14 +92,16 @@ def _describe(bucket: storage.Bucket, deployment: Deployment) -> None:
 def _create(client: storage.Client, bucket: storage.Bucket, deployment: Deployment) -> None:
     try:
         client.create_bucket(bucket, location=deployment.region, timeout=_TIMEOUT)
-    except exceptions.Conflict as error:
-        raise ConfigError(f"bucket {bucket.name} belongs to another project; take another --name") from error
+    except exceptions.Conflict:
+        # Made meanwhile, perhaps by this very call, whose answer was lost.
+        if _own(client, deployment) is None:
+            raise
 
 
-def remove_bucket(client: storage.Client, name: str) -> int | None:
-    """Remove the bucket with all objects, and return how many there were; None if there is no such bucket."""
-    bucket = client.lookup_bucket(name, timeout=_TIMEOUT)
-    if bucket is None:
+def remove_bucket(client: storage.Client, deployment: Deployment) -> int | None:
+    """Remove the bucket with all objects, and return how many there were; None if there is none of ours."""
+    bucket = find_bucket(client, deployment)
+    if bucket is None or isinstance(bucket, Claim):
         return None
     blobs = list(client.list_blobs(bucket, fields="items(name),nextPageToken", timeout=_TIMEOUT))
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:

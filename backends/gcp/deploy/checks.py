@@ -7,27 +7,28 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import requests
-from google.api_core.exceptions import Forbidden, GoogleAPICallError
+from google.api_core.exceptions import Forbidden, GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
-from backends.gcp.deploy.access import find_account, identity
+from backends.gcp.deploy.access import claim_on_account, identity, is_gone
 from backends.gcp.deploy.builder import commands, lacking_roles
+from backends.gcp.deploy.claims import BUILDS, Claim
 from backends.gcp.deploy.function import find_function
 from backends.gcp.deploy.project import disabled_apis, enabling, room
 from backends.gcp.deployment import Deployment, function_name
-from backends.gcp.errors import ProjectDeniedError, one_line, translated
+from backends.gcp.errors import ProjectDeniedError, is_disabled, one_line, translated
 from fsdcore.backend import Check
 from fsdcore.errors import ConfigError, DeploymentMissingError
 
 if TYPE_CHECKING:
     from backends.gcp.backend import GcpBackend
 
-__all__ = ["checks"]
+__all__ = ["checks", "whose"]
 
 
 def checks(backend: GcpBackend, workers: int) -> Iterator[Check]:
     """Credentials, the project and its services, quotas for `workers`, and the deployment, in that order."""
-    yield Check("credentials", True, _who(backend))
+    yield Check("credentials", True, whose(backend))
     apis = _apis(backend)
     yield Check("project", True, backend.clients.project)
     yield apis
@@ -40,11 +41,11 @@ def checks(backend: GcpBackend, workers: int) -> Iterator[Check]:
     yield _deployment(backend, workers)
 
 
-def _who(backend: GcpBackend) -> str:
+def whose(backend: GcpBackend) -> str:
     """Whose the credentials are, where that can be told."""
     if backend.settings.emulated:
         return backend.credentials()
-    with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
+    with suppress(GoogleAPIError, GoogleAuthError, requests.RequestException):
         if who := identity(backend.clients.credentials, backend.clients.rest):
             return f"{who}, project {backend.clients.project}"
     return backend.credentials()
@@ -67,7 +68,7 @@ def _sees_function(backend: GcpBackend) -> bool:
     if not backend.settings.region:
         return False
     name = function_name(backend.settings.name, backend.clients.project, backend.settings.region)
-    with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
+    with suppress(GoogleAPIError, GoogleAuthError, requests.RequestException):
         return find_function(backend.clients.functions, name) is not None
     return False
 
@@ -87,20 +88,38 @@ def _instances(backend: GcpBackend, workers: int) -> Check:
 
 def _builder(backend: GcpBackend) -> Check:
     """Whether the account that builds the function may; one that a deploy will make is no fault."""
-    rest, brought = backend.clients.rest, backend.settings.build_account
+    brought = backend.settings.build_account
     deployment = Deployment.of(backend.settings, project=backend.clients.project, workers=1)
-    email = brought or deployment.build_account
     with translated("looking at the account that builds"):
         try:
-            if not brought and not find_account(rest, deployment, email):
-                return Check("builder", True, "made by the first deploy")
+            return _brought(backend, brought) if brought else _own(backend, deployment)
         except Forbidden as error:
+            if is_disabled(error):
+                raise
             return Check("builder", True, f"not known: {one_line(error)}")
-        lacking = lacking_roles(rest, deployment.project, email)
+
+
+def _brought(backend: GcpBackend, email: str) -> Check:
+    if is_gone(backend.clients.rest, email):
+        return Check("builder", False, f"{email} does not exist", "correct build_account")
+    return _roles(backend, email)
+
+
+def _own(backend: GcpBackend, deployment: Deployment) -> Check:
+    email = deployment.build_account
+    found = claim_on_account(backend.clients.rest, deployment, email, BUILDS)
+    if found is None:
+        return Check("builder", True, "made by the first deploy")
+    return Check("builder", False, str(found), found.remedy) if isinstance(found, Claim) else _roles(backend, email)
+
+
+def _roles(backend: GcpBackend, email: str) -> Check:
+    project = backend.clients.project
+    lacking = lacking_roles(backend.clients.rest, project, email)
     if lacking is None:
         return Check("builder", True, f"not known what {email} may do: policies of the project cannot be seen")
     detail = f"{email} lacks {', '.join(lacking)}" if lacking else email
-    return Check("builder", not lacking, detail, f"run: {commands(deployment.project, email, lacking)}")
+    return Check("builder", not lacking, detail, f"run: {commands(project, email, lacking)}")
 
 
 def _deployment(backend: GcpBackend, workers: int) -> Check:

@@ -18,7 +18,9 @@ from google.cloud.functions_v2 import (
     UpdateFunctionRequest,
 )
 
+from backends.gcp.deploy.claims import Claim, by_labels
 from backends.gcp.deploy.package import ENTRY
+from backends.gcp.deploy.settling import Settling, is_of_new_builder
 from backends.gcp.deployment import VARIABLE, Deployment
 from backends.gcp.direct import go_direct
 from backends.gcp.errors import one_line
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from fsdcore.events import Observer
     from fsdcore.packaging import Package
 
-__all__ = ["find_function", "function_of", "make_function", "remove_function"]
+__all__ = ["claim_on_function", "find_function", "function_of", "make_function", "remove_function"]
 
 # The label that tells which source a function was made of.
 _SOURCE = "fsd-source"
@@ -72,6 +74,12 @@ def find_function(client: FunctionServiceClient, name: str) -> Function | None:
         return None
 
 
+def claim_on_function(client: FunctionServiceClient, deployment: Deployment) -> Claim | Function | None:
+    """The function; a claim if it was made for something else; None if there is none."""
+    found = find_function(client, deployment.function)
+    return found and (by_labels(deployment, f"function {deployment.stem}", found.labels) or found)
+
+
 def _settled(client: FunctionServiceClient, name: str, observer: Observer) -> Function | None:
     """The function once nobody is changing it: an earlier call that was stopped may have left work under way."""
     deadline = Deadline.after(_LONGEST)
@@ -84,13 +92,31 @@ def _settled(client: FunctionServiceClient, name: str, observer: Observer) -> Fu
 
 
 def make_function(
-    client: FunctionServiceClient, deployment: Deployment, package: Package, observer: Observer, build_account: str = ""
+    client: FunctionServiceClient,
+    deployment: Deployment,
+    package: Package,
+    observer: Observer,
+    build_account: str = "",
+    settling: Settling | None = None,
 ) -> None:
-    """Make the function, or change it; one that is as it should be is left alone."""
-    wanted, found = (
-        function_of(deployment, package.digest, build_account),
-        _settled(client, deployment.function, observer),
-    )
+    """Make the function, or change it; one that is as it should be is left alone.
+
+    Again while accounts of the deployment that were just made are not known yet, or lack roles just given.
+    """
+    settling = settling or Settling(deployment.service_account, deployment.build_account)
+    own = build_account == deployment.build_account
+
+    def passes(error: exceptions.GoogleAPICallError, new: bool) -> bool:
+        return settling.is_unknown(error, new) or (own and is_of_new_builder(error, new))
+
+    settling.repeat(lambda: _make(client, deployment, package, observer, build_account), passes)
+
+
+def _make(
+    client: FunctionServiceClient, deployment: Deployment, package: Package, observer: Observer, build_account: str
+) -> None:
+    wanted = function_of(deployment, package.digest, build_account)
+    found = _settled(client, deployment.function, observer)
     if found is not None and _is_same(found, wanted):
         return
     wanted.build_config.source.storage_source = _uploaded(client, deployment, package, observer)
@@ -108,7 +134,14 @@ def _is_same(found: Function, wanted: Function) -> bool:
     told, tells = (one.service_config.environment_variables.get(VARIABLE) for one in (found, wanted))
     described, describes = ([getattr(one.service_config, field) for field in _KEPT] for one in (found, wanted))
     same_source = found.labels.get(_SOURCE) == wanted.labels[_SOURCE]
-    return same_source and told == tells and described == describes and found.state.name == "ACTIVE"
+    same = same_source and told == tells and described == describes and _is_built_so(found, wanted)
+    return same and found.state.name == "ACTIVE"
+
+
+def _is_built_so(found: Function, wanted: Function) -> bool:
+    """By the same account, which a name tells with or without the project; which the default one is, is not known."""
+    by, wants = (one.build_config.service_account.rpartition("/")[2] for one in (found, wanted))
+    return not wants or by == wants
 
 
 def _uploaded(

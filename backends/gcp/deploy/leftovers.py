@@ -37,7 +37,7 @@ def remove_image(rest: Rest, deployment: Deployment) -> bool:
     """Remove the image with all its versions, of which each change of the function left one; False if there is none."""
     try:
         rest.delete(f"{_repository(deployment)}/packages/{quote(image(deployment), safe='')}")
-    except (exceptions.NotFound, exceptions.Forbidden):
+    except exceptions.NotFound:
         return False
     return True
 

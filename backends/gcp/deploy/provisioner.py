@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import requests
-from google.api_core.exceptions import Forbidden, GoogleAPICallError
+from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
+from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.clients import Clients
-from backends.gcp.deploy.access import GRANTS, find_account, give, identity, lacking, make_account, remove_account
-from backends.gcp.deploy.bucket import make_bucket, remove_bucket
-from backends.gcp.deploy.builder import ROLES, make_builder, remove_builder
-from backends.gcp.deploy.function import find_function, function_of, make_function, remove_function
-from backends.gcp.deploy.leftovers import remove_image, remove_sources, shared
-from backends.gcp.deploy.messaging import find_queues, make_queues, remove_queues, subscription_of
+from backends.gcp.deploy.access import GRANTS, give, identity, is_gone, lacking, make_account
+from backends.gcp.deploy.bucket import make_bucket
+from backends.gcp.deploy.builder import ROLES, Builder, brought_builder, make_builder
+from backends.gcp.deploy.checks import whose
+from backends.gcp.deploy.function import function_of, make_function
+from backends.gcp.deploy.inventory import Inventory, look
+from backends.gcp.deploy.messaging import Queues, find_queues, make_queues, remove_queues, subscription_of
+from backends.gcp.deploy.notes import Notes
 from backends.gcp.deploy.package import source_package
 from backends.gcp.deploy.project import require
+from backends.gcp.deploy.removal import remove_all
+from backends.gcp.deploy.settling import Settling
 from backends.gcp.deploy.working import await_working
 from backends.gcp.deployment import VARIABLE, Deployment
 from backends.gcp.errors import one_line, project_checked, translated
 from backends.gcp.identity import IdentityTokens
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
-from fsdcore.errors import ConfigError
+from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError
 
 if TYPE_CHECKING:
     from google.cloud.functions_v2 import Function
 
     from backends.gcp.backend import GcpBackend
+    from fsdcore.packaging import Package
 
 __all__ = ["GcpProvisioner"]
-
-_Found = TypeVar("_Found")
-_Queues: TypeAlias = tuple[list[str], list[str]]
 
 
 class GcpProvisioner(Provisioner):
@@ -79,55 +80,90 @@ class GcpProvisioner(Provisioner):
         return json.dumps(described, indent=2)
 
     def deploy(self, workers: int) -> DeploymentStatus:
-        deployment, observer = self._here(workers), self._backend.observer
+        deployment, notes = self._here(workers), Notes(self._backend.observer)
         with translated("looking at the project"):
-            room = require(self._clients.rest, deployment)
-        package = source_package(deployment, observer)
+            notes.add(require(self._clients.rest, deployment))
+        there = self._look(deployment)
+        there.require_own()
+        self._require_accounts()
+        callers = self._callers(notes)
+        package = source_package(deployment, self._backend.observer)
+        notes.add(*package.notices)
+        self._make(deployment, package, callers, there.function is None, notes)
+        found = self._found()
+        size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
+        return dataclasses.replace(found, resources=(*found.resources, *self._who(callers), size, *notes.told))
+
+    def _look(self, deployment: Deployment) -> Inventory:
+        with translated(f"looking at what there is of {deployment.stem}"):
+            return look(self._clients, deployment)
+
+    def _require_accounts(self) -> None:
+        """`ConfigError` for a service account of the settings that there is not, as far as that can be known."""
+        given = [("build_account", self._settings.build_account)]
+        accounts = (member for member in self._settings.members if member.startswith("serviceAccount:"))
+        given += [("callers", member.partition(":")[2]) for member in accounts]
+        for setting, email in given:
+            with translated(f"looking for {email}"):
+                if is_gone(self._clients.rest, email):
+                    raise ConfigError(f"{setting}: the service account {email} does not exist")
+
+    def _make(self, deployment: Deployment, package: Package, callers: list[str], is_new: bool, notes: Notes) -> None:
+        """All that is missing, in order, until it works."""
+        observer, clients = self._backend.observer, self._clients
+        settling = Settling(deployment.service_account, deployment.build_account, observer=observer)
         with translated(f"making the service account {deployment.service_account}"):
-            callers = self._callers()
-            make_account(self._clients.rest, deployment)
-        builder, notes = self._builder(deployment)
-        notes += [room] if room else []
+            # An earlier call that was stopped may have made it just before.
+            if make_account(clients.rest, deployment) or is_new:
+                settling.began()
+        builder = self._builder(deployment, settling)
+        notes.add(builder.note)
         with translated(f"making the bucket {deployment.bucket}"):
-            make_bucket(self._clients.storage, deployment)
+            make_bucket(clients.storage, deployment)
         total = len(deployment.endpoints())
         with translated("making topics and subscriptions"):
-            make_queues(self._clients, deployment, lambda done: observer.progress("topics", done, total))
-        self._give(deployment, callers, function=False)
-        with translated(f"deploying the function {deployment.stem}"):
-            make_function(self._clients.functions, deployment, package, observer, builder)
-        # Last of all, so that a deployment which has it has everything.
-        self._give(deployment, callers, function=True)
-        with translated("removing topics and subscriptions that are not needed any more"):
-            self._remove_surplus(deployment)
-        tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: self._clients.credentials)
-        # Of callers that are named, any may be who deploys if that cannot be told.
-        named = bool(callers)
-        notes += await_working(deployment, tokens.token, self._own in callers, observer, may_be_caller=named)
-        status = self.status()
-        size = f"source {package.zipped_bytes / 1e6:.1f} MB zipped, {package.unzipped_bytes / 1e6:.1f} MB unzipped"
-        lines = (*status.resources, *self._who(callers), size, *notes, *package.notices)
-        return dataclasses.replace(status, resources=lines)
+            make_queues(clients, deployment, lambda done: observer.progress("topics", done, total))
+        self._give(deployment, callers, settling, function=False)
+        with notes.kept():
+            with translated(f"deploying the function {deployment.stem}"):
+                make_function(clients.functions, deployment, package, observer, builder.email, settling)
+            # Last of all, so that a deployment which has it has everything.
+            self._give(deployment, callers, settling, function=True)
+            with translated("removing topics and subscriptions that are not needed any more"):
+                self._remove_surplus(deployment)
+            tokens = IdentityTokens(deployment.url, deployment.service_account, lambda: clients.credentials)
+            known, maybe = bool(self._own), self._may_run()
+            notes.add(*await_working(deployment, tokens.token, known, observer, may_be_caller=maybe))
 
-    def _builder(self, deployment: Deployment) -> tuple[str, list[str]]:
+    def _builder(self, deployment: Deployment, settling: Settling) -> Builder:
         """The account that builds, if it is not to be the project's own, and what to tell."""
-        if self._settings.build_account:
-            return self._settings.build_account, []
+        rest, brought = self._clients.rest, self._settings.build_account
+        if brought:
+            with translated(f"looking at {brought}, which builds the function"):
+                return brought_builder(rest, deployment.project, brought)
         with translated(f"making the account {deployment.build_account}, which builds the function"):
-            note = make_builder(self._clients.rest, deployment)
-        return ("", [note]) if note else (deployment.build_account, [])
+            return make_builder(rest, deployment, settling)
 
-    def _callers(self) -> list[str]:
+    def _callers(self, notes: Notes) -> list[str]:
         """Who deploys, if that can be told, and whom the settings name."""
-        with suppress(GoogleAPICallError, GoogleAuthError, requests.RequestException):
+        try:
             self._own = identity(self._clients.credentials, self._clients.rest)
+        except (GoogleAPIError, GoogleAuthError, requests.RequestException) as error:
+            notes.add(f"not found out who deploys: {one_line(error)}")
         return list(dict.fromkeys([*([self._own] if self._own else []), *self._settings.members]))
 
-    def _give(self, deployment: Deployment, callers: list[str], function: bool) -> None:
+    def _may_run(self) -> bool:
+        """Whether whoever deploys is a caller, or may be one of those that the settings name."""
+        # An account of elsewhere does not say who it is; a person's login may not.
+        person = isinstance(self._clients.credentials, UserCredentials)
+        kinds = ("user:", "group:", "domain:") if person else ("principal", "serviceAccount:", "group:", "domain:")
+        return bool(self._own) or any(member.startswith(kinds) for member in self._settings.members)
+
+    def _give(self, deployment: Deployment, callers: list[str], settling: Settling, function: bool) -> None:
         """The roles on the function, or on all else."""
-        observer, rest = self._backend.observer, self._clients.rest
+        rest, tell = self._clients.rest, self._backend.observer.progress
         with translated("giving roles"):
-            give(rest, deployment, callers, function, lambda done, total: observer.progress("roles", done, total))
+            give(rest, deployment, callers, function, lambda done, total: tell("roles", done, total), settling)
 
     def _who(self, callers: list[str]) -> list[str]:
         """A line that tells who may run."""
@@ -139,70 +175,68 @@ class GcpProvisioner(Provisioner):
     def _remove_surplus(self, deployment: Deployment) -> None:
         wanted = {deployment.topic(*endpoint) for endpoint in deployment.endpoints()}
         wanted |= {deployment.subscription(*endpoint) for endpoint in deployment.endpoints()}
-        topics, subscriptions = find_queues(self._clients, deployment.project, deployment.name)
-        surplus = [name for name in topics if name not in wanted]
-        remove_queues(self._clients, surplus, [name for name in subscriptions if name not in wanted])
+        found = find_queues(self._clients, deployment.project, deployment.name, deployment.region)
+        topics, subscriptions = ([name for name in names if name not in wanted] for names in found)
+        remove_queues(self._clients, topics, subscriptions)
 
     def status(self) -> DeploymentStatus:
+        try:
+            found = self._found()
+        except AccessDeniedError as error:
+            if not isinstance(error, CredentialsError):
+                error.message += self._told_whose()
+            raise
+        if found.resources:
+            return dataclasses.replace(found, resources=(*found.resources, f"credentials: {whose(self._backend)}"))
+        return dataclasses.replace(found, problem=f"{found.problem}{self._told_whose()}")
+
+    def _told_whose(self) -> str:
+        """What a refusal may be because of."""
+        return "" if self._settings.emulated else f" (the credentials are of {whose(self._backend)})"
+
+    def _found(self) -> DeploymentStatus:
+        """What there is, as far as whoever asks may see it."""
         here, rest = self._here(1), self._clients.rest
         with project_checked(f"looking at deployment {here.name!r}", here.project):
-            function = find_function(self._clients.functions, here.function)
-            unseen: list[str] = []
-            # Who only runs may not look at these.
-            bucket = _seen(lambda: self._clients.storage.lookup_bucket(here.bucket) is not None, unseen)
-            queues = _seen(lambda: find_queues(self._clients, here.project, here.name), unseen)
-            account = _seen(lambda: find_account(rest, here), unseen)
-            deployment = _told(function)
-            problem = _problem(function, deployment, bucket, queues)
+            there = look(self._clients, here, strictly=False)
+            deployment = _told(there.function)
+            problem = _problem(here, there, deployment)
             if deployment is not None and not problem:
-                problem = _unable(deployment, account, lacking(rest, deployment))
-        lines = []
-        if function is not None:
-            lines.append(f"function {here.stem}: {function.state.name.lower()}, {_about(deployment)}")
-        if bucket:
-            lines.append(f"bucket {here.bucket}")
-        if queues and any(queues):
-            lines.append(f"{len(queues[0])} topics, {len(queues[1])} subscriptions")
-        if account:
-            lines.append(f"service account {here.service_account}")
+                problem = _unable(deployment, there.account, lacking(rest, deployment))
+        lines = _lines(here, there)
+        command = f"run: fsd deploy gcp --name {here.name}"
         if not lines:
             problem = f"none in {here.region} of project {here.project}"
-        lines += [f"not seen: {why}" for why in unseen]
-        command = f"run: fsd deploy gcp --name {here.name}"
+        if there.claims:
+            problem, command = f"{problem}, and {there.claims[0]}", there.claims[0].remedy
         workers = deployment.workers if deployment is not None else 0
         return DeploymentStatus(
-            here.name, not problem, workers, tuple(lines), f"{problem}; {command}" if problem else ""
+            here.name,
+            not problem,
+            workers,
+            (*lines, *(f"not seen: {why}" for why in there.unseen)),
+            f"{problem}; {command}" if problem else "",
         )
 
     def destroy(self) -> Removal:
-        here, observer = self._here(1), self._backend.observer
-        removed = []
-        with translated(f"removing the function {here.stem}"):
-            if remove_function(self._clients.functions, here.function, observer):
-                removed.append(f"function {here.stem}")
-        with translated("removing what its builds left"):
-            if remove_image(self._clients.rest, here):
-                removed.append(f"image of {here.stem}")
-            if sources := remove_sources(self._clients.storage, here):
-                removed.append(f"{sources:,} {'source' if sources == 1 else 'sources'} of {here.stem}")
-            stays = shared(self._clients.storage, self._clients.rest, here)
-        with translated("removing topics and subscriptions"):
-            topics, subscriptions = find_queues(self._clients, here.project, here.name)
-            remove_queues(self._clients, topics, subscriptions)
-        if topics or subscriptions:
-            removed.append(f"{len(topics)} topics, {len(subscriptions)} subscriptions")
-        with translated(f"removing the bucket {here.bucket}"):
-            objects = remove_bucket(self._clients.storage, here.bucket)
-        if objects is not None:
-            removed.append(f"bucket {here.bucket} with {objects:,} {'object' if objects == 1 else 'objects'}")
-        with translated(f"removing the service account {here.build_account}"):
-            if remove_builder(self._clients.rest, here):
-                removed.append(f"service account {here.build_account}")
-        # Last: the roles that it had are gone with what they were on.
-        with translated(f"removing the service account {here.service_account}"):
-            if remove_account(self._clients.rest, here):
-                removed.append(f"service account {here.service_account}")
-        return Removal(tuple(removed), shared=tuple(stays))
+        here = self._here(1)
+        there = self._look(here)
+        there.require_here()
+        return remove_all(self._clients, here, there, self._backend.observer)
+
+
+def _lines(here: Deployment, there: Inventory) -> list[str]:
+    """A line for each kind of resource that is there."""
+    lines = []
+    if there.function is not None:
+        lines.append(f"function {here.stem}: {there.function.state.name.lower()}, {_about(_told(there.function))}")
+    if there.bucket:
+        lines.append(f"bucket {here.bucket}")
+    if there.queues and any(there.queues):
+        lines.append(f"{len(there.queues.topics)} topics, {len(there.queues.subscriptions)} subscriptions")
+    if there.account:
+        lines.append(f"service account {here.service_account}")
+    return lines
 
 
 def _plain(message: Any) -> Any:
@@ -222,32 +256,23 @@ def _about(deployment: Deployment | None) -> str:
     return f"Python {deployment.python}, {deployment.memory_mb:,} MB, {deployment.timeout_seconds} s"
 
 
-def _seen(look: Callable[[], _Found], unseen: list[str]) -> _Found | None:
-    """What a look finds; None, and why, where these credentials may not look."""
-    try:
-        return look()
-    except Forbidden as error:
-        unseen.append(one_line(error))
-        return None
-
-
-def _problem(
-    function: Function | None, deployment: Deployment | None, bucket: bool | None, queues: _Queues | None
-) -> str:
+def _problem(here: Deployment, there: Inventory, deployment: Deployment | None) -> str:
     """Why the deployment cannot be used; empty if it can, as far as it was seen."""
-    if function is None:
+    if there.function is None:
         return "it was not made to its end: there is no function"
-    if function.state.name != "ACTIVE":
-        return f"the function is {function.state.name.lower()}"
+    if there.function.state.name != "ACTIVE":
+        return f"the function is {there.function.state.name.lower()}"
     if deployment is None:
         return "it was made by another release"
-    if bucket is False:
-        return f"the bucket {deployment.bucket} is missing"
-    if queues is None:
-        return ""
+    if there.bucket is False and "bucket" not in there.strange:
+        return f"the bucket {here.bucket} is missing"
+    return _missing(deployment, there.queues) if there.queues is not None else ""
+
+
+def _missing(deployment: Deployment, queues: Queues) -> str:
     endpoints = deployment.endpoints()
-    missing = {deployment.topic(*endpoint) for endpoint in endpoints} - set(queues[0])
-    missing |= {deployment.subscription(*endpoint) for endpoint in endpoints} - set(queues[1])
+    missing = {deployment.topic(*endpoint) for endpoint in endpoints} - set(queues.topics)
+    missing |= {deployment.subscription(*endpoint) for endpoint in endpoints} - set(queues.subscriptions)
     return f"{len(missing)} topics and subscriptions are missing" if missing else ""
 
 

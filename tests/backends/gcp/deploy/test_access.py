@@ -16,17 +16,22 @@ from google.oauth2.credentials import Credentials as UserCredentials
 from backends.gcp.deploy import access
 from backends.gcp.deploy import builder as builder_roles
 from backends.gcp.deploy.rest import Rest
+from backends.gcp.deploy.settling import Settling
 from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.web import Handler, WebServer
 from backends.gcp.settings import GcpSettings
+from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 ACCOUNT = f"fsd-demo@{PROJECT}.iam.gserviceaccount.com"
 WORKERS = f"serviceAccount:{ACCOUNT}"
-ANN, ROBOT = "user:ann@example.com", "serviceAccount:ci@other.iam.example.com"
+ANN, ROBOT = "user:ann@example.com", "serviceAccount:123-compute@developer.gserviceaccount.com"
+# Of these some may be service accounts, which start workers as themselves.
+TEAM = "group:team@example.com"
+POD = "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/ci/subject/x"
 PLACE = f"projects/{PROJECT}/locations/{REGION}"
 DEPLOYMENT = Deployment.of(GcpSettings(name="demo", region=REGION), project=PROJECT, workers=2)
 
@@ -44,21 +49,22 @@ def topic(rank: int) -> str:
 def test_every_role_is_on_a_resource_of_the_deployment_alone(
     make_backend: BackendMaker, management: Management
 ) -> None:
-    status = make_backend(callers=f"{ANN}, {ROBOT}").provisioner().deploy(2)
-    assert f"callers: {ANN}, {ROBOT}" in status.resources
-    everybody = {WORKERS, ANN, ROBOT}
+    callers = (ANN, ROBOT, TEAM, POD)
+    status = make_backend(callers=",".join(callers)).provisioner().deploy(2)
+    assert f"callers: {', '.join(callers)}" in status.resources
+    everybody = {WORKERS, *callers}
     for rank in range(2):
         assert management.bindings(topic(rank)) == {"roles/pubsub.publisher": everybody}
         subscription = topic(rank).replace("/topics/", "/subscriptions/")
         assert management.bindings(subscription) == {"roles/pubsub.subscriber": everybody}
     assert management.bindings(f"b/fsd-demo-{PROJECT}") == {"roles/storage.objectUser": everybody}
-    assert management.bindings(f"{PLACE}/services/fsd-demo") == {"roles/run.invoker": {WORKERS, ROBOT}}
-    assert management.bindings(f"{PLACE}/functions/fsd-demo") == {"roles/cloudfunctions.viewer": {ANN, ROBOT}}
+    assert management.bindings(f"{PLACE}/services/fsd-demo") == {"roles/run.invoker": {WORKERS, ROBOT, TEAM, POD}}
+    assert management.bindings(f"{PLACE}/functions/fsd-demo") == {"roles/cloudfunctions.viewer": set(callers)}
     borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")
-    assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": {ANN, ROBOT}}
-    builder = f"serviceAccount:fsd-demo-b@{PROJECT}.iam.gserviceaccount.com"
+    assert borrowing == {"roles/iam.serviceAccountOpenIdTokenCreator": set(callers)}
+    builder = f"serviceAccount:fsdb-demo@{PROJECT}.iam.gserviceaccount.com"
     assert management.bindings(f"projects/{PROJECT}") == {role: {builder} for role in builder_roles.ROLES}
-    assert management.accounts[ACCOUNT]["description"] == "workers of fsd deployment demo"
+    assert management.accounts[ACCOUNT]["description"] == f"workers of fsd deployment demo in {REGION}"
 
 
 def test_the_function_runs_as_the_account_and_destroy_removes_it(
@@ -111,8 +117,13 @@ def test_status_tells_of_a_role_that_was_taken_away(
         rest.post(url, {"policy": {"bindings": []}})
     assert f"the service account lacks {missing}" in provisioner.status().problem
     # Whoever may not look at these policies is told of the rest.
-    management.disabled.add(f"{api}.googleapis.com")
+    management.closed.add(f"{api}.googleapis.com")
     assert provisioner.status().ready
+    management.closed.clear()
+    # A service that is not enabled is no matter of who asks.
+    management.disabled.add(f"{api}.googleapis.com")
+    with pytest.raises(ConfigError, match=f"the API {api}.googleapis.com is not enabled"):
+        provisioner.status()
     management.disabled.clear()
     assert provisioner.deploy(2).ready
 
@@ -144,7 +155,9 @@ def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:
 def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Management, trouble: str) -> None:
     access.make_account(rest, DEPLOYMENT)
     setattr(management, trouble, 3)
-    access.give(rest, DEPLOYMENT, [ANN], function=False)
+    settling = Settling(ACCOUNT)
+    settling.began()
+    access.give(rest, DEPLOYMENT, [ANN], function=False, settling=settling)
     assert getattr(management, trouble) == 0
     assert all(management.bindings(topic(rank)) == {"roles/pubsub.publisher": {WORKERS, ANN}} for rank in range(2))
     borrowing = management.bindings(f"projects/{PROJECT}/serviceAccounts/{ACCOUNT}")

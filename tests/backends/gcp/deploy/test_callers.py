@@ -11,8 +11,8 @@ from backends.gcp.emulator.environment import PROJECT
 from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
 from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from fsdcore.clock import SystemClock
-from fsdcore.errors import FsdError
+from fsdcore.errors import AccessDeniedError, ConfigError, FsdError
+from fsdcore.events import Silent
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 CLOSED = {f"{name}.googleapis.com" for name in ("cloudquotas", "cloudresourcemanager", "iam", "serviceusage")}
@@ -49,16 +49,74 @@ def test_doctor_passes_over_what_is_not_seen(caller: GcpBackend) -> None:
     assert details["deployment"] == "demo, for up to 2 workers"
 
 
-def test_a_caller_who_does_not_exist_is_one_line_at_once(make_backend: BackendMaker, management: Management) -> None:
-    def slept(seconds: float) -> None:
-        raise AssertionError(f"waited for {seconds} s")
+class Heard(Silent):
+    """An observer that remembers what it was told."""
 
-    backend = make_backend(callers=f"serviceAccount:typo@{PROJECT}.iam.gserviceaccount.com")
-    told = pytest.raises(FsdError, match=r"giving roles: .*Service account typo@.* does not exist")
-    with pytest.MonkeyPatch.context() as patch, told as caught:
-        patch.setattr(SystemClock, "sleep", lambda self, seconds: slept(seconds))
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        del done, total
+        self.tasks.append(task)
+
+    @property
+    def waits(self) -> int:
+        """How often something was to be repeated."""
+        return self.tasks.count("waiting for what was just made")
+
+
+@pytest.mark.parametrize("setting", ["callers", "build_account"])
+def test_an_account_that_does_not_exist_is_one_line_before_anything_is_made(
+    make_backend: BackendMaker, management: Management, setting: str
+) -> None:
+    email = f"typo@{PROJECT}.iam.gserviceaccount.com"
+    backend = make_backend(**{setting: f"serviceAccount:{email}" if setting == "callers" else email})
+    backend.observer = heard = Heard()
+    with pytest.raises(ConfigError) as caught:
+        backend.provisioner().deploy(2)
+    assert str(caught.value) == f"{setting}: the service account {email} does not exist"
+    assert (management.accounts, heard.waits) == ({}, 0)
+
+
+# The second has the address of our own account within its own.
+@pytest.mark.parametrize("email", ["ann@exmple.com", f"x-fsd-demo@{PROJECT}.iam.gserviceaccount.com.example.com"])
+def test_a_caller_who_does_not_exist_is_one_line_at_once(
+    make_backend: BackendMaker, management: Management, email: str
+) -> None:
+    backend = make_backend(callers=f"user:{email}")
+    management.nobody.add(f"user:{email}")
+    backend.observer = heard = Heard()
+    with pytest.raises(FsdError, match=rf"giving roles: .*User {email} does not exist") as caught:
         backend.provisioner().deploy(2)
     assert "\n" not in str(caught.value)
+    assert heard.waits == 0
+
+
+def test_a_caller_who_does_not_exist_is_not_waited_for_with_our_account(
+    make_backend: BackendMaker, management: Management
+) -> None:
+    """Some policies say that the new account is not known yet, and one that the caller is a mistake."""
+    backend = make_backend(callers="user:ann@exmple.com")
+    management.nobody.add("user:ann@exmple.com")
+    management.settling = 3
+    backend.observer = heard = Heard()
+    with pytest.raises(FsdError, match=r"User ann@exmple\.com does not exist"):
+        backend.provisioner().deploy(2)
+    # Two minutes are eighteen of them, for each policy.
+    assert heard.waits < 10
+
+
+def test_who_may_not_see_the_policy_of_the_account_is_told_at_once(
+    make_backend: BackendMaker, management: Management
+) -> None:
+    """Of an account that was just made it could be that it is not known yet."""
+    backend = make_backend(callers="user:ann@example.com")
+    backend.provisioner().deploy(1)
+    management.settling = 1
+    backend.observer = heard = Heard()
+    with pytest.raises(AccessDeniedError, match=r"giving roles: .*iam\.serviceAccounts\.getIamPolicy"):
+        backend.provisioner().deploy(1)
+    assert heard.waits == 0
 
 
 def test_a_quota_that_is_not_seen_is_told_where_a_new_projects_would_not_do(

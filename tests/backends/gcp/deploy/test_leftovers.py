@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.management import Management
+from fsdcore.backend import Removal
 from tests.backends.gcp.deploy.conftest import BackendMaker
 from tests.backends.gcp.deploy.test_provisioner import fsd
 
@@ -42,12 +45,23 @@ def test_images_and_sources_go_and_what_is_shared_is_told(make_backend: BackendM
         bucket.delete(force=True)
 
 
-def test_who_may_not_look_at_images_destroys_all_the_same(make_backend: BackendMaker, management: Management) -> None:
+@pytest.mark.parametrize(("trouble", "why"), [("closed", "no permission: "), ("disabled", "the API artifactregistry")])
+def test_who_may_not_remove_images_is_told_and_the_rest_goes(
+    make_backend: BackendMaker, management: Management, trouble: str, why: str
+) -> None:
     backend = make_backend()
     backend.provisioner().deploy(1)
-    management.closed.add("artifactregistry.googleapis.com")
-    assert "function fsd-demo" in backend.provisioner().destroy().removed
+    getattr(management, trouble).add("artifactregistry.googleapis.com")
+    removal = backend.provisioner().destroy()
+    assert "function fsd-demo" in removal.removed
+    (left,) = removal.left
+    assert left.startswith(f"image of fsd-demo: {why}")
     assert management.images[PLACE] == {IMAGE}
+    assert management.accounts == {}
+    # Where there was no function, nobody knows that there is an image.
+    assert backend.provisioner().destroy() == Removal()
+    getattr(management, trouble).clear()
+    assert backend.provisioner().destroy().removed == ("image of fsd-demo",)
 
 
 def test_the_command_tells_what_stays(make_backend: BackendMaker, management: Management) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
+from google.api_core.exceptions import RetryError
+from google.auth.exceptions import TransportError
+from google.oauth2.credentials import Credentials as UserCredentials
 from google.pubsub_v1.types import Topic
 from typer.testing import CliRunner, Result
 
 from backends.gcp import GcpBackend
+from backends.gcp.deploy import checks, provisioner
 from backends.gcp.deploy.messaging import find_queues
 from backends.gcp.emulator.environment import PROJECT
 from backends.gcp.emulator.functions import FunctionsServer
 from fsdcore.cli.app import app
-from fsdcore.errors import ConfigError, DeploymentMissingError
+from fsdcore.errors import AccessDeniedError, ConfigError, DeploymentMissingError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 
@@ -50,7 +54,7 @@ def test_deploy_makes_everything_and_destroy_leaves_nothing(make_backend: Backen
     assert removal.left == ()
     account = f"service account fsd-demo@{PROJECT}.iam.gserviceaccount.com"
     assert account in status.resources
-    builder = f"service account fsd-demo-b@{PROJECT}.iam.gserviceaccount.com"
+    builder = f"service account fsdb-demo@{PROJECT}.iam.gserviceaccount.com"
     gone = (
         "function fsd-demo",
         "image of fsd-demo",
@@ -142,6 +146,86 @@ def test_parts_that_are_missing_are_told(make_backend: BackendMaker) -> None:
     assert status.problem == f"the bucket fsd-demo-{PROJECT} is missing; run: fsd deploy gcp --name demo"
     with pytest.raises(DeploymentMissingError, match="bucket"):
         backend.store.put("k", b"")
+
+
+def a_person(backend: GcpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have somebody be logged in, though local servers need nobody."""
+    monkeypatch.setattr(type(backend.settings), "emulated", False)
+    monkeypatch.setattr(checks, "identity", lambda *_: "user:ann@example.com")
+
+
+def test_status_tells_whose_the_credentials_are(
+    make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch, functions: FunctionsServer
+) -> None:
+    backend = make_backend()
+    assert not any("credentials" in line for line in backend.provisioner().deploy(1).resources)
+    local = "credentials: none needed: local servers stand in for Google's"
+    assert backend.provisioner().status().resources[-1] == local
+    a_person(backend, monkeypatch)
+    who = f"user:ann@example.com, project {PROJECT}"
+    assert backend.provisioner().status().resources[-1] == f"credentials: {who}"
+    backend.provisioner().destroy()
+    # That there is nothing may be since one is somebody else, and so may a refusal.
+    status = backend.provisioner().status()
+    assert status.resources == ()
+    assert status.problem.endswith(f"; run: fsd deploy gcp --name demo (the credentials are of {who})")
+    functions.management.denied.add(PROJECT)
+    with pytest.raises(AccessDeniedError, match=rf"does not exist, or .* \(the credentials are of {who}\)"):
+        backend.provisioner().status()
+    functions.management.denied.clear()
+
+
+@pytest.mark.parametrize("error", [RetryError("Timeout of 120.0s exceeded", cause=None), TransportError("reset")])
+def test_a_deploy_goes_on_where_it_is_not_found_out_who_deploys(
+    make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def unknown(*_: object) -> str:
+        raise error
+
+    backend = make_backend()
+    for module in (checks, provisioner):
+        monkeypatch.setattr(module, "identity", unknown)
+    status = backend.provisioner().deploy(1)
+    assert status.ready
+    assert any(line.startswith("not found out who deploys: ") for line in status.resources)
+    monkeypatch.setattr(type(backend.settings), "emulated", False)
+    assert next(iter(backend.checks(1))).ok
+    assert backend.provisioner().status().ready
+
+
+@pytest.mark.parametrize(
+    ("members", "person", "is_caller"),
+    [
+        ("", True, False),
+        ("user:ann@example.com", True, True),
+        ("group:team@example.com", True, True),
+        ("principal://iam.googleapis.com/locations/global/workforcePools/p/subject/s", True, False),
+        ("", False, False),
+        ("user:ann@example.com", False, False),
+        ("group:team@example.com", False, True),
+        ("principal://iam.googleapis.com/locations/global/workforcePools/p/subject/s", False, True),
+    ],
+)
+def test_who_deploys_may_be_one_of_the_callers_though_it_is_not_told_who_it_is(
+    make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch, members: str, person: bool, is_caller: bool
+) -> None:
+    asked: list[bool] = []
+
+    def awaited(_: object, __: object, may_run: bool, ___: object) -> list[str]:
+        asked.append(may_run)
+        return []
+
+    backend = make_backend(callers=members)
+    # Made with credentials that local servers take, before these are somebody's.
+    for client in ("rest", "storage", "functions"):
+        getattr(backend.clients, client)
+    if person:
+        given = UserCredentials(None, refresh_token="r", token_uri="u", client_id="i", client_secret="s")
+        backend.clients.__dict__["_found"] = given, ""
+    monkeypatch.setattr(provisioner, "identity", lambda *_: "")
+    monkeypatch.setattr(provisioner, "await_working", awaited)
+    backend.provisioner().deploy(1)
+    assert asked == [is_caller]
 
 
 def test_describe_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,13 +102,22 @@ def lasting(of: GcpBackend | Stub, token: Callable[[float], str] = granted) -> s
     return str(caught.value).partition("lacking: ")[2]
 
 
-def test_a_deploy_waits_until_workers_may_call_the_function(make_backend: BackendMaker, management: Management) -> None:
-    def mend() -> None:
-        management.late_until = 0.0
+class LateRoles(Heals):
+    """Has no role be in force any more once the function has been built."""
 
+    def __init__(self, management: Management) -> None:
+        super().__init__(lambda: setattr(management, "late_until", 0.0))
+        self._management = management
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        if task == "deploying the function" and done == total:
+            self._management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+        super().progress(task, done, total)
+
+
+def test_a_deploy_waits_until_workers_may_call_the_function(make_backend: BackendMaker, management: Management) -> None:
     backend = make_backend()
-    management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
-    backend.observer = observer = Heals(mend)
+    backend.observer = observer = LateRoles(management)
     assert backend.provisioner().deploy(2).ready
     assert observer.looks == 2
 
