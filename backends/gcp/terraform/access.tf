@@ -54,4 +54,6 @@ resource "google_project_iam_member" "builder" {
   project  = var.project
   role     = each.value
   member   = "serviceAccount:${google_service_account.builder[0].email}"
+
+  depends_on = [google_project_service.api]
 }

@@ -1,19 +1,21 @@
-# What fsd deploy gcp makes, for those who keep their resources by Terraform.
+# What fsd deploy gcp makes, for those who keep their resources by Terraform. Nothing can be made before its API is enabled.
 
 resource "google_service_account" "workers" {
   project      = var.project
   account_id   = local.stem
   display_name = "fsd ${var.name}"
-  description  = "workers of fsd deployment ${var.name}"
+  description  = "workers of fsd deployment ${var.name} in ${var.region}"
+  depends_on   = [google_project_service.api]
 }
 
 # What builds the function, with roles for that alone: a new project's default account may do nothing.
 resource "google_service_account" "builder" {
   count        = var.build_account == "" ? 1 : 0
   project      = var.project
-  account_id   = "${local.stem}-b"
+  account_id   = "fsdb-${var.name}"
   display_name = "fsd ${var.name}"
-  description  = "builds of fsd deployment ${var.name}"
+  description  = "builds of fsd deployment ${var.name} in ${var.region}"
+  depends_on   = [google_project_service.api]
 }
 
 resource "google_storage_bucket" "objects" {
@@ -39,6 +41,8 @@ resource "google_storage_bucket" "objects" {
   soft_delete_policy {
     retention_duration_seconds = 0
   }
+
+  depends_on = [google_project_service.api]
 }
 
 resource "google_pubsub_topic" "rank" {
@@ -46,6 +50,8 @@ resource "google_pubsub_topic" "rank" {
   project  = var.project
   name     = "${local.stem}-${each.key}"
   labels   = local.labels
+
+  depends_on = [google_project_service.api]
 }
 
 # No filter: Pub/Sub bills what a filter drops as if it had been delivered.

@@ -18,6 +18,10 @@ variable "project" {
 variable "region" {
   type        = string
   description = "Such as europe-west4."
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "The region must be the name of one, such as europe-west4."
+  }
 }
 
 variable "workers" {

@@ -25,6 +25,7 @@ import backends.gcp
 from backends.gcp.deploy.access import GRANTS
 from backends.gcp.deploy.bucket import make_bucket
 from backends.gcp.deploy.builder import ROLES as BUILDING
+from backends.gcp.deploy.claims import BUILDS, WORKERS, description
 from backends.gcp.deploy.function import function_of
 from backends.gcp.deploy.messaging import subscription_of
 from backends.gcp.deploy.package import ENTRY
@@ -192,6 +193,7 @@ def test_the_bucket_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with closing(Client("p", AnonymousCredentials())) as client:
         monkeypatch.setattr(client, "lookup_bucket", lambda *_, **__: None)
+        monkeypatch.setattr(client, "list_buckets", lambda *_, **__: [])
         monkeypatch.setattr(client, "_post_resource", post)
         make_bucket(client, DEPLOYMENT)
     assert (made["name"], made["location"], made["labels"]) == (
@@ -213,13 +215,13 @@ def test_the_bucket_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_service_account_is_the_same() -> None:
     made = resource("google_service_account")
     assert f"{made['account_id']}@{made['project']}.iam.gserviceaccount.com" == DEPLOYMENT.service_account
-    assert made["description"] == f"workers of fsd deployment {DEPLOYMENT.name}"
+    assert made["description"] == description(DEPLOYMENT, WORKERS)
 
 
 def test_the_builder_is_the_same() -> None:
     made, roles = resource("google_service_account", "builder"), NAMED["google_project_iam_member", "builder"]
     assert f"{made['account_id']}@{made['project']}.iam.gserviceaccount.com" == DEPLOYMENT.build_account
-    assert made["description"] == f"builds of fsd deployment {DEPLOYMENT.name}"
+    assert made["description"] == description(DEPLOYMENT, BUILDS)
     assert resolved(roles["member"]) == f"serviceAccount:{DEPLOYMENT.build_account}"
     assert re.findall(r"roles/[\w.]+", LOCALS["building"]) == list(BUILDING)
     # None is made where one is brought; and the function waits for its roles.
@@ -232,6 +234,27 @@ def test_the_builder_is_the_same() -> None:
 def test_the_services_that_are_needed_are_enabled() -> None:
     assert [f"{name}.googleapis.com" for name in re.findall(r'"(\w+)"', LOCALS["apis"])] == list(APIS)
     assert resource("google_project_service", "api")["disable_on_destroy"] is False
+
+
+def _waits(name: tuple[str, str], seen: frozenset[tuple[str, str]] = frozenset()) -> bool:
+    """Whether a resource, or one that it is made of, is made after the services are enabled."""
+    block = str(NAMED[name])
+    if "google_project_service.api" in str(NAMED[name].get("depends_on", "")):
+        return True
+    used = {other for other in NAMED if other not in seen | {name} and f"{other[0]}.{other[1]}" in block + _via(block)}
+    return any(_waits(other, seen | {name}) for other in used)
+
+
+def _via(block: str) -> str:
+    """The locals that a resource names, and those that they name."""
+    found = " ".join(str(LOCALS[name]) for name in re.findall(r"local\.(\w+)", block))
+    return found + _via(found) if found else ""
+
+
+def test_nothing_is_made_before_its_service_is_enabled() -> None:
+    late = [name for name in NAMED if name != ("google_project_service", "api")]
+    assert len(late) > 10
+    assert [name for name in late if not _waits(name)] == []
 
 
 ROLES = {
@@ -324,14 +347,14 @@ def test_the_module_is_formatted(tmp_path: Path) -> None:
 @needs_terraform
 def test_terraform_itself_finds_the_same(tmp_path: Path) -> None:
     """Of what needs no provider: the locals, with the name of the service account put in."""
-    ann, robot = "user:ann@example.com", "serviceAccount:ci@q.iam.gserviceaccount.com"
+    ann, robot, team = "user:ann@example.com", "serviceAccount:ci@q.iam.gserviceaccount.com", "group:team@example.com"
     shutil.copy(FOLDER / "variables.tf", tmp_path)
     own = (FOLDER / "locals.tf").read_text()
     known = own.replace("${google_service_account.workers.email}", DEPLOYMENT.service_account)
     known = known.replace("google_service_account.builder[0].id", '"builder"')
     (tmp_path / "locals.tf").write_text(known)
     given = {name: value for name, value in GIVEN.items() if name in VARIABLES}
-    (tmp_path / "given.auto.tfvars.json").write_text(json.dumps({**given, "callers": [ann, robot]}))
+    (tmp_path / "given.auto.tfvars.json").write_text(json.dumps({**given, "callers": [ann, robot, team]}))
     names = ("deployment", "endpoints", "stem", "labels", "members", "invokers", "places")
     done = program(tmp_path, "console", text=f"jsonencode([{', '.join(f'local.{name}' for name in names)}])")
     assert done.returncode == 0, done.stderr
@@ -340,6 +363,27 @@ def test_terraform_itself_finds_the_same(tmp_path: Path) -> None:
     endpoints = {f"{lane}-{rank}" for lane, rank in DEPLOYMENT.endpoints()}
     assert set(found["endpoints"]) == endpoints
     assert (found["stem"], found["labels"]) == (DEPLOYMENT.stem, DEPLOYMENT.labels)
-    assert set(found["members"].values()) == {MEMBER, ann, robot}
-    assert set(found["invokers"].values()) == {MEMBER, robot}
-    assert {tuple(pair) for pair in found["places"].values()} == set(product(endpoints, (MEMBER, ann, robot)))
+    assert set(found["members"].values()) == {MEMBER, ann, robot, team}
+    assert set(found["invokers"].values()) == {MEMBER, robot, team}
+    assert {tuple(pair) for pair in found["places"].values()} == set(product(endpoints, (MEMBER, ann, robot, team)))
+
+
+# Where Terraform looks for providers of its own accord, without a network.
+MIRRORS = (
+    *(Path.home() / folder for folder in (".terraform.d/plugins", ".local/share/terraform/plugins")),
+    *(Path(folder, "terraform/plugins") for folder in ("/usr/local/share", "/usr/share")),
+)
+PROVIDER = "registry.terraform.io/hashicorp/google"
+
+
+@needs_terraform
+@pytest.mark.skipif(
+    not any((folder / PROVIDER).exists() for folder in MIRRORS),
+    reason=f"the provider {PROVIDER} is in none of {', '.join(map(str, MIRRORS))}",
+)
+def test_terraform_finds_the_module_valid(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "module")
+    begun = program(tmp_path, "-chdir=module", "init", "-backend=false", "-input=false")
+    assert begun.returncode == 0, begun.stderr
+    done = program(tmp_path, "-chdir=module", "validate", "-json")
+    assert (json.loads(done.stdout)["valid"], done.returncode) == (True, 0), done.stdout
