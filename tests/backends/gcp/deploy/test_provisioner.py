@@ -194,7 +194,7 @@ def test_a_deploy_goes_on_where_it_is_not_found_out_who_deploys(
 
 
 @pytest.mark.parametrize(
-    ("members", "person", "is_caller"),
+    ("members", "person", "may_be_caller"),
     [
         ("", True, False),
         ("user:ann@example.com", True, True),
@@ -207,12 +207,13 @@ def test_a_deploy_goes_on_where_it_is_not_found_out_who_deploys(
     ],
 )
 def test_who_deploys_may_be_one_of_the_callers_though_it_is_not_told_who_it_is(
-    make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch, members: str, person: bool, is_caller: bool
+    make_backend: BackendMaker, monkeypatch: pytest.MonkeyPatch, members: str, person: bool, may_be_caller: bool
 ) -> None:
     asked: list[bool] = []
 
-    def awaited(_: object, __: object, may_run: bool, ___: object) -> list[str]:
-        asked.append(may_run)
+    def awaited(_: object, __: object, is_caller: bool, ___: object, may_be_caller: bool) -> list[str]:
+        assert not is_caller
+        asked.append(may_be_caller)
         return []
 
     backend = make_backend(callers=members)
@@ -225,7 +226,7 @@ def test_who_deploys_may_be_one_of_the_callers_though_it_is_not_told_who_it_is(
     monkeypatch.setattr(provisioner, "identity", lambda *_: "")
     monkeypatch.setattr(provisioner, "await_working", awaited)
     backend.provisioner().deploy(1)
-    assert asked == [is_caller]
+    assert asked == [may_be_caller]
 
 
 def test_describe_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
