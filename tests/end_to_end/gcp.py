@@ -189,7 +189,9 @@ class GcpSite(Site):
         return self._functions.busy()
 
     def faults(self, channel: str) -> tuple[str, ...]:
-        return (*self._harms, *(self._object_harms if channel == "object" else self._queue_harms))
+        own = self._object_harms if channel == "object" else self._queue_harms
+        # What comes by a stream is not pulled.
+        return tuple(fault for fault in (*self._harms, *own) if channel != "stream" or not fault.startswith("pulls"))
 
     def open(self) -> Backend:
         return GcpBackend(self.settings)
@@ -240,7 +242,7 @@ class GcpSite(Site):
         counted = (call for call in calls if call.kind in _COUNTERS and _is_of_run(call, run))
         seen = Counter(_COUNTERS[call.kind] for call in counted)
         # One to find the plan, two for the lane, where the channel has lanes, and two to clean up: that no run counts.
-        seen["lists"] -= 5 if seen["receives"] else 3
+        seen["lists"] -= 5 if seen["publishes"] else 3
         return seen
 
     def figures(self, run: str) -> Mapping[str, float]:

@@ -107,7 +107,11 @@ def test_the_record_counts_the_calls_that_the_services_saw(site: Site, run: Any,
     seen = site.requests(result.record.run_id)
     if seen is None:
         pytest.skip(f"nobody counts the calls of {site.name}")
-    assert seen == calls_of(result.record)
+    counted = calls_of(result.record)
+    if channel == "stream":
+        # One call each worker, whatever comes by it.
+        del counted["receives"]
+    assert seen == counted
 
 
 def test_a_misbehaving_service_does_not_change_the_result(
