@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
@@ -110,3 +112,18 @@ def test_services_that_do_not_start_are_one_line() -> None:
     SEEN.append("broken")
     done = fsd("toy")
     assert (done.exit_code, done.stderr) == (1, "fsd: error: toy did not start\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the services are made for Linux")
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["backends.aws.emulator.local", "backends.aws.emulator.__main__", "backends.aws.emulator.environment"],
+        ["backends.gcp.emulator.local", "backends.gcp.emulator.launch", "backends.gcp.emulator.environment"],
+    ],
+    ids=["aws", "gcp"],
+)
+def test_the_services_need_nothing_that_only_tests_need(modules: list[str]) -> None:
+    """A user has the extras, and no pytest: that is in a group for those who work on the project."""
+    lines = ["import sys", "sys.modules.update(pytest=None, hypothesis=None)", *(f"import {name}" for name in modules)]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, env=os.environ)

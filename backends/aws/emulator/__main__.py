@@ -17,7 +17,7 @@ from backends.aws.emulator.front import Front
 from backends.aws.emulator.lambda_service import LambdaService
 from backends.aws.emulator.ministack import Ministack
 from fsdcore.errors import FsdError
-from fsdcore.testing.processes import HOST
+from fsdcore.processes import HOST
 from fsdcore.visitors import refusal
 
 _PARENT_SECONDS = 1.0

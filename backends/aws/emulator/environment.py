@@ -20,7 +20,7 @@ import psutil
 
 from backends.aws.emulator import runtime
 from backends.aws.emulator.functions import Function
-from fsdcore.testing.processes import HOST
+from fsdcore.processes import HOST
 from fsdcore.visitors import refusal
 
 __all__ = ["RESPONSE_BYTES", "Call", "Environment", "Outcome"]

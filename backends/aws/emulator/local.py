@@ -17,7 +17,7 @@ from backends.aws.emulator.lateness import Lateness
 from backends.aws.emulator.records import EnvironmentRecord, Fault, InvocationRecord, RequestRecord
 from fsdcore.emulation import Emulator
 from fsdcore.errors import MissingExtraError, ServerError
-from fsdcore.testing.processes import DIRECT, HOST, ServerProcess, free_port, http_ready
+from fsdcore.processes import DIRECT, HOST, ServerProcess, free_port, http_ready
 
 __all__ = ["LocalAws"]
 

@@ -19,7 +19,7 @@ from backends.aws.emulator.handler_rights import rights_table
 from backends.aws.emulator.lateness import Lateness
 from fsdcore.errors import MissingExtraError, ServerError
 from fsdcore.files import write_text
-from fsdcore.testing.processes import HOST, ServerProcess, find_program, free_port, http_ready
+from fsdcore.processes import HOST, ServerProcess, find_program, free_port, http_ready
 
 __all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "ministack_command"]
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from fsdcore.errors import MissingExtraError
-from fsdcore.testing.processes import HOST, ServerProcess, free_port, tcp_ready
+from fsdcore.processes import HOST, ServerProcess, free_port, tcp_ready
 
 __all__ = ["GooglePubsub"]
 

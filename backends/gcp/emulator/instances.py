@@ -18,7 +18,7 @@ from typing import NamedTuple
 from backends.gcp.emulator.identities import MetadataServer
 from backends.gcp.emulator.system import own_memory
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.testing.processes import HOST, ServerProcess
+from fsdcore.processes import HOST, ServerProcess
 
 __all__ = ["QUEUE_SECONDS", "Answer", "Instance", "NoInstanceError", "Pool", "Revision"]
 

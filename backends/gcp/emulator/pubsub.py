@@ -24,7 +24,7 @@ from backends.gcp.emulator.service import Service
 from backends.gcp.emulator.streams import Stream
 from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.errors import ServerError
-from fsdcore.testing.processes import HOST
+from fsdcore.processes import HOST
 
 __all__ = ["PubsubFaults", "PubsubServer"]
 

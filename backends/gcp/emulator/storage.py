@@ -20,7 +20,7 @@ from backends.gcp.emulator.system import listening_port
 from backends.gcp.emulator.web import Handler, WebServer
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import MissingExtraError
-from fsdcore.testing.processes import HOST, ServerProcess, http_ready
+from fsdcore.processes import HOST, ServerProcess, http_ready
 
 __all__ = ["StorageFaults", "StorageServer"]
 

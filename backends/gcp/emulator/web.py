@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from fsdcore.testing.processes import HOST
+from fsdcore.processes import HOST
 from fsdcore.visitors import refusal
 
 __all__ = ["Handler", "WebServer"]

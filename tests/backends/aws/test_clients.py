@@ -13,7 +13,7 @@ import pytest
 from backends.aws.clients import Clients
 from backends.aws.errors import translate, translated
 from fsdcore.errors import ConfigError, StoreError
-from fsdcore.testing.processes import free_port
+from fsdcore.processes import free_port
 
 
 @pytest.fixture(autouse=True)

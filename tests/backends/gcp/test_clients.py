@@ -21,7 +21,7 @@ from backends.gcp.emulator.storage import StorageFaults, StorageServer
 from backends.gcp.errors import translated
 from fsdcore.config import load_config
 from fsdcore.errors import ConfigError, ServerError, StoreError
-from fsdcore.testing.processes import free_port
+from fsdcore.processes import free_port
 from tests.backends.gcp.conftest import PROJECT, REGION
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "grpc_proxy")

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from backends.aws.emulator import Fault, LocalAws
-from fsdcore.testing.processes import DIRECT
+from fsdcore.processes import DIRECT
 from tests.backends.aws.conftest import Client
 from tests.backends.aws.emulator.conftest import Maker
 

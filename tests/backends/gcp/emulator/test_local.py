@@ -13,7 +13,7 @@ from backends.gcp.emulator import storage
 from backends.gcp.emulator.environment import PROJECT
 from backends.gcp.emulator.local import LocalGcp
 from fsdcore.errors import MissingExtraError, ServerError
-from fsdcore.testing.processes import tcp_ready
+from fsdcore.processes import tcp_ready
 
 
 def test_every_service_listens_on_this_machine_alone_until_it_is_stopped(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from google.api_core.exceptions import (
 from backends.gcp.emulator.calls import Call
 from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
 from fsdcore.errors import ServerError
-from fsdcore.testing.processes import HOST, ServerProcess, free_port, tcp_ready
+from fsdcore.processes import HOST, ServerProcess, free_port, tcp_ready
 from tests.backends.gcp.emulator.pubsub_clients import Pubsub
 
 DATA = [f"{number:03d}".encode() for number in range(100)]

@@ -13,7 +13,7 @@ import pytest
 
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import MissingExtraError, ServerError
-from fsdcore.testing.processes import ServerProcess, find_program, free_port, http_ready, tcp_ready
+from fsdcore.processes import ServerProcess, find_program, free_port, http_ready, tcp_ready
 
 HTTP_SERVER = """
 import http.server, sys
