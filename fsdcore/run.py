@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import scipy.sparse as sp
 import fsdcore.errors
 from fsdcore.backend import Backend
 from fsdcore.channel import Address
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.compute import Exit, Invocation
 from fsdcore.config import RunSettings
 from fsdcore.counting import CountingStore
@@ -35,19 +34,13 @@ from fsdcore.mailbox import AbortNotice
 from fsdcore.messenger import abort_frames
 from fsdcore.packing import pack
 from fsdcore.partition.base import Owners
+from fsdcore.polling import Polling
 from fsdcore.record import WorkerRecord
 from fsdcore.text import printable
 from fsdcore.wire import CLIENT
 
 __all__ = ["Done", "execute"]
 
-_SHORTEST_POLL, _LONGEST_POLL = 0.002, 0.1
-# The client looks for the end again after this share of the time it has waited, so that little is lost on a short run.
-_SHARE_PER_POLL = 0.02
-# A list costs as much as ten reads. Between two of them the client waits as long as so many small requests take, or
-# this share of the time the run has taken, whichever is longer: so a run of any length takes less than a hundred.
-_REQUESTS_PER_LIST = 50
-_SHARE_PER_LIST = 0.05
 # How long the client waits, after a failure, for the workers to end before it removes the run's objects.
 _GRACE_SECONDS = 10.0
 # How long workers are told to stop where the service puts that off.
@@ -78,7 +71,7 @@ class Request:
     in_flight: int = 1
 
 
-def execute(backend: Backend, request: Request) -> Done:
+def execute(backend: Backend, request: Request, clock: Clock = SYSTEM_CLOCK) -> Done:
     """Run to the end.
 
     Raises the first cause if a worker fails, naming rank and layer; `DeadlineError` if the run takes longer than
@@ -86,7 +79,7 @@ def execute(backend: Backend, request: Request) -> Done:
     """
     lease = _take_lease(backend, request.settings)
     with Heartbeat(lease) as heartbeat:
-        run = _Run(backend, request, lease, heartbeat)
+        run = _Run(backend, request, lease, heartbeat, clock)
         try:
             return run.execute()
         except BaseException as error:
@@ -107,22 +100,21 @@ def _take_lease(backend: Backend, settings: RunSettings) -> Lease:
 
 
 class _Run:
-    def __init__(self, backend: Backend, request: Request, lease: Lease, heartbeat: Heartbeat) -> None:
-        self._backend, self._request = backend, request
+    def __init__(self, backend: Backend, request: Request, lease: Lease, heartbeat: Heartbeat, clock: Clock) -> None:
+        self._backend, self._request, self._clock = backend, request, clock
         self._settings, self._lease, self._heartbeat = request.settings, lease, heartbeat
         self.id = lease.run
         self._counts: dict[str, int] = {}
         self._store = CountingStore(backend.store, self._count)
         self._started = False
-        self._since = SYSTEM_CLOCK.now()
-        self._next_list = 0.0
+        self._polling = Polling(self._store.capabilities.latency_seconds, clock.now())
 
     def _count(self, counter: str) -> None:
         self._counts[counter] = self._counts.get(counter, 0) + 1
 
     def execute(self) -> Done:
-        begin = time.perf_counter()
-        deadline = Deadline.after(self._settings.run_seconds)
+        begin = self._clock.now()
+        deadline = Deadline.after(self._settings.run_seconds, self._clock)
         for batch, inputs in enumerate(self._request.batches):
             write_inputs(self._store, self.id, batch, inputs)
         self._started = True
@@ -131,7 +123,7 @@ class _Run:
         records = self._wait(deadline)
         outputs = [self._outputs(batch) for batch in range(len(self._request.batches))]
         joined = sp.csr_array(sp.vstack(outputs, format="csr"))
-        return Done(self.id, joined, records, self._counts, time.perf_counter() - begin)
+        return Done(self.id, joined, records, self._counts, self._clock.now() - begin)
 
     def _invocation(self, deadline: Deadline) -> Invocation:
         settings = self._settings
@@ -155,7 +147,7 @@ class _Run:
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:
         """Until the run is done; raises the first cause if it fails."""
-        begin = SYSTEM_CLOCK.now()
+        begin = self._clock.now()
         while True:
             lost = self._lost()
             done = self._ended(at_once=lost is not None)
@@ -166,27 +158,19 @@ class _Run:
                 raise WorkerFailedError(f"the worker ended without a word: {lost.error}", run=self.id, rank=lost.rank)
             if deadline.passed():
                 raise DeadlineError(f"the run did not end within {self._settings.run_seconds:g} s", run=self.id)
-            SYSTEM_CLOCK.sleep(min(self._pause(begin), deadline.remaining()))
-
-    def _pause(self, begin: float) -> float:
-        """Seconds until the next look, in a wait since `begin`."""
-        shortest = max(_SHORTEST_POLL, self._store.capabilities.latency_seconds)
-        return max(shortest, min(_SHARE_PER_POLL * (SYSTEM_CLOCK.now() - begin), _LONGEST_POLL))
+            pause = self._polling.pause(self._clock.now() - begin)
+            self._clock.sleep(min(pause, deadline.remaining()))
 
     def _ended(self, at_once: bool) -> list[WorkerRecord] | None:
         """What the workers did, if the run is done; raises the first cause if it failed; None if neither is so yet.
 
-        Where requests take time and money, the end is asked for by name, and failures are looked for less often,
-        unless `at_once`.
+        Failures are looked for now and then only, unless `at_once`.
         """
-        now, latency = SYSTEM_CLOCK.now(), self._store.capabilities.latency_seconds
-        if now < self._next_list and not at_once:
+        if not (self._polling.lists(self._clock.now()) or at_once):
             try:
                 return read_done(self._store, self.id)
             except KeyMissingError:
                 return None
-        if latency:
-            self._next_list = now + max(_REQUESTS_PER_LIST * latency, _SHARE_PER_LIST * (now - self._since))
         ended = self._store.list(f"runs/{self.id}/end/")
         if f"runs/{self.id}/end/done" in ended:
             return read_done(self._store, self.id)
@@ -252,9 +236,9 @@ class _Run:
         """Where the service tells, wait a little for the workers to end: `least` of them, and all that have begun."""
         if not self._backend.compute.capabilities.reports_exit:
             return
-        begin, deadline = SYSTEM_CLOCK.now(), Deadline.after(_GRACE_SECONDS)
+        begin, deadline = self._clock.now(), Deadline.after(_GRACE_SECONDS, self._clock)
         while len(self._backend.compute.exits(self.id)) < max(least, self._claimed()) and not deadline.passed():
-            SYSTEM_CLOCK.sleep(self._pause(begin))
+            self._clock.sleep(self._polling.pause(self._clock.now() - begin))
 
     def _claimed(self) -> int:
         return len(self._store.list(f"runs/{self.id}/claims/"))

@@ -267,7 +267,8 @@ class Forecaster:
         store, holding = target.model.store, int(np.count_nonzero(self._profile.structure.layers[-1].rows))
         begun = writing([profile.input_bytes for profile in profiles], store)
         outputs = sum(float(profile.outputs.sum()) for profile in profiles)
-        return begun + found_after(workers_seconds, store) + reading(holding * len(batches), outputs, store)
+        found = found_after(workers_seconds, target.store.latency_seconds, store)
+        return begun + found + reading(holding * len(batches), outputs, store)
 
     def profile(self, samples: int, number: int) -> Profile:
         """Of the batch of that number, which has so many samples."""

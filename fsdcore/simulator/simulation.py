@@ -189,7 +189,7 @@ def forecast_seconds(work: Work) -> float:
     begun = writing([batch.input_bytes for batch in work.batches], store)
     outputs = sum(float(each.output_bytes.sum()) for each in loads)
     objects = int(np.count_nonzero(work.holds)) * len(loads)
-    return begun + found_after(timed.wall_seconds, store) + reading(objects, outputs, store)
+    return begun + found_after(timed.wall_seconds, work.latency_seconds, store) + reading(objects, outputs, store)
 
 
 # What dominates ------------------------------------------------------------------------------------------------

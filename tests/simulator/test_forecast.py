@@ -10,15 +10,11 @@ import pytest
 from fsdcore.cost import bill, usage_of
 from fsdcore.errors import InputError
 from fsdcore.forecast import Forecaster, Model, Setting, Target
-from fsdcore.forecast.client import found_after, looks
-from fsdcore.forecast.model import StoreModel
 from fsdcore.simulator import STEADY, Billing, Shape, Simulation, load_conditions, shape_work, work_of
 from fsdcore.simulator.engine import simulate_once
 from fsdcore.simulator.simulation import forecast_seconds
 from fsdcore.simulator.synthetic import shape_forecaster
 from tests.simulator.conftest import WorkMaker
-
-_STORE = StoreModel(put_seconds=0.03, get_seconds=0.015, bytes_per_second=1e8)
 
 
 def _shape(workers: int) -> Shape:
@@ -78,25 +74,6 @@ def test_the_parts_beyond_an_objects_front_take_their_time(aws: Target) -> None:
     fixed = forecast.counters["gets"] - counted.totals()["gets"] + counted.vain
     assert fixed == pytest.approx(0, abs=0.1 * forecast.counters["gets"] + 100)
     assert forecast.counters["receives"] == forecast.counters["messages"]
-
-
-@pytest.mark.parametrize("latency", [0.0, 0.02])
-@pytest.mark.parametrize("done", [0.0, 0.01, 0.5, 7.0, 900.0])
-def test_a_client_finds_the_end_soon_after_it_is_there(done: float, latency: float) -> None:
-    found = looks(0.0, done, latency, _STORE)
-    assert done <= found.found <= done + 0.15
-    assert abs(found_after(done, _STORE) - found.found) < 0.1
-    assert found.gets >= 1
-    if latency:
-        assert found.lists < 100
-
-
-@pytest.mark.parametrize("latency", [0.0, 0.02])
-def test_looks_alike_are_counted_as_if_one_by_one(latency: float) -> None:
-    long = looks(0.0, 60.0, latency, _STORE)
-    period = 0.1 + _STORE.get_seconds
-    # A client that looks once in a period, and a few times more often at first.
-    assert 60.0 / period < long.lists + long.gets < 60.0 / period + 15
 
 
 def test_a_summary_says_what_the_time_depends_on(make_work: WorkMaker, billing: Billing) -> None:
