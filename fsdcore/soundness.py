@@ -7,12 +7,15 @@ from itertools import chain
 
 from fsdcore.errors import InputError
 from fsdcore.record import ACTIVITIES, COUNTERS, Record, WorkerRecord
+from fsdcore.spans import Span
 
 __all__ = ["check"]
 
 _COUNTERS, _ACTIVITIES = frozenset(COUNTERS), frozenset(ACTIVITIES)
 # Seconds of a clock until the year 5138, and what any counter stays below.
 _MOST_SECONDS, _MOST_COUNTED = 1e11, 1e18
+# The end of a span, so that all times stay whole numbers for every reader.
+_LONGEST_US = 1 << 52
 
 
 def check(record: Record) -> None:
@@ -35,6 +38,7 @@ def check(record: Record) -> None:
     for worker in record.per_worker:
         if worker.ended < worker.started:
             raise InputError(f"worker {worker.rank} of the record ends before it starts")
+        _check_spans(record, worker)
 
 
 def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:
@@ -47,8 +51,29 @@ def _of(worker: WorkerRecord, record: Record) -> bool:
         and len(worker.counters[COUNTERS[0]]) == record.layers + 1
         and len(worker.bytes_to) == len(record.per_worker[0].bytes_to)
         and len(worker.waits_for) == len(record.per_worker[0].waits_for)
-        and all(0 <= span.activity < len(ACTIVITIES) for span in worker.spans)
     )
+
+
+def _check_spans(record: Record, worker: WorkerRecord) -> None:
+    end = 0
+    for number, span in enumerate(worker.spans):
+        problem = _problem(span, end, record)
+        if problem:
+            raise InputError(f"worker {worker.rank} of the record, span {number}: {problem}")
+        end = span.start_us + span.duration_us
+
+
+def _problem(span: Span, end: int, record: Record) -> str | None:
+    """What is wrong with a span that follows one that ended at `end`; None if nothing."""
+    if not 0 <= span.activity < len(ACTIVITIES):
+        return f"there is no activity {span.activity}"
+    if not (-1 <= span.batch < record.batches and 0 <= span.layer <= record.layers):
+        return f"there is no batch {span.batch} or no layer {span.layer}"
+    if not -1 <= span.peer < record.workers:
+        return f"there is no rank {span.peer}"
+    if span.duration_us < 1 or span.start_us < end:
+        return "it takes no time, or begins before the one before it has ended"
+    return "it ends later than can be" if span.start_us + span.duration_us > _LONGEST_US else None
 
 
 def _within(numbers: Iterable[float], most: float) -> bool:
@@ -77,5 +102,3 @@ def _counted(record: Record) -> Iterator[float]:
     for worker in record.per_worker:
         yield from (worker.peak_memory_bytes, worker.spans_dropped, *worker.bytes_to)
         yield from chain.from_iterable(worker.counters.values())
-        for span in worker.spans:
-            yield from (span.start_us, span.duration_us, span.batch + 1, span.layer, span.peer + 1)

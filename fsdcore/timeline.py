@@ -2,6 +2,7 @@
 
 Ranks may run on machines whose clocks differ. What is certain is that no message comes before its source turned to the
 layer it belongs to: where the clocks say otherwise, the rank that received it is shown later, by as little as will do.
+Trace and report both show a run so, by `aligned`.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fsdcore.errors import FormatError, InputError
-from fsdcore.record import Record, WorkerRecord
+import msgspec
+
+from fsdcore.errors import InputError
+from fsdcore.record import Record
 from fsdcore.spans import ACTIVITIES, WAIT, Span
 
-__all__ = ["Flow", "Slice", "Timeline", "timeline_of"]
+__all__ = ["Aligned", "Flow", "Slice", "Timeline", "aligned", "shown_later", "timeline_of"]
 
 _SEND = ACTIVITIES.index("send")
 _NO_LAYER = (-1, 0)
-# The end of the year 9999, and of a run that would last till then: all times stay whole numbers for every reader.
-_LAST_SECOND = 253_402_300_800
-_LONGEST_US = 1 << 52
 
 
 class Slice(NamedTuple):
@@ -49,7 +49,7 @@ class Flow(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Slices by rank, in order and without overlap; flows; by how many microseconds which ranks are shown later.
+    """Slices by rank, in order and without overlap; flows; by how many microseconds which ranks are shown `later`.
 
     `hidden` flows are left out: their source was too short to be a span, or clocks that drift tell of it twice.
     """
@@ -67,58 +67,63 @@ class _Message(NamedTuple):
     sources: tuple[int, ...]
 
 
+class Aligned(NamedTuple):
+    """A record whose workers started and ended in one time, and by how many microseconds which ranks are now later."""
+
+    record: Record
+    later: dict[int, int]
+
+
+def aligned(record: Record) -> Aligned:
+    """The record in one time; one that was not traced as it is, since nothing tells by how much its clocks differ.
+
+    The record must be sound (`fsdcore.soundness`).
+    """
+    slices = list(_slices(record))
+    shifts = _shifts(slices, list(_messages(slices)), record.workers)
+    later = {rank: shift for rank, shift in enumerate(shifts) if shift}
+    if not later:
+        return Aligned(record, later)
+    first = _first(record)
+    workers = []
+    for worker, shift in zip(record.per_worker, shifts, strict=True):
+        lived = worker.ended - worker.started
+        # To whole microseconds: so that all who show it agree to the last.
+        started = first + (_microseconds(worker.started - first) + shift) / 1e6
+        workers.append(msgspec.structs.replace(worker, started=started, ended=started + lived))
+    return Aligned(msgspec.structs.replace(record, per_worker=workers), later)
+
+
 def timeline_of(record: Record) -> Timeline:
-    """The timeline of a run; `InputError` if it was not traced, `FormatError` for spans that cannot be."""
+    """The timeline of a sound record; `InputError` if it was not traced."""
     if not record.traced:
         raise InputError("the record has no trace: run again with fsd run --trace --record FILE")
-    _check(record)
-    slices = list(_slices(record))
-    messages = list(_messages(slices))
-    shifts = _shifts(slices, messages, record.workers)
-    shown = [item._replace(start=item.start + shifts[item.rank]) for item in slices]
-    flows = [flow for message in messages for flow in _flow(shown, message)]
-    later = {rank: shift for rank, shift in enumerate(shifts) if shift}
-    return Timeline(shown, flows, later, sum(map(_ended_by_one, slices)) - len(flows))
+    shown, later = aligned(record)
+    slices = list(_slices(shown))
+    flows = [flow for message in _messages(slices) for flow in _flow(slices, message)]
+    return Timeline(slices, flows, later, sum(map(_ended_by_one, slices)) - len(flows))
 
 
-def _check(record: Record) -> None:
-    if [worker.rank for worker in record.per_worker] != list(range(record.workers)):
-        raise FormatError(f"the record must have ranks 0 to {record.workers - 1}, each once and in order")
-    for worker in record.per_worker:
-        if not 0 <= worker.started < _LAST_SECOND:
-            raise FormatError(f"rank {worker.rank}: {worker.started} seconds since 1970 is no time for its start")
-        if len(worker.counters.get("bytes_sent", ())) <= record.layers:
-            raise FormatError(f"rank {worker.rank}: bytes_sent must be counted for each of {record.layers} layers")
-        _check_spans(record, worker)
+def shown_later(later: Mapping[int, int]) -> str:
+    """What a reader must know where clocks differed: a clause."""
+    ranks = "1 rank is" if len(later) == 1 else f"{len(later)} ranks are"
+    most = max(later.values())
+    return f"by their clocks, messages came before they were sent: {ranks} shown later, by up to {most:,} µs"
 
 
-def _check_spans(record: Record, worker: WorkerRecord) -> None:
-    end = 0
-    for number, span in enumerate(worker.spans):
-        problem = _problem(span, end, record)
-        if problem:
-            raise FormatError(f"rank {worker.rank}, span {number}: {problem}")
-        end = span.start_us + span.duration_us
+def _first(record: Record) -> float:
+    return min(worker.started for worker in record.per_worker)
 
 
-def _problem(span: Span, end: int, record: Record) -> str | None:
-    """What is wrong with a span that follows one that ended at `end`; None if nothing."""
-    if not 0 <= span.activity < len(ACTIVITIES):
-        return f"there is no activity {span.activity}"
-    if not (-1 <= span.batch < record.batches and 0 <= span.layer <= record.layers):
-        return f"there is no batch {span.batch} or no layer {span.layer}"
-    if not -1 <= span.peer < record.workers:
-        return f"there is no rank {span.peer}"
-    if span.duration_us < 1 or span.start_us < end:
-        return "it takes no time, or begins before the one before it has ended"
-    return "it ends later than can be" if span.start_us + span.duration_us > _LONGEST_US else None
+def _microseconds(seconds: float) -> int:
+    return round(1e6 * seconds)
 
 
 def _slices(record: Record) -> Iterator[Slice]:
     """All spans, as the clocks of the workers have them."""
-    first = min(worker.started for worker in record.per_worker)
+    first = _first(record)
     for worker in record.per_worker:
-        began = round(1e6 * (worker.started - first))
+        began = _microseconds(worker.started - first)
         for span in worker.spans:
             yield Slice(worker.rank, began + span.start_us, span)
 

@@ -15,8 +15,9 @@ import msgspec
 
 from fsdcore.errors import InputError
 from fsdcore.record import Record
+from fsdcore.soundness import check
 from fsdcore.spans import ACTIVITIES
-from fsdcore.timeline import Flow, Slice, Timeline, timeline_of
+from fsdcore.timeline import Flow, Slice, Timeline, shown_later, timeline_of
 
 __all__ = ["MOST_BYTES", "Trace", "make_trace"]
 
@@ -53,9 +54,9 @@ def make_trace(record: Record, most_bytes: int = MOST_BYTES) -> Trace:
     """The trace of a run that was traced.
 
     Where all would be more than `most_bytes`, the shortest slices and waits are left out, and the notes say how many.
-    `InputError` for a record without spans, or if not even the names of the ranks fit; `FormatError` for spans that
-    cannot be.
+    `InputError` for a record without spans or that is not sound, or if not even the names of the ranks fit.
     """
+    check(record)
     timeline = timeline_of(record)
     notes = [*_notes(timeline), *_dropped(record)]
     room = most_bytes - len(_document(record, notes, [])) - _SAID
@@ -72,11 +73,7 @@ def make_trace(record: Record, most_bytes: int = MOST_BYTES) -> Trace:
 
 def _notes(timeline: Timeline) -> Iterator[str]:
     if timeline.later:
-        most = max(timeline.later.values())
-        yield (
-            f"by their clocks, messages came before they were sent: {len(timeline.later)} ranks are shown later, "
-            f"by up to {most:,} µs"
-        )
+        yield shown_later(timeline.later)
     if timeline.hidden:
         yield f"{timeline.hidden:,} waits have no arrow: what ended them left in a span too short to show"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 
 import msgspec
@@ -21,6 +22,7 @@ from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
 from fsdcore.report.traffic import squares, traffic
 from fsdcore.soundness import check
+from fsdcore.timeline import aligned
 from fsdcore.units import count
 
 __all__ = ["report"]
@@ -44,11 +46,12 @@ def report(record: Record, billed: Bill | None = None, before: Forecast | None =
     the page's policy lets no other program run. `InputError` if the record is not whole.
     """
     check(record)
+    record, later = aligned(record)
     style, program = _file("page.css"), _file("page.js")
     body = (
         element("a", "Skip to the report", href="#main", class_="skip"),
         _header(record),
-        element("main", *_sections(record, billed, before), id="main"),
+        element("main", *_sections(record, later, billed, before), id="main"),
         element("footer", element("p", _FOOTER, class_="muted")),
         element("script", _data(record), id="run-data", type="application/json"),
         element("script", Markup(program)),
@@ -63,11 +66,11 @@ _FOOTER = (
 )
 
 
-def _sections(record: Record, billed: Bill | None, before: Forecast | None) -> list[Markup]:
+def _sections(record: Record, later: Mapping[int, int], billed: Bill | None, before: Forecast | None) -> list[Markup]:
     return [
         answer(record),
         summary(record, billed),
-        timeline(record),
+        timeline(record, later),
         traffic(record),
         layers(record),
         stragglers(record),

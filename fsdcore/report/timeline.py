@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fsdcore.record import Record
 from fsdcore.report.charts import legend
 from fsdcore.report.facts import DRAWN, MOST_RANKS, ends, shown_ranks, worker_seconds
 from fsdcore.report.markup import Markup, as_table, element, joined, table
+from fsdcore.timeline import shown_later
 from fsdcore.units import count, exact
 
 __all__ = ["timeline"]
@@ -19,13 +22,16 @@ _HINT = "Point at a span to read it."
 _BUTTONS = (("in", "Zoom in"), ("out", "Zoom out"), ("left", "Earlier"), ("right", "Later"), ("all", "Show all"))
 
 
-def timeline(record: Record) -> Markup:
-    """The section: a drawing that the page's program makes, and seconds by rank and activity as a table."""
+def timeline(record: Record, later: Mapping[int, int]) -> Markup:
+    """The section: a drawing that the page's program makes, and seconds by rank and activity as a table.
+
+    `later`: by how many microseconds which ranks are shown later than their clocks say.
+    """
     return element(
         "section",
         element("h2", "Timeline by rank", id="timeline-title"),
         *([] if record.workers <= MOST_RANKS else [element("p", _FEWER, class_="hint")]),
-        _traced_note() if record.traced else _laid_note(),
+        _traced_note(later) if record.traced else _laid_note(),
         legend(),
         _controls(),
         element(
@@ -46,8 +52,10 @@ def timeline(record: Record) -> Markup:
     )
 
 
-def _traced_note() -> Markup:
+def _traced_note(later: Mapping[int, int]) -> Markup:
     said = "When each rank did what, by its own clock. Short pieces of one activity in one layer are drawn together."
+    if later:
+        said = f"{said} {shown_later(later).capitalize()}."
     return element("p", said, class_="muted", id="timeline-note")
 
 

@@ -46,7 +46,7 @@ def changed(record: Record, rank: int, /, **fields: object) -> Record:
 def made_worker(rank: int, workers: int, layers: int, traced: bool, seed: int) -> WorkerRecord:
     """One worker: it goes through layers and activities in order, each for some milliseconds."""
     rng = np.random.default_rng([seed, rank])
-    microseconds = rng.integers(0, 4_000, (layers + 1, len(ACTIVITIES)))
+    microseconds = rng.integers(1, 4_000, (layers + 1, len(ACTIVITIES)))
     started = 1.79e9 + 0.01 * rank
     seconds = {name: (microseconds[:, number] / 1e6).tolist() for number, name in enumerate(ACTIVITIES)}
     counters = {name: rng.integers(1, 2_000, layers + 1).tolist() for name in COUNTERS}

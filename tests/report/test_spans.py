@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsdcore.record import ACTIVITIES, Record
+from fsdcore.report import report
 from fsdcore.report.spans import Spans, spans_of, timeline_data
-from tests.report.records import made_record
+from fsdcore.trace import make_trace
+from tests.report.records import changed, made_record
 
 _ACTIVITY, _LAYER, _START, _DURATION, _PEER = 0, 2, 3, 4, 5
 
@@ -76,3 +79,20 @@ def test_the_page_gets_steps_from_start_to_start() -> None:
         assert [start - offset for start in starts] == [span.start_us for span in worker.spans]
         assert rank["spans"][4::6] == [span.duration_us for span in worker.spans]
         assert rank["end"] - rank["start"] == pytest.approx(1e6 * (worker.ended - worker.started), abs=2)
+
+
+def test_where_clocks_differ_page_and_trace_place_spans_alike() -> None:
+    """The clock of rank 1 is late by a second, and it waits for what others sent; so it is shown later, in both."""
+    record = made_record(3, 4, True)
+    first = record.per_worker[1]
+    record = changed(record, 1, started=first.started - 1.0, ended=first.ended - 1.0)
+    page = report(record)
+    data = json.loads(page.split('id="run-data"')[1].split(">", 1)[1].split("</script>")[0])
+    drawn = {rank["rank"]: list(itertools.accumulate(rank["spans"][3::6])) for rank in data["ranks"]}
+    traced: dict[int, list[int]] = {}
+    for event in json.loads(make_trace(record).data)["traceEvents"]:
+        if event["ph"] == "X":
+            traced.setdefault(event["tid"] - 1, []).append(event["ts"])
+    assert drawn == traced
+    assert "shown later, by up to" in page
+    assert all(rank["end"] > rank["start"] >= 0 for rank in data["ranks"])
