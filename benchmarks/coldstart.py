@@ -28,7 +28,7 @@ def worker(root: str, workers: int, samples: int) -> None:
     mark()
     from backends.local import LocalBackend, LocalSettings
     from fsdcore.exchange import read_inputs
-    from fsdcore.kernels import make_kernel
+    from fsdcore.kernels.choice import make_kernel
     from fsdcore.loop import BatchLoop, Tools
     from fsdcore.plan_store import open_rank
     from fsdcore.record import Recorder

@@ -22,7 +22,8 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
 from fsdcore.codec import Rows
-from fsdcore.kernels import PreparedLayer, SparseSamples, Strip, make_kernel
+from fsdcore.kernels.base import PreparedLayer, SparseSamples, Strip
+from fsdcore.kernels.choice import make_kernel
 from fsdcore.loop import BatchLoop, Tools
 from fsdcore.network import Network
 from fsdcore.partition import make_partition

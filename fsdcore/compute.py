@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 
 from fsdcore.capabilities import ComputeCapabilities
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
-from fsdcore.wire import RunId
 
-__all__ = ["Compute", "Exit", "Exits", "Invocation"]
+__all__ = ["Compute", "Exit", "Exits", "Invocation", "RunId", "new_run_id"]
 
 
+_RANDOM_BITS = 20
+# As `new_run_id` makes them.
+RunId: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 # What a worker counts on: sizes that fit 32 bits, and seconds that can be added to a clock.
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+
+
+def new_run_id(after: str = "") -> str:
+    """A fresh run id: 16 hex digits, 44 bits of milliseconds and 20 random ones; above `after` whatever the clock says.
+
+    So of two runs that hold one lane in turn the younger has the larger id, and a worker can tell left-over frames of
+    an older run from those of a younger one, which are not its own to throw away.
+    """
+    fresh = (int(1000 * SYSTEM_CLOCK.wall()) << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
+    return f"{max(fresh, int(after or '0', 16) + 1):016x}"
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from fsdcore.backend import Backend
 from fsdcore.decoding import converted
 from fsdcore.errors import BackendNotFoundError, ConfigError, FormatError, MissingExtraError
 from fsdcore.files import read_text
+from fsdcore.text import suggestion
 from fsdcore.unpacking import UNPACK_VARIABLE
 
 __all__ = ["AUTO", "FILE_VARIABLE", "Config", "RunSettings", "load_config"]
@@ -187,7 +188,7 @@ def _from_file(path: str | os.PathLike[str]) -> _Source:
             source.backends[key] = {field: _Value(item, origin) for field, item in _table(name, key, value)}
         else:
             what = "table" if isinstance(value, dict) else "key"
-            raise ConfigError(f"{name}: unknown {what} {key!r}{registry.suggestion(key, [*_RUN_TYPES, *backends])}")
+            raise ConfigError(f"{name}: unknown {what} {key!r}{suggestion(key, [*_RUN_TYPES, *backends])}")
     return source
 
 
@@ -253,7 +254,7 @@ def _variable(variable: str, backends: list[str]) -> tuple[str | None, str]:
             return backend, variable[len(_variable_name(backend)) + 1 :].lower()
     known = [FILE_VARIABLE, UNPACK_VARIABLE, *map(_variable_name, _RUN_TYPES)]
     known += [f"{_variable_name(backend)}_..." for backend in backends]
-    raise ConfigError(f"unknown environment variable {variable}{registry.suggestion(variable, known)}")
+    raise ConfigError(f"unknown environment variable {variable}{suggestion(variable, known)}")
 
 
 def _variable_name(word: str) -> str:
@@ -263,7 +264,7 @@ def _variable_name(word: str) -> str:
 def _from_arguments(arguments: Mapping[str, Any]) -> _Source:
     for key in arguments:
         if key not in _RUN_TYPES:
-            raise ConfigError(f"unknown argument {key!r}{registry.suggestion(key, list(_RUN_TYPES))}")
+            raise ConfigError(f"unknown argument {key!r}{suggestion(key, list(_RUN_TYPES))}")
     return _Source(_as_arguments(arguments), {})
 
 
@@ -313,7 +314,7 @@ def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
         _refuse(
             run.get("channel"),
             f"backend {settings.backend!r} has no channel {settings.channel!r}"
-            + registry.suggestion(settings.channel, list(backend.channels)),
+            + suggestion(settings.channel, list(backend.channels)),
         )
     return settings
 
@@ -325,7 +326,7 @@ def _check_method(given: _Value | None, method: str) -> None:
     from fsdcore.partition import METHODS
 
     if method not in METHODS:
-        _refuse(given, f"there is no method {method!r}{registry.suggestion(method, list(METHODS))}")
+        _refuse(given, f"there is no method {method!r}{suggestion(method, list(METHODS))}")
 
 
 def _sound(key: str, kind: Any, given: _Value) -> Any:
@@ -343,7 +344,7 @@ def _backend_settings(backend: type[Backend], name: str, values: _Values) -> Any
     converted: dict[str, Any] = {}
     for key, given in values.items():
         if key not in kinds:
-            near = registry.suggestion(key, list(kinds))
+            near = suggestion(key, list(kinds))
             _refuse(given, f"backend {name!r} has no setting {key!r}{near}")
         try:
             converted[key] = _converted(key, kinds[key], given.value, given.strict)

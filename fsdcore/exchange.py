@@ -20,7 +20,7 @@ from fsdcore.channel import Slot
 from fsdcore.codec import Rows, decode_rows
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import FsdError, PreconditionError, WireError
-from fsdcore.kernels import SAMPLES_TOGETHER, SparseRows, Strip
+from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.plan import Index
 from fsdcore.record import WorkerRecord
 from fsdcore.segments import (

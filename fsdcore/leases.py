@@ -24,6 +24,7 @@ from typing import Annotated, NamedTuple, Self
 import msgspec
 
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.compute import RunId, new_run_id
 from fsdcore.decoding import from_json
 from fsdcore.errors import (
     AbortedError,
@@ -36,7 +37,6 @@ from fsdcore.errors import (
     WireError,
 )
 from fsdcore.store import Store
-from fsdcore.wire import RunId, new_run_id
 
 __all__ = [
     "BEAT_SECONDS",

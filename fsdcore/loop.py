@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fsdcore.channel import Slot
 from fsdcore.codec import Columns, Encoded, Message, RowEncoder, Rows, Table, open_rows
 from fsdcore.errors import FsdError
-from fsdcore.kernels import Activations, Kernel, PreparedLayer, Strip
+from fsdcore.kernels.base import Activations, Kernel, PreparedLayer, Strip
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.plan import Send
 from fsdcore.record import Recorder

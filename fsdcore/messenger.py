@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, RunError, WireError
-from fsdcore.leases import Watch
 from fsdcore.mailbox import AbortNotice, Mailbox, Piece
 from fsdcore.packing import Packer, pack
 from fsdcore.record import BLOCK_BYTES, Recorder
@@ -67,6 +66,17 @@ def abort_frames(run: str, source: int, workers: int, notice: AbortNotice, max_f
     ]
 
 
+class RunWatch(Protocol):
+    """Sees whether the run goes on."""
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks."""
+
+    def check(self) -> None:
+        """Raises if the run is over; asks as often as it holds for right."""
+
+
 class Messenger:
     """One rank's messages in one run.
 
@@ -82,7 +92,7 @@ class Messenger:
         mailbox: Mailbox,
         recorder: Recorder,
         patience: Patience,
-        watch: Watch | None = None,
+        watch: RunWatch | None = None,
     ) -> None:
         self._channel, self._address, self._mailbox = channel, address, mailbox
         self._recorder, self._patience, self._watch = recorder, patience, watch

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from fsdcore.kernels import Kernel, PreparedLayer
+from fsdcore.kernels.base import Kernel, PreparedLayer
 from fsdcore.plan import LayerPart
 from fsdcore.plan_store import RankPlan, open_rank
 from fsdcore.store import Store

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint, entry_points
 
 from fsdcore.backend import Backend
 from fsdcore.errors import BackendNotFoundError, MissingExtraError
+from fsdcore.text import suggestion
 
-__all__ = ["GROUP", "backend_class", "backend_names", "suggestion"]
+__all__ = ["GROUP", "backend_class", "backend_names"]
 
 GROUP = "fsdcore.backends"
-
-
-def suggestion(word: str, known: list[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest of `known`, or all of them if none is near."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
 def backend_names() -> list[str]:

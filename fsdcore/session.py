@@ -23,6 +23,7 @@ import scipy.sparse as sp
 from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
 from fsdcore.batches import batches_of, default_batch_size
+from fsdcore.compute import new_run_id
 from fsdcore.config import AUTO, Config, RunSettings, load_config
 from fsdcore.errors import InputError, PlanError
 from fsdcore.events import SILENT, Observer, following, notice
@@ -45,7 +46,6 @@ from fsdcore.plan_store import (
 from fsdcore.record import Record, Recorder, Setting, WorkerRecord, by_layer, total_counters, total_seconds
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
-from fsdcore.wire import new_run_id
 
 __all__ = [
     "Model",

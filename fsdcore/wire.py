@@ -27,16 +27,12 @@ An empty message is a header alone; rows are as `fsdcore.codec` says.
 
 from __future__ import annotations
 
-import secrets
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple, TypeAlias
-
-import msgspec
+from typing import NamedTuple
 
 from fsdcore.channel import Slot
-from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.compression import compress, decompress
 from fsdcore.errors import FrameTooLargeError, WireError
 
@@ -49,11 +45,9 @@ __all__ = [
     "Body",
     "Frame",
     "Outline",
-    "RunId",
     "build_frames",
     "is_marked",
     "make_body",
-    "new_run_id",
     "open_body",
     "outline",
     "parse_frame",
@@ -70,11 +64,6 @@ _HEADER = struct.Struct("<2sBBBBQIIIIHHII")
 HEADER_BYTES = _HEADER.size
 _CRC_AT = HEADER_BYTES - 4
 _MAX_PIECES = 0xFFFF
-_RANDOM_BITS = 20
-
-
-# As `new_run_id` makes them.
-RunId: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 
 
 class Body(NamedTuple):
@@ -103,16 +92,6 @@ class Outline(NamedTuple):
     piece: int
     pieces: int
     size: int
-
-
-def new_run_id(after: str = "") -> str:
-    """A fresh run id: 16 hex digits, 44 bits of milliseconds and 20 random ones; above `after` whatever the clock says.
-
-    So of two runs that hold one lane in turn the younger has the larger id, and a worker can tell left-over frames of
-    an older run from those of a younger one, which are not its own to throw away.
-    """
-    fresh = (int(1000 * SYSTEM_CLOCK.wall()) << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
-    return f"{max(fresh, int(after or '0', 16) + 1):016x}"
 
 
 def make_body(plain: bytes, level: int = 1) -> Body:

@@ -24,8 +24,9 @@ from fsdcore.counting import CountingStore
 from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
 from fsdcore.exchange import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
 from fsdcore.inflight import Steps, run_in_flight
-from fsdcore.kernels import Kernel, PreparedLayer, make_kernel
-from fsdcore.kernels import name as name_of_kernel
+from fsdcore.kernels.base import Kernel, PreparedLayer
+from fsdcore.kernels.choice import kernel_name as name_of_kernel
+from fsdcore.kernels.choice import make_kernel
 from fsdcore.launch import start_children
 from fsdcore.leases import Watch, remove_run
 from fsdcore.loop import BatchLoop, Tools

@@ -11,7 +11,7 @@ import pytest
 
 from backends.local import LocalBackend, LocalSettings
 from fsdcore.config import RunSettings
-from fsdcore.kernels import KERNELS
+from fsdcore.kernels.choice import KERNELS
 from fsdcore.session import Session
 from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault

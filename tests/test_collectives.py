@@ -14,12 +14,12 @@ from backends.local import LocalBackend, LocalSettings
 from fsdcore.channel import Address
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.collectives import Collectives
+from fsdcore.compute import new_run_id
 from fsdcore.errors import WireError
 from fsdcore.mailbox import Mailbox
 from fsdcore.messenger import Messenger, Patience
 from fsdcore.record import Recorder
 from fsdcore.segments import pack_arrays
-from fsdcore.wire import new_run_id
 
 WORKERS = 5
 

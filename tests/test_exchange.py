@@ -29,7 +29,7 @@ from fsdcore.exchange import (
     write_inputs,
     write_outputs,
 )
-from fsdcore.kernels import SAMPLES_TOGETHER, SparseRows, Strip
+from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.plan import Index
 from fsdcore.record import Recorder
 from fsdcore.segments import compress_segment, pack_arrays, pack_segments

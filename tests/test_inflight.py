@@ -16,6 +16,7 @@ from fsdcore.activations import RELU, SIGMOID, TANH
 from fsdcore.backend import Backend
 from fsdcore.channel import Address, Outgoing, Slot
 from fsdcore.clock import Deadline
+from fsdcore.compute import new_run_id
 from fsdcore.errors import ChannelError, DeadlineError, RunError, WorkerFailedError
 from fsdcore.inflight import Steps, run_in_flight
 from fsdcore.messenger import Awaited, Messenger
@@ -34,7 +35,7 @@ from fsdcore.testing import (
     random_network,
 )
 from fsdcore.testing.faults import Fault
-from fsdcore.wire import DATA, build_frames, make_body, new_run_id
+from fsdcore.wire import DATA, build_frames, make_body
 from tests.conftest import SessionMaker
 
 relaxed = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,7 +6,8 @@ import pytest
 
 from backends.local.memory_store import MemoryStore
 from fsdcore.counting import CountingStore
-from fsdcore.kernels import PreparedLayer, make_kernel
+from fsdcore.kernels.base import PreparedLayer
+from fsdcore.kernels.choice import make_kernel
 from fsdcore.partition import make_partition
 from fsdcore.plan_cache import PlanCache
 from fsdcore.plan_store import RankPlan, read_rank, write_plan

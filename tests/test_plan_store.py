@@ -17,10 +17,9 @@ import fsdcore.segments
 from backends.local.memory_store import MemoryStore
 from fsdcore.activations import IDENTITY, SOFTMAX, TANH, clipped_relu
 from fsdcore.errors import KeyMissingError, PlanError, StoreError, WireError
-from fsdcore.kernels import Block
 from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
-from fsdcore.plan import LayerPart, from_arrays, layer_arrays
+from fsdcore.plan import Block, LayerPart, from_arrays, layer_arrays
 from fsdcore.plan_store import (
     custom_method,
     find_plan,

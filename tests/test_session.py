@@ -25,7 +25,7 @@ from fsdcore.activations import (
 )
 from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
 from fsdcore.events import Observer
-from fsdcore.kernels import name as name_of_kernel
+from fsdcore.kernels.choice import kernel_name as name_of_kernel
 from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan_cache import PlanCache
@@ -311,7 +311,7 @@ def test_the_record_names_the_kernel_of_each_worker_and_a_fallback_is_said(monke
         model = session.load(SMALL)
         record = model.run(random_inputs(3, 12)).record
         assert {worker.kernel for worker in record.per_worker} == {name_of_kernel("auto")}
-        monkeypatch.setattr("fsdcore.kernels.compiled_is_there", lambda: False)
+        monkeypatch.setattr("fsdcore.kernels.choice.compiled_is_there", lambda: False)
         listening.notices.clear()
         record = model.run(random_inputs(3, 12)).record
     assert all(worker.kernel.startswith("scipy") for worker in record.per_worker)

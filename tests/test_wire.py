@@ -10,18 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.channel import Slot
+from fsdcore.compute import new_run_id
 from fsdcore.errors import FrameTooLargeError, WireError
-from fsdcore.wire import (
-    CLIENT,
-    DATA,
-    HEADER_BYTES,
-    Body,
-    build_frames,
-    make_body,
-    new_run_id,
-    open_body,
-    parse_frame,
-)
+from fsdcore.wire import CLIENT, DATA, HEADER_BYTES, Body, build_frames, make_body, open_body, parse_frame
 
 RUN = "00ff00ff00ff00ff"
 

@@ -13,7 +13,7 @@ import pytest
 
 from backends.local import LocalBackend
 from fsdcore.channel import Address
-from fsdcore.compute import Compute, Invocation
+from fsdcore.compute import Compute, Invocation, new_run_id
 from fsdcore.errors import AbortedError, ComputeError, DeadlineError, KeyMissingError, PlanError, StoreError, WireError
 from fsdcore.exchange import claim, read_done, read_failure, read_inputs, write_done, write_inputs
 from fsdcore.leases import Lease, take_lease
@@ -23,7 +23,7 @@ from fsdcore.partition import make_partition
 from fsdcore.plan_store import write_plan
 from fsdcore.store import Store
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.wire import CLIENT, new_run_id
+from fsdcore.wire import CLIENT
 from fsdcore.worker import peak_memory_bytes, run_worker
 
 NETWORK = random_network((20, 24, 24, 20))

@@ -186,15 +186,15 @@ def _versions(file: Path | None) -> Iterator[tuple[str, str]]:
 
 def _kernel(file: Path | None) -> str:
     """What the configured setting gives; `ConfigError` if it is a kernel that is not installed."""
-    from fsdcore import kernels
     from fsdcore.config import load_config
+    from fsdcore.kernels.choice import kernel_name
 
     try:
         choice = load_config(file).run.kernel
     except (BackendNotFoundError, MissingExtraError) as error:
         # The backends below say more; versions are shown all the same.
         return f"not known: {error.message}"
-    return kernels.name(choice)
+    return kernel_name(choice)
 
 
 def _state(name: str) -> tuple[bool, str, str]:

@@ -19,6 +19,7 @@ import numpy as np
 from fsdcore.backend import Backend
 from fsdcore.channel import Address, Channel, Outgoing, Slot
 from fsdcore.clock import Deadline
+from fsdcore.compute import new_run_id
 from fsdcore.config import RunSettings
 from fsdcore.errors import DeadlineError
 from fsdcore.events import SILENT, Observer
@@ -31,7 +32,7 @@ from fsdcore.partition import make_partition
 from fsdcore.radixnet import radixnet
 from fsdcore.record import Record
 from fsdcore.session import Session
-from fsdcore.wire import DATA, build_frames, make_body, new_run_id
+from fsdcore.wire import DATA, build_frames, make_body
 
 __all__ = ["calibrate", "runtime_bytes"]
 

@@ -13,7 +13,7 @@ import msgspec
 from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
 from fsdcore.files import read_text
-from fsdcore.registry import suggestion
+from fsdcore.text import suggestion
 
 __all__ = ["ChannelModel", "ComputeModel", "Model", "StoreModel", "load_model", "model_names"]
 

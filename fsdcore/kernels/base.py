@@ -16,20 +16,16 @@ from fsdcore.activations import Activation, FloatArray
 from fsdcore.codec import Columns, Rows, Table
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
-
-    from fsdcore.plan import LayerPart, Send
+    from fsdcore.plan import Block, LayerPart, Send
 
 __all__ = [
     "SAMPLES_TOGETHER",
     "Activations",
-    "Block",
     "Kernel",
     "PreparedLayer",
     "SparseRows",
     "SparseSamples",
     "Strip",
-    "visiting_order",
 ]
 
 Index = npt.NDArray[np.int32]
@@ -63,58 +59,6 @@ class Strip(NamedTuple):
     start: int
     samples: int
     values: SparseRows | SparseSamples
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Weights of some rows over some columns, CSR `(rows, width)`: int32, int32, float32.
-
-    `order` int32 `(rows,)` is the order in which the rows are best visited; results do not depend on it.
-    """
-
-    indptr: Index
-    indices: Index
-    data: FloatArray
-    width: int
-    order: Index
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.indptr.size - 1, self.width
-
-    @property
-    def nnz(self) -> int:
-        return int(self.data.size)
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the arrays take."""
-        return self.indptr.nbytes + self.indices.nbytes + self.data.nbytes + self.order.nbytes
-
-    def matrix(self) -> sp.csr_array:
-        """The block for scipy, which shares its arrays."""
-        import scipy.sparse as sp
-
-        return sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape)
-
-
-def visiting_order(indptr: npt.NDArray[np.integer], indices: Index) -> Index:
-    """An order of a CSR block's rows that has rows with the same indices side by side, and near ones near.
-
-    Any block may be ordered so; where lists differ it is by their first index, then by their length.
-    """
-    lengths = np.diff(indptr)
-    first = np.full(lengths.size, np.iinfo(np.int32).max, np.int64)
-    filled = lengths > 0
-    first[filled] = indices[indptr[:-1][filled]]
-    # A sum of scrambled indices tells lists apart; two that are the same by chance are only less well placed.
-    scrambled = (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    scrambled ^= scrambled >> np.uint64(29)
-    scrambled *= np.uint64(0xBF58476D1CE4E5B9)
-    sums = np.zeros(lengths.size, np.uint64)
-    if indices.size:
-        sums[filled] = np.add.reduceat(scrambled, indptr[:-1][filled])
-    return np.lexsort((sums, lengths, first)).astype(np.int32)
 
 
 class Activations(ABC):

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from fsdcore.activations import FloatArray
 from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels import _native
-from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
+from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
+from fsdcore.plan import Block
 from fsdcore.turns import standing_aside
 
 __all__ = ["CompiledKernel"]

@@ -7,7 +7,8 @@ import scipy.sparse as sp
 
 from fsdcore.activations import FloatArray
 from fsdcore.codec import Columns, Rows, Table
-from fsdcore.kernels.base import Activations, Block, Index, Kernel, PreparedLayer, SparseRows, Strip
+from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, Strip
+from fsdcore.plan import Block
 
 __all__ = ["ScipyKernel"]
 

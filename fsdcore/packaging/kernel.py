@@ -10,7 +10,7 @@ import hashlib
 import os
 from pathlib import Path
 
-import fsdcore.kernels
+import fsdcore
 from fsdcore.errors import DeploymentError
 from fsdcore.events import Observer
 from fsdcore.packaging.fetching import called, fetch
@@ -21,7 +21,7 @@ __all__ = ["KERNEL", "compiled_kernel"]
 
 # Where it lies in a package.
 KERNEL = "fsdcore/kernels/_native.abi3.so"
-_SOURCES = Path(fsdcore.kernels.__file__).parent
+_SOURCES = Path(fsdcore.__file__).parent / "kernels"
 _FLAGS = _SOURCES / "flags.txt"
 _COMPILER = Path(__file__).with_name("compiler.txt")
 # Runs on any Linux since 2014, whatever the target's.

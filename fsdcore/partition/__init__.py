@@ -13,7 +13,7 @@ from fsdcore.partition.files import load_partition, save_partition
 from fsdcore.partition.hypergraph import hypergraph
 from fsdcore.partition.quality import QualityReport, quality
 from fsdcore.partition.simple import block, random
-from fsdcore.registry import suggestion
+from fsdcore.text import suggestion
 
 __all__ = ["METHODS", "Partition", "QualityReport", "load_partition", "make_partition", "quality", "save_partition"]
 

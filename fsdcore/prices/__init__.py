@@ -17,7 +17,7 @@ import msgspec
 from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
 from fsdcore.files import read_text
-from fsdcore.registry import suggestion
+from fsdcore.text import suggestion
 
 __all__ = ["ComputeShape", "PriceList", "Tariff", "TariffLine", "load_prices", "price_names"]
 

@@ -10,8 +10,9 @@ import pytest
 
 from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import Deadline
+from fsdcore.compute import new_run_id
 from fsdcore.errors import FrameTooLargeError
-from fsdcore.wire import DATA, HEADER_BYTES, Body, build_frames, new_run_id
+from fsdcore.wire import DATA, HEADER_BYTES, Body, build_frames
 
 __all__ = ["ChannelTests", "Opener"]
 

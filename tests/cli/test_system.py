@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fsdcore import kernels, registry
+from fsdcore import registry
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.cli.app import app
 from fsdcore.errors import AccessDeniedError
+from fsdcore.kernels import choice
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def test_doctor_shows_the_kernel_of_the_setting(points: list[EntryPoint], tmp_pa
 def test_doctor_says_where_the_compiled_kernel_is_missing(
     points: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "compiled_is_there", lambda: False)
+    monkeypatch.setattr(choice, "compiled_is_there", lambda: False)
     assert line(fsd("doctor").stdout, "kernel ", "scipy (compiled one not installed)")
     refused = fsd("doctor", FSD_KERNEL="compiled")
     assert refused.exit_code == 2

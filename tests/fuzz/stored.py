@@ -16,10 +16,11 @@ from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
 from fsdcore.codec import RowEncoder, Rows, Table
 from fsdcore.exchange import read_done, read_failure, read_inputs, read_outputs
-from fsdcore.kernels import Block, Kernel, PreparedLayer, make_kernel, visiting_order
+from fsdcore.kernels.base import Kernel, PreparedLayer
+from fsdcore.kernels.choice import make_kernel
 from fsdcore.leases import Watch, remove_dead, take_lane
 from fsdcore.partition.kept import find_kept
-from fsdcore.plan import LayerPart
+from fsdcore.plan import Block, LayerPart, visiting_order
 from fsdcore.plan_store import RankPlan, find_plan, open_rank, read_partition
 from fsdcore.segments import Arrays, compress_segment, pack_arrays, pack_segments
 from fsdcore.wire import DATA, build_frames

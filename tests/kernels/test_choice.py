@@ -8,9 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from fsdcore import kernels
 from fsdcore.errors import ConfigError
-from fsdcore.kernels import make_kernel
+from fsdcore.kernels import choice
+from fsdcore.kernels.choice import kernel_name, make_kernel
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
 
@@ -18,14 +18,14 @@ from tests.conftest import SessionMaker
 @pytest.fixture
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the project had been installed where there is no C compiler."""
-    monkeypatch.setattr(kernels, "compiled_is_there", lambda: False)
+    monkeypatch.setattr(choice, "compiled_is_there", lambda: False)
 
 
 @pytest.mark.usefixtures("native")
 def test_the_compiled_kernel_is_the_first_choice() -> None:
     assert make_kernel().name == make_kernel("compiled").name == "compiled"
-    assert make_kernel("scipy").name == kernels.name("scipy") == "scipy"
-    assert kernels.name().startswith("compiled (")
+    assert make_kernel("scipy").name == kernel_name("scipy") == "scipy"
+    assert kernel_name().startswith("compiled (")
 
 
 @pytest.mark.usefixtures("native")
@@ -33,13 +33,13 @@ def test_it_is_found_while_another_thread_imports_it(monkeypatch: pytest.MonkeyP
     half_there = types.ModuleType("fsdcore.kernels._native")
     half_there.__spec__ = None
     monkeypatch.setitem(sys.modules, "fsdcore.kernels._native", half_there)
-    assert kernels.compiled_is_there()
+    assert choice.compiled_is_there()
 
 
 @pytest.mark.usefixtures("without_compiler")
 def test_without_it_scipy_serves_and_says_so() -> None:
     assert make_kernel().name == "scipy"
-    assert "not installed" in kernels.name()
+    assert "not installed" in kernel_name()
 
 
 @pytest.mark.usefixtures("without_compiler")

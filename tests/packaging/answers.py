@@ -11,7 +11,8 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore import kernels
+from fsdcore.kernels.base import SparseSamples, Strip
+from fsdcore.kernels.choice import kernel_name, make_kernel
 from fsdcore.loop import BatchLoop, Tools
 from fsdcore.network import Layer, Network
 from fsdcore.partition import make_partition
@@ -28,17 +29,17 @@ def matrix(rows: int, columns: int, share: float) -> sp.csr_array:
 
 network = Network([Layer(matrix(96, 96, 0.1), 0.05, "relu") for _ in range(6)])
 inputs = matrix(70, 96, 0.3)
-tools = Tools(kernels.make_kernel("compiled", 1), Recorder(0, len(network)))
+tools = Tools(make_kernel("compiled", 1), Recorder(0, len(network)))
 loop = BatchLoop(tools, 0, 70)
 for number, (layer, arrays) in enumerate(
     zip(network.layers, layer_arrays(network, make_partition(network, 1, "block")), strict=True), start=1
 ):
     prepared = tools.kernel.prepare(from_arrays(arrays[0], layer.activation))
     if number == 1:
-        loop.first(prepared, [kernels.Strip(0, 70, kernels.SparseSamples(inputs.indptr, inputs.indices, inputs.data))])
+        loop.first(prepared, [Strip(0, 70, SparseSamples(inputs.indptr, inputs.indices, inputs.data))])
     else:
         assert not list(loop.later(number, prepared))
 outputs = loop.outputs()
 assert outputs.values.any()
 digest = hashlib.sha256(outputs.columns.tobytes() + outputs.values.tobytes()).hexdigest()
-sys.stdout.write(f"{platform.machine()} {kernels.name('compiled')}\n{digest}\n")
+sys.stdout.write(f"{platform.machine()} {kernel_name('compiled')}\n{digest}\n")

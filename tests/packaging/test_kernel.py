@@ -15,7 +15,7 @@ import pytest
 import fsdcore.kernels
 from fsdcore.errors import DeploymentError
 from fsdcore.events import SILENT
-from fsdcore.kernels import compiled_is_there
+from fsdcore.kernels.choice import compiled_is_there
 from fsdcore.packaging import Target, kernel
 from fsdcore.packaging.target import misfit
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).parents[2]
 _KERNEL = "fsdcore/kernels/_native.abi3.so"
-_TELL = "from fsdcore import kernels; print(kernels.name())"
+_TELL = "from fsdcore.kernels.choice import kernel_name; print(kernel_name())"
 
 
 @pytest.fixture(scope="module")

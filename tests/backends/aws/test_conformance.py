@@ -17,12 +17,11 @@ from backends.aws.store import S3Store
 from backends.local.compute import LocalCompute
 from fsdcore.channel import Address, Channel, Outgoing
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Compute
+from fsdcore.compute import Compute, new_run_id
 from fsdcore.errors import KeyMissingError
 from fsdcore.store import Store
 from fsdcore.testing import BackendTests, ChannelTests, StoreTests
 from fsdcore.testing.channels import Opener
-from fsdcore.wire import new_run_id
 from tests.backends.aws.services import REGION, make_resources
 
 _numbers = itertools.count()

@@ -12,10 +12,11 @@ from backends.gcp.emulator.pubsub import PubsubServer
 from backends.gcp.queue import PubsubChannel
 from fsdcore.channel import Address, Channel, Outgoing, Slot
 from fsdcore.clock import Deadline
+from fsdcore.compute import new_run_id
 from fsdcore.errors import DeploymentMissingError
 from fsdcore.testing import ChannelTests
 from fsdcore.testing.channels import Opener
-from fsdcore.wire import DATA, Body, build_frames, new_run_id
+from fsdcore.wire import DATA, Body, build_frames
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from backends.gcp.queue import MOST_MESSAGES, PubsubChannel
 from backends.gcp.stream import StreamingChannel
 from fsdcore.channel import Address, Channel, Outgoing, Slot
 from fsdcore.clock import Deadline
+from fsdcore.compute import new_run_id
 from fsdcore.errors import AccessDeniedError, DeploymentMissingError
 from fsdcore.testing import ChannelTests
 from fsdcore.testing.channels import Opener
-from fsdcore.wire import DATA, Body, build_frames, new_run_id
+from fsdcore.wire import DATA, Body, build_frames
 
 
 @pytest.fixture

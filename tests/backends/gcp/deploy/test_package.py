@@ -22,7 +22,7 @@ PROBE = """
 import sys
 
 import backends.gcp.worker
-from fsdcore.kernels import make_kernel
+from fsdcore.kernels.choice import make_kernel
 
 
 def worker(request):
