@@ -31,7 +31,7 @@ def worker(root: str, workers: int, samples: int) -> None:
     from fsdcore.kernels.choice import make_kernel
     from fsdcore.loop import BatchLoop, Tools
     from fsdcore.plan_store import open_rank
-    from fsdcore.record import Recorder
+    from fsdcore.recorder import Recorder
     from fsdcore.worker import run_worker
 
     del run_worker

@@ -18,8 +18,9 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import DATA, Workload, split, workload
 from fsdcore.config import RunSettings
-from fsdcore.record import ACTIVITIES, Record
+from fsdcore.record import Record
 from fsdcore.session import Model, Session
+from fsdcore.spans import ACTIVITIES
 
 _COUNTERS = ("rows_sent", "bytes_sent", "messages", "publishes")
 

@@ -29,7 +29,7 @@ from fsdcore.network import Network
 from fsdcore.partition import make_partition
 from fsdcore.plan import from_arrays, layer_arrays
 from fsdcore.radixnet import radixnet
-from fsdcore.record import Recorder
+from fsdcore.recorder import Recorder
 
 _SIZES = {1024: 10_000, 4096: 4_000, 16384: 1_000, 65536: 256}
 _QUICK = {1024: 2_000, 4096: 500}

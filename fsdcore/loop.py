@@ -23,7 +23,7 @@ from fsdcore.errors import FsdError
 from fsdcore.kernels.base import Activations, Kernel, PreparedLayer, Strip
 from fsdcore.messenger import Awaited, Messenger
 from fsdcore.plan import Send
-from fsdcore.record import Recorder
+from fsdcore.recorder import Recorder
 from fsdcore.wire import DATA, Body
 
 __all__ = ["BatchLoop", "Tools"]

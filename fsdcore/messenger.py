@@ -15,7 +15,8 @@ from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeadlineError, RunError, WireError
 from fsdcore.mailbox import AbortNotice, Mailbox, Piece
 from fsdcore.packing import Packer, pack
-from fsdcore.record import BLOCK_BYTES, Recorder
+from fsdcore.record import BLOCK_BYTES
+from fsdcore.recorder import Recorder
 from fsdcore.turns import standing_aside
 from fsdcore.wire import ABORT, COLLECTIVE, Body, build_frames, make_body
 

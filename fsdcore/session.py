@@ -43,7 +43,8 @@ from fsdcore.plan_store import (
     read_partition,
     write_plan,
 )
-from fsdcore.record import Record, Recorder, Setting, WorkerRecord, by_layer, total_counters, total_seconds
+from fsdcore.record import Record, Setting, WorkerRecord, by_layer, total_counters, total_seconds
+from fsdcore.recorder import Recorder
 from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 

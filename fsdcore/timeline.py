@@ -77,7 +77,7 @@ class Aligned(NamedTuple):
 def aligned(record: Record) -> Aligned:
     """The record in one time; one that was not traced as it is, since nothing tells by how much its clocks differ.
 
-    The record must be sound (`fsdcore.soundness`).
+    The record must be sound (`fsdcore.record_file`).
     """
     slices = list(_slices(record))
     shifts = _shifts(slices, list(_messages(slices)), record.workers)

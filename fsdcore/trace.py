@@ -15,7 +15,7 @@ import msgspec
 
 from fsdcore.errors import InputError
 from fsdcore.record import Record
-from fsdcore.soundness import check
+from fsdcore.record_file import check
 from fsdcore.spans import ACTIVITIES
 from fsdcore.timeline import Flow, Slice, Timeline, shown_later, timeline_of
 

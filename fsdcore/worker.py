@@ -34,7 +34,8 @@ from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Messenger, Patience
 from fsdcore.plan_cache import PlanCache
 from fsdcore.plan_store import RankPlan
-from fsdcore.record import Recorder, WorkerRecord
+from fsdcore.record import WorkerRecord
+from fsdcore.recorder import Recorder
 
 __all__ = ["keep_memory_together", "peak_memory_bytes", "process_seconds", "run_worker"]
 

@@ -18,7 +18,7 @@ from fsdcore.compute import new_run_id
 from fsdcore.errors import WireError
 from fsdcore.mailbox import Mailbox
 from fsdcore.messenger import Messenger, Patience
-from fsdcore.record import Recorder
+from fsdcore.recorder import Recorder
 from fsdcore.segments import pack_arrays
 
 WORKERS = 5

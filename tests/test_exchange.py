@@ -31,7 +31,7 @@ from fsdcore.exchange import (
 )
 from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.plan import Index
-from fsdcore.record import Recorder
+from fsdcore.recorder import Recorder
 from fsdcore.segments import compress_segment, pack_arrays, pack_segments
 from fsdcore.testing import random_inputs
 

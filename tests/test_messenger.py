@@ -17,7 +17,7 @@ from fsdcore.errors import AbortedError, ChannelError, DeadlineError, RunError, 
 from fsdcore.leases import Watch, take_lease
 from fsdcore.mailbox import AbortNotice, Mailbox
 from fsdcore.messenger import Awaited, Messenger, Patience
-from fsdcore.record import Recorder
+from fsdcore.recorder import Recorder
 from fsdcore.testing.clock import ManualClock
 from fsdcore.wire import ABORT, DATA, Body, build_frames, make_body
 

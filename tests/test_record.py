@@ -10,18 +10,10 @@ import msgspec
 import pytest
 
 from fsdcore.errors import FormatError
-from fsdcore.record import (
-    ACTIVITIES,
-    COUNTERS,
-    RECORD_VERSION,
-    Record,
-    Recorder,
-    by_layer,
-    read_record,
-    total_counters,
-    total_seconds,
-)
-from fsdcore.spans import SpanLog
+from fsdcore.record import COUNTERS, RECORD_VERSION, Record, by_layer, total_counters, total_seconds
+from fsdcore.record_file import read_record
+from fsdcore.recorder import Recorder
+from fsdcore.spans import ACTIVITIES, SpanLog
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.trace import make_trace
 from tests.conftest import SessionMaker

@@ -29,8 +29,8 @@ from fsdcore.kernels.choice import kernel_name as name_of_kernel
 from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan_cache import PlanCache
+from fsdcore.record_file import check
 from fsdcore.session import connect
-from fsdcore.soundness import check
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import verify
 from fsdcore.worker import run_worker

@@ -18,18 +18,9 @@ from hypothesis import strategies as st
 
 from fsdcore.errors import InputError
 from fsdcore.radixnet import radixnet
-from fsdcore.record import (
-    ACTIVITIES,
-    COUNTERS,
-    Record,
-    Span,
-    WorkerRecord,
-    by_layer,
-    read_record,
-    total_counters,
-    total_seconds,
-)
-from fsdcore.spans import WAIT
+from fsdcore.record import COUNTERS, Record, WorkerRecord, by_layer, total_counters, total_seconds
+from fsdcore.record_file import read_record
+from fsdcore.spans import ACTIVITIES, WAIT, Span
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.timeline import timeline_of
 from fsdcore.trace import MOST_BYTES, Trace, make_trace

@@ -107,7 +107,7 @@ def bill(
     from fsdcore.cost import bill as billed
     from fsdcore.cost import usage_of
     from fsdcore.prices import load_prices
-    from fsdcore.record import read_record
+    from fsdcore.record_file import read_record
 
     listed = load_prices(prices)
     run = read_record(record)

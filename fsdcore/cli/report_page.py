@@ -43,7 +43,7 @@ def report(
     check_output(file, _ENDINGS, one_format=True)
     if option and not (prices or before):
         raise InputError("--option needs --prices: it chooses lines of a price list")
-    from fsdcore.record import read_record
+    from fsdcore.record_file import read_record
     from fsdcore.report import report as page_of
 
     run, expected = read_record(record), read_forecast(before)

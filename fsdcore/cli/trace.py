@@ -22,7 +22,7 @@ def trace(
     The file opens in https://ui.perfetto.dev and in chrome://tracing.
     """
     from fsdcore.files import replacing
-    from fsdcore.record import read_record
+    from fsdcore.record_file import read_record
     from fsdcore.trace import make_trace
 
     check_output(output, (".json",), one_format=True)

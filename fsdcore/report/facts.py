@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from fsdcore.record import ACTIVITIES, Record, WorkerRecord
+from fsdcore.record import Record, WorkerRecord
+from fsdcore.spans import ACTIVITIES
 
 __all__ = [
     "COMMUNICATING",

@@ -12,6 +12,7 @@ import msgspec
 from fsdcore.cost import Bill
 from fsdcore.forecast import Forecast
 from fsdcore.record import Record
+from fsdcore.record_file import check
 from fsdcore.report.answer import answer, summary
 from fsdcore.report.configuration import configuration
 from fsdcore.report.costs import costs
@@ -21,7 +22,6 @@ from fsdcore.report.spans import timeline_data
 from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
 from fsdcore.report.traffic import squares, traffic
-from fsdcore.soundness import check
 from fsdcore.timeline import aligned
 from fsdcore.units import count
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.record import ACTIVITIES, COUNTERS, Record, Setting, WorkerRecord
+from fsdcore.record import COUNTERS, Record, Setting, WorkerRecord
 from fsdcore.simulator.traffic import Work
-from fsdcore.spans import SpanLog
+from fsdcore.spans import ACTIVITIES, SpanLog
 
 __all__ = ["Ledger"]
 

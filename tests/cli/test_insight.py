@@ -14,7 +14,8 @@ from fsdcore.cli import main
 from fsdcore.config import RunSettings
 from fsdcore.cost import bill, usage_of
 from fsdcore.prices import load_prices
-from fsdcore.record import RECORD_VERSION, read_record
+from fsdcore.record import RECORD_VERSION
+from fsdcore.record_file import read_record
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
 

@@ -17,7 +17,7 @@ import pytest
 from fsdcore.activations import RELU
 from fsdcore.formats import save_network, save_outputs
 from fsdcore.network import Layer, Network
-from fsdcore.record import read_record
+from fsdcore.record_file import read_record
 
 FSD = (sys.executable, "-m", "fsdcore.cli")
 RUN = ("run", "net.safetensors", "x.npz", "--workers", "2", "--method", "block")

@@ -23,7 +23,7 @@ from backends.local import LocalBackend, LocalSettings
 from fsdcore.backend import Backend
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.leases import LEASES
-from fsdcore.record import read_record
+from fsdcore.record_file import read_record
 from fsdcore.store import Store
 from tests.end_to_end.sites import Site, bits
 

@@ -24,7 +24,7 @@ from fsdcore.formats import load_categories, load_inputs, load_network, save_net
 from fsdcore.formats.graph_challenge import load_graph_challenge
 from fsdcore.partition import load_partition, save_partition
 from fsdcore.prices import load_prices
-from fsdcore.record import read_record
+from fsdcore.record_file import read_record
 from fsdcore.report import report
 from fsdcore.segments import Arrays
 from fsdcore.simulator.conditions import load_conditions

@@ -17,7 +17,7 @@ from fsdcore.loop import BatchLoop, Tools
 from fsdcore.network import Layer, Network
 from fsdcore.partition import make_partition
 from fsdcore.plan import from_arrays, layer_arrays
-from fsdcore.record import Recorder
+from fsdcore.recorder import Recorder
 
 rng = np.random.default_rng(7)
 

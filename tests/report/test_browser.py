@@ -10,9 +10,10 @@ from axe_playwright_python.sync_playwright import Axe
 
 from fsdcore.cost import bill, usage_of
 from fsdcore.prices import load_prices
-from fsdcore.record import ACTIVITIES, Record
+from fsdcore.record import Record
 from fsdcore.report import report
 from fsdcore.report.facts import DRAWN, activity_seconds, density, received, worker_seconds
+from fsdcore.spans import ACTIVITIES
 from tests.report.conftest import Opened, OpenPage
 from tests.report.records import made_record
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.record import ACTIVITIES, Record
+from fsdcore.record import Record
 from fsdcore.report import report
 from fsdcore.report.spans import Spans, spans_of, timeline_data
+from fsdcore.spans import ACTIVITIES
 from fsdcore.trace import make_trace
 from tests.report.records import changed, made_record
 

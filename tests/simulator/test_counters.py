@@ -20,10 +20,11 @@ from fsdcore.config import RunSettings
 from fsdcore.errors import KeyMissingError
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.record import ACTIVITIES, COUNTERS, Record
+from fsdcore.record import COUNTERS, Record
 from fsdcore.session import Session
 from fsdcore.simulator import STEADY, Billing, Simulation, load_conditions
 from fsdcore.simulator.engine import simulate_once
+from fsdcore.spans import ACTIVITIES
 from fsdcore.testing import random_inputs, random_network
 from tests.simulator.conftest import work_of_run
 

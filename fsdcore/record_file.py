@@ -1,21 +1,50 @@
-"""Whether a record is one that a run can have written: whole, and with numbers that can be drawn."""
+"""The record of a run in a file, and whether it is one that a run can have written.
+
+That is: whole, and with numbers that can be drawn.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
-from fsdcore.errors import InputError
-from fsdcore.record import ACTIVITIES, COUNTERS, Record, WorkerRecord
-from fsdcore.spans import Span
+import msgspec
 
-__all__ = ["check"]
+from fsdcore.decoding import from_json
+from fsdcore.errors import FormatError, InputError
+from fsdcore.files import read_document
+from fsdcore.record import COUNTERS, RECORD_VERSION, Record, WorkerRecord
+from fsdcore.spans import ACTIVITIES, Span
 
 _COUNTERS, _ACTIVITIES = frozenset(COUNTERS), frozenset(ACTIVITIES)
 # Seconds of a clock until the year 5138, and what any counter stays below.
 _MOST_SECONDS, _MOST_COUNTED = 1e11, 1e18
 # The end of a span, so that all times stay whole numbers for every reader.
 _LONGEST_US = 1 << 52
+
+
+class _Versioned(msgspec.Struct):
+    version: int = 1
+
+
+def read_record(file: str | os.PathLike[str]) -> Record:
+    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version, or not whole."""
+    name = os.fspath(file)
+
+    def refusal(reason: str) -> FormatError:
+        return FormatError(f"not the record of a run: {reason}", file=name)
+
+    data = read_document(name)
+    version = from_json(data, _Versioned, refusal).version
+    if version != RECORD_VERSION:
+        raise FormatError(f"a record of version {version}; this release reads version {RECORD_VERSION}", file=name)
+    record = from_json(data, Record, refusal)
+    try:
+        check(record)
+    except InputError as error:
+        raise FormatError(f"{error.message}; make it again with `fsd run --record`", file=name) from error
+    return record
 
 
 def check(record: Record) -> None:

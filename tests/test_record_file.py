@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fsdcore.errors import InputError
 from fsdcore.record import Record
+from fsdcore.record_file import check
 from fsdcore.report import report
-from fsdcore.soundness import check
 from tests.report.records import changed, made_record
 
 
