@@ -20,11 +20,11 @@ import msgspec
 from backends.local import LocalBackend
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.config import RunSettings
+from fsdcore.cost import load_prices
 from fsdcore.forecast import Forecaster, Setting, Target, load_model
 from fsdcore.forecast.activity import activity_of
 from fsdcore.forecast.prepare import Sources, forecaster_for, setting_for, target_for
 from fsdcore.partition import make_partition
-from fsdcore.prices import load_prices
 from fsdcore.radixnet import radixnet
 from fsdcore.session import Session
 from fsdcore.simulator import STEADY, Conditions, Shape, Work, load_conditions, shape_work, work_of

@@ -12,6 +12,7 @@ Names are loaded on first use: a worker that needs few of them pays for few.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
         clipped_relu,
         leaky_relu,
     )
+    from fsdcore.api import connect
     from fsdcore.errors import FsdError
     from fsdcore.formats import load_graph_challenge, load_inputs, load_network, save_network
     from fsdcore.network import Layer, Network
     from fsdcore.partition import Partition, make_partition
     from fsdcore.partition.quality import quality
     from fsdcore.radixnet import radixnet
-    from fsdcore.session import Model, Result, Session, connect
+    from fsdcore.session import Model, Result, Session
 
 _HOMES = {
     "fsdcore.activations": (
@@ -44,12 +46,13 @@ _HOMES = {
         "clipped_relu",
         "leaky_relu",
     ),
+    "fsdcore.api": ("connect",),
     "fsdcore.errors": ("FsdError",),
     "fsdcore.formats": ("load_graph_challenge", "load_inputs", "load_network", "save_network"),
     "fsdcore.network": ("Layer", "Network"),
     "fsdcore.partition": ("Partition", "make_partition", "quality"),
     "fsdcore.radixnet": ("radixnet",),
-    "fsdcore.session": ("Model", "Result", "Session", "connect"),
+    "fsdcore.session": ("Model", "Result", "Session"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -88,3 +91,32 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+# What a notebook shows as a card.
+_SHOWN = {
+    "fsdcore.advisor": "Advice",
+    "fsdcore.cost": "Bill",
+    "fsdcore.forecast.run_forecast": "Forecast",
+    "fsdcore.record": "Record",
+    "fsdcore.session": "Result",
+}
+
+
+def _card(shown: Any) -> str:
+    from fsdcore.report.notebook import card
+
+    return card(shown)
+
+
+def _show_in_notebooks() -> None:
+    """Tell IPython, where it runs, what shows itself as a card. Nothing is imported before one is shown."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        html = shell.display_formatter.formatters["text/html"]
+        for home, name in _SHOWN.items():
+            html.for_type_by_name(home, name, _card)
+
+
+_show_in_notebooks()

@@ -91,11 +91,6 @@ class Advice:
     def __str__(self) -> str:
         return _sentence(self)
 
-    def _repr_html_(self) -> str:
-        from fsdcore.report.notebook import advice_card
-
-        return advice_card(self)
-
 
 def pareto(forecasts: Iterable[Forecast]) -> tuple[Forecast, ...]:
     """Those that no other beats in both seconds and dollars, fastest first; of equals the first."""

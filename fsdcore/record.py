@@ -118,11 +118,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it has the spans of its workers."""
         return any(worker.spans for worker in self.per_worker)
 
-    def _repr_html_(self) -> str:
-        from fsdcore.report.notebook import record_card
-
-        return record_card(self)
-
     def to_json(self) -> str:
         """The record as JSON: indented, or on one line if it is traced, as spans are many."""
         data = msgspec.json.encode(self)

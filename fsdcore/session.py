@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,8 @@ from fsdcore.activations import SOFTMAX
 from fsdcore.backend import Backend
 from fsdcore.batches import batches_of, default_batch_size
 from fsdcore.compute import new_run_id
-from fsdcore.config import AUTO, Config, RunSettings, load_config
-from fsdcore.errors import InputError, PlanError
+from fsdcore.config import AUTO, RunSettings
+from fsdcore.errors import ConfigError, InputError, PlanError
 from fsdcore.events import SILENT, Observer, following, notice
 from fsdcore.matrices import MOST_NEURONS
 from fsdcore.network import Network, as_inputs
@@ -45,21 +45,22 @@ from fsdcore.plan_store import (
 )
 from fsdcore.record import Record, Setting, WorkerRecord, by_layer, total_counters, total_seconds
 from fsdcore.recorder import Recorder
-from fsdcore.registry import backend_class
 from fsdcore.run import Done, Request, execute
 
 __all__ = [
     "Model",
     "Result",
     "Session",
-    "connect",
-    "connect_config",
 ]
 
 # What the rows of a worker for one batch may take, packed or not.
 _MOST_BATCH_BYTES = (1 << 32) - (1 << 20)
 # Settings of a backend that say what its functions were; others may name what is not for every reader of a record.
 _OF_FUNCTIONS = ("region", "memory_mb", "cpu", "architecture", "timeout_seconds", "publishes_in_flight")
+
+
+# Of the backend's channels, that of a run of the network with this partition, on these inputs `(samples, inputs)`.
+ChannelChoice: TypeAlias = Callable[[Backend, Network, Partition, sp.csr_array, RunSettings], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +77,6 @@ class Result:
         """The samples, from 0, that have any nonzero output, ascending (the Graph Challenge's answer)."""
         outputs = sp.csr_array(self.outputs)
         return np.unique(outputs.nonzero()[0]).astype(np.int64)
-
-    def _repr_html_(self) -> str:
-        from fsdcore.report.notebook import result_card
-
-        return result_card(self)
 
 
 class Model:
@@ -175,10 +171,11 @@ class Model:
             return settings
         if settings.workers == 1:
             return replace(settings, channel=backend.channels[0])
-        # Here, because a run whose channel is given does without it.
-        from fsdcore.forecast.prepare import cheapest_channel
-
-        return replace(settings, channel=cheapest_channel(backend, self.network, self.partition, inputs, settings))
+        if self._session.choose_channel is None:
+            known = ", ".join(backend.channels)
+            raise ConfigError(f"channel {AUTO!r} is for sessions made by connect; name one of {known}")
+        chosen = self._session.choose_channel(backend, self.network, self.partition, inputs, settings)
+        return replace(settings, channel=chosen)
 
     def _batch_size(self, given: int | None, samples: int) -> int:
         rows = self._manifest.largest_rows
@@ -238,12 +235,20 @@ def _finish_softmax(logits: sp.csr_array, sparse: bool) -> Any:
 class Session:
     """A backend in use, with the settings of its runs. Made by `connect`; a context manager.
 
+    `choose_channel` says which channel a run takes whose settings leave it open.
+
     It belongs to the process that made it: threads, locks and connections do not survive a fork, so a process that was
     forked connects anew.
     """
 
-    def __init__(self, backend: Backend, settings: RunSettings, observer: Observer = SILENT) -> None:
-        self.backend, self.settings = backend, settings
+    def __init__(
+        self,
+        backend: Backend,
+        settings: RunSettings,
+        observer: Observer = SILENT,
+        choose_channel: ChannelChoice | None = None,
+    ) -> None:
+        self.backend, self.settings, self.choose_channel = backend, settings, choose_channel
         self.observer, self._process = observer, os.getpid()
         backend.observer = observer
         if settings.channel != AUTO:
@@ -317,28 +322,3 @@ def _check_types(network: Any, partition: Any) -> None:
 def _check_partition(partition: Partition, workers: int) -> None:
     if partition.workers != workers:
         raise PlanError(f"the partition is for {partition.workers} workers, the session has {workers}")
-
-
-def connect(
-    backend: str | None = None,
-    *,
-    config: str | os.PathLike[str] | None = None,
-    observer: Observer = SILENT,
-    settings: Mapping[str, Any] | None = None,
-    **run_settings: Any,
-) -> Session:
-    """Connect to a backend.
-
-    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
-    `threads`, `branching`, `deadline_seconds`, `run_seconds` and `trace` (see `RunSettings`), win over the
-    environment (``FSD_*``), which wins over the file `config`.
-    `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
-    """
-    given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}
-    return connect_config(load_config(config, settings=settings, **given), observer)
-
-
-def connect_config(config: Config, observer: Observer = SILENT) -> Session:
-    """Connect as a configuration says."""
-    made = backend_class(config.run.backend)(config.backend_settings)
-    return Session(made, config.run, observer)

@@ -58,8 +58,8 @@ def test_time_is_counted_where_it_began_even_if_the_block_fails() -> None:
 def test_an_interrupted_look_at_the_clocks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     # Three readings a look; in the first, a second passes between the two clocks.
     now = iter([10.0, 11.5, 12.0, *(12.0 + step / 1e6 for step in range(20))])
-    monkeypatch.setattr("fsdcore.record.time.perf_counter", lambda: next(now))
-    monkeypatch.setattr("fsdcore.record.time.time", lambda: 1000.0 + next(now))
+    monkeypatch.setattr("fsdcore.recorder.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("fsdcore.recorder.time.time", lambda: 1000.0 + next(now))
     recorder = Recorder(0, traced=True)
     monkeypatch.undo()
     recorder.trace("load", (0, 1), 13.0, 14.0)
@@ -119,7 +119,7 @@ def test_what_goes_to_peers_adds_up(make_session: SessionMaker, channel: str) ->
 def test_a_run_with_more_spans_than_a_record_holds_ends_well(
     make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fsdcore.record.SpanLog", partial(SpanLog, most=5))
+    monkeypatch.setattr("fsdcore.recorder.SpanLog", partial(SpanLog, most=5))
     record = _run(make_session, trace=True)
     assert [len(worker.spans) for worker in record.per_worker] == [5] * 4
     assert all(worker.spans_dropped > 0 for worker in record.per_worker)

@@ -23,6 +23,7 @@ from fsdcore.activations import (
     clipped_relu,
     leaky_relu,
 )
+from fsdcore.api import connect
 from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
 from fsdcore.events import Observer
 from fsdcore.kernels.choice import kernel_name as name_of_kernel
@@ -30,7 +31,6 @@ from fsdcore.network import Layer, Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.plan_cache import PlanCache
 from fsdcore.record_file import check
-from fsdcore.session import connect
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import verify
 from fsdcore.worker import run_worker

@@ -86,9 +86,9 @@ def _choices(
     lists: _Wide,
 ) -> Choices:
     from fsdcore.advisor import Choices
+    from fsdcore.api import connect_config
     from fsdcore.forecast.prepare import forecaster_for, partition_for, target_for
     from fsdcore.formats import load_network
-    from fsdcore.session import connect_config
 
     workers, branching, replicas = lists
     with watching() as observer, connect_config(settings, observer) as session:

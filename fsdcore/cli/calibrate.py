@@ -39,9 +39,9 @@ def calibrate(
     settings = load_config(config, backend=named or backend)
     output = output or _usual(settings.run.backend, config)
     check_output(output, (".toml",), one_format=True)
+    from fsdcore.api import connect_config
     from fsdcore.forecast.calibrate import calibrate as measured
     from fsdcore.forecast.model import model_text
-    from fsdcore.session import connect_config
 
     with watching() as observer, connect_config(settings, observer) as session, running_workers():
         model = measured(session.backend, settings.run, observer)

@@ -57,7 +57,7 @@ def _work(observer: Observer) -> tuple[Network, Any]:
 
 
 def _results(variants: dict[str, Config], network: Network, x: Any, observer: Observer) -> dict[str, Result]:
-    from fsdcore.session import connect_config
+    from fsdcore.api import connect_config
 
     results: dict[str, Result] = {}
     splits: dict[int, Partition] = {}

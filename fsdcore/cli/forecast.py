@@ -79,8 +79,8 @@ def forecast(
 
 
 def _forecast(planned: Planned, settings: Config, sources: Sources, memory: int | None) -> Forecast:
+    from fsdcore.api import connect_config
     from fsdcore.forecast.prepare import memory_of, setting_for, target_for
-    from fsdcore.session import connect_config
 
     with watching() as observer, connect_config(settings, observer) as session:
         backend = session.backend
@@ -105,8 +105,7 @@ def bill(
 ) -> None:
     """Say what a run cost, item by item, from what it counted; next to its forecast if there is one."""
     from fsdcore.cost import bill as billed
-    from fsdcore.cost import usage_of
-    from fsdcore.prices import load_prices
+    from fsdcore.cost import load_prices, usage_of
     from fsdcore.record_file import read_record
 
     listed = load_prices(prices)

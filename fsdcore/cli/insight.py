@@ -142,6 +142,7 @@ class Billing(NamedTuple):
 
 def forecast_for(settings: Config, network: Network, split: Partition | None, x: Any, wanted: Billing) -> Forecast:
     """The forecast of a run that is about to be made."""
+    from fsdcore.api import connect_config
     from fsdcore.config import AUTO
     from fsdcore.forecast.activity import activity_of
     from fsdcore.forecast.prepare import (
@@ -153,7 +154,6 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
         setting_for,
         target_for,
     )
-    from fsdcore.session import connect_config
 
     run = settings.run
     with connect_config(settings) as session:
@@ -167,8 +167,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
 
 def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
     """The bill of a run, next to its forecast."""
-    from fsdcore.cost import bill, usage_of
-    from fsdcore.prices import load_prices
+    from fsdcore.cost import bill, load_prices, usage_of
 
     prices = load_prices(wanted.prices or before.prices)
     memory_bytes = memory_had(record, wanted.memory) << 20

@@ -55,8 +55,7 @@ def report(
 
 
 def _bill(run: Record, listed: str, memory_bytes: int, chosen: dict[str, str]) -> Bill:
-    from fsdcore.cost import bill, usage_of
-    from fsdcore.prices import load_prices
+    from fsdcore.cost import bill, load_prices, usage_of
 
     prices = load_prices(listed)
     return bill(usage_of(run, memory_bytes, prices.tariff.compute.vcpus_of(memory_bytes)), prices, chosen)

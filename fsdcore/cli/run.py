@@ -160,7 +160,7 @@ def _for_workers(split: Partition, settings: Config, arguments: dict[str, Any]) 
 
 
 def _result(settings: Config, network: Network, split: Partition | None, x: Any, observer: Any) -> Result:
-    from fsdcore.session import connect_config
+    from fsdcore.api import connect_config
 
     with connect_config(settings, observer) as session:
         model = session.load(network, split)

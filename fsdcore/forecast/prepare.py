@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fsdcore.backend import Backend
 from fsdcore.config import RunSettings
+from fsdcore.cost import load_prices, price_names
 from fsdcore.errors import InputError
 from fsdcore.events import SILENT, Observer
 from fsdcore.forecast.activity import Activity, activity_of
@@ -19,7 +20,6 @@ from fsdcore.network import Network
 from fsdcore.partition import Partition, make_partition
 from fsdcore.partition.kept import find_kept, keep
 from fsdcore.plan_store import find_plan, plan_name, read_partition
-from fsdcore.prices import load_prices, price_names
 from fsdcore.store import Store
 
 __all__ = ["Sources", "cheapest_channel", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]

@@ -15,7 +15,7 @@ import numpy as np
 from fsdcore.batches import Batches, batches_of, default_batch_size
 from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
 from fsdcore.config import RunSettings
-from fsdcore.cost import Bill, Usage, bill
+from fsdcore.cost import Bill, PriceList, Usage, bill
 from fsdcore.forecast.client import found_after, looks, reading, writing
 from fsdcore.forecast.counts import Counts, as_sent, beyond_front, count, frames_of
 from fsdcore.forecast.memory import memory_bytes
@@ -23,7 +23,6 @@ from fsdcore.forecast.model import ChannelModel, Model
 from fsdcore.forecast.profile import Floats, Profile
 from fsdcore.forecast.rehearsal import Rehearsal
 from fsdcore.forecast.timing import Loads, Timeline, timeline
-from fsdcore.prices import PriceList
 from fsdcore.record import COUNTERS, Record
 
 __all__ = ["Forecast", "Forecaster", "Setting", "Target", "loads_of", "store_reads"]
@@ -118,11 +117,6 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         if billed is not None:
             pairs.append(("prices", self.bill.prices, billed.prices))
         return [f"{name} {expected}, not {ran}" for name, expected, ran in pairs if expected != ran]
-
-    def _repr_html_(self) -> str:
-        from fsdcore.report.notebook import forecast_card
-
-        return forecast_card(self)
 
     def to_json(self) -> str:
         """The forecast as indented JSON."""

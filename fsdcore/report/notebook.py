@@ -1,24 +1,24 @@
-"""Runs, forecasts, bills and advice as they show themselves in a notebook: small cards with a style of their own."""
+"""Runs, forecasts, bills and advice as a notebook shows them: small cards with a style of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
+from fsdcore.advisor import Advice
+from fsdcore.cost import Bill
+from fsdcore.forecast import Forecast
+from fsdcore.record import Record
 from fsdcore.report.answer import sentence, tiles
 from fsdcore.report.charts import legend, share_bar
 from fsdcore.report.facts import activity_seconds
 from fsdcore.report.markup import Markup, element, joined
+from fsdcore.session import Result
 from fsdcore.units import bytes_, count, dollars, percent, quantity, seconds
 
-if TYPE_CHECKING:
-    from fsdcore.advisor import Advice
-    from fsdcore.cost import Bill
-    from fsdcore.forecast import Forecast
-    from fsdcore.record import Record
-    from fsdcore.session import Result
+__all__ = ["card"]
 
-__all__ = ["advice_card", "bill_card", "forecast_card", "record_card", "result_card"]
+Shown: TypeAlias = Record | Result | Bill | Forecast | Advice
 
 # Colours that are told apart on a light and on a dark page; text has that of the notebook.
 _STYLE = """
@@ -60,6 +60,21 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], best: int | N
     return element("table", head, element("tbody", *body))
 
 
+def card(shown: Shown) -> str:
+    """What a notebook shows, as HTML."""
+    match shown:
+        case Record():
+            return _record_card(shown)
+        case Result():
+            return _result_card(shown)
+        case Bill():
+            return _bill_card(shown)
+        case Forecast():
+            return _forecast_card(shown)
+        case Advice():
+            return _advice_card(shown)
+
+
 def _line(head: str, text: str) -> Markup:
     return element("p", element("strong", head), " ", text)
 
@@ -78,12 +93,12 @@ def _record(record: Record) -> Markup:
     )
 
 
-def record_card(record: Record) -> str:
+def _record_card(record: Record) -> str:
     """The answer, its bar, and the run in a few numbers."""
     return _card(_record(record))
 
 
-def result_card(result: Result) -> str:
+def _result_card(result: Result) -> str:
     """What came out, and the run."""
     rows, columns = result.outputs.shape
     found = (
@@ -104,12 +119,12 @@ def _bill(bill: Bill) -> Markup:
     )
 
 
-def bill_card(bill: Bill) -> str:
+def _bill_card(bill: Bill) -> str:
     """All items, and what they leave out."""
     return _card(_bill(bill))
 
 
-def forecast_card(forecast: Forecast) -> str:
+def _forecast_card(forecast: Forecast) -> str:
     """What to expect, whether it fits, and the bill."""
     needs = max(forecast.memory_bytes)
     verdict = "fits" if forecast.fits else "does not fit"
@@ -125,7 +140,7 @@ def forecast_card(forecast: Forecast) -> str:
     return _card(_line("Forecast", head), *(element("p", said) for said in numbers), _bill(forecast.bill))
 
 
-def advice_card(advice: Advice) -> str:
+def _advice_card(advice: Advice) -> str:
     """The recommendation, and what nothing beats in both seconds and dollars."""
     headings = ("variant", "workers", "groups", "memory", "batch", "seconds", "dollars")
     rows = [

@@ -10,12 +10,11 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from fsdcore.cost import Bill, Usage, bill
+from fsdcore.cost import Bill, PriceList, Usage, bill
 from fsdcore.errors import InputError
 from fsdcore.forecast.client import found_after, reading, writing
 from fsdcore.forecast.model import Model
 from fsdcore.forecast.timing import timeline
-from fsdcore.prices import PriceList
 from fsdcore.record import Record, Setting
 from fsdcore.simulator.conditions import STEADY, Conditions, check_conditions
 from fsdcore.simulator.engine import simulate_once

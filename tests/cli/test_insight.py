@@ -12,8 +12,7 @@ from backends.local.compute import LocalCompute
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.cli import main
 from fsdcore.config import RunSettings
-from fsdcore.cost import bill, usage_of
-from fsdcore.prices import load_prices
+from fsdcore.cost import bill, load_prices, usage_of
 from fsdcore.record import RECORD_VERSION
 from fsdcore.record_file import read_record
 from fsdcore.testing import random_inputs, random_network

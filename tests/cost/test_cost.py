@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Outgoing
-from fsdcore.cost import METERS, Usage, bill, usage_of
+from fsdcore.cost import METERS, TariffLine, Usage, bill, load_prices, usage_of
 from fsdcore.packing import pack
-from fsdcore.prices import TariffLine, load_prices
 from fsdcore.record import BLOCK_BYTES, COUNTERS
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fsdcore.cost import Usage, bill
+from fsdcore.cost import Usage, bill, load_prices, price_names
 from fsdcore.errors import InputError
-from fsdcore.prices import load_prices, price_names
 from fsdcore.record import COUNTERS
 
 _OWN = """

@@ -24,7 +24,7 @@ print(backend_class("filesystem").summary)
 """
 RUN = """
 import sys, numpy as np
-from fsdcore.session import connect
+from fsdcore.api import connect
 from fsdcore.testing import random_inputs, random_network
 network, x = random_network((20, 24, 24, 20)), random_inputs(12, 20)
 with connect("filesystem", workers=3, channel="queue", method="block", settings={"root": sys.argv[1]}) as session:

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import pytest
 
 from fsdcore.capabilities import ChannelCapabilities
+from fsdcore.cost import load_prices
 from fsdcore.forecast import Forecaster, Target, load_model
 from fsdcore.forecast.activity import Activity, activity_of
 from fsdcore.forecast.prepare import forecaster_for
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.prices import load_prices
 from fsdcore.testing import random_inputs, random_network
 
 TargetMaker: TypeAlias = Callable[..., Target]

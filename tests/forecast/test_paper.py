@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsdcore.cost import Usage, bill
+from fsdcore.cost import Usage, bill, load_prices
 from fsdcore.errors import InputError
 from fsdcore.forecast.fit import EvenRun, even_timeline, fit_model
 from fsdcore.forecast.model import Model, load_model
-from fsdcore.prices import load_prices
 from tests.cost.test_cost import paper_lines, paper_usage
 
 _LAYERS, _SAMPLES, _PER_NEURON = 120, 10_000, 32

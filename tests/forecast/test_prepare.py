@@ -10,10 +10,10 @@ import pytest
 
 from backends.local import LocalBackend
 from fsdcore.config import RunSettings
+from fsdcore.cost import load_prices
 from fsdcore.errors import InputError, WireError
 from fsdcore.forecast.prepare import Sources, cheapest_channel, partition_for, target_for
 from fsdcore.partition import make_partition
-from fsdcore.prices import load_prices
 from fsdcore.segments import compress_segment, pack_arrays, pack_segments
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network

@@ -19,13 +19,14 @@ from safetensors.numpy import load, save
 import fsdcore
 from fsdcore.cli.forecast import read_forecast
 from fsdcore.config import load_config
+from fsdcore.cost import load_prices
 from fsdcore.forecast.model import load_model
 from fsdcore.formats import load_categories, load_inputs, load_network, save_network, save_outputs
 from fsdcore.formats.graph_challenge import load_graph_challenge
 from fsdcore.partition import load_partition, save_partition
-from fsdcore.prices import load_prices
 from fsdcore.record_file import read_record
 from fsdcore.report import report
+from fsdcore.report.notebook import card
 from fsdcore.segments import Arrays
 from fsdcore.simulator.conditions import load_conditions
 from fsdcore.trace import make_trace
@@ -221,7 +222,7 @@ def records(world: World, draws: Draws) -> None:
     """A record that is taken can be shown."""
     found = read_record(world.file("record.json", draws.json(world.record)))
     report(found)
-    found._repr_html_()
+    card(found)
     if found.traced:
         make_trace(found)
 
@@ -231,7 +232,7 @@ def forecasts(world: World, draws: Draws) -> None:
 
 
 def prices(world: World, draws: Draws) -> None:
-    text = draws.choice([PRICES, _shipped("prices/data/aws/us-east-1.toml")])
+    text = draws.choice([PRICES, _shipped("prices/aws/us-east-1.toml")])
     load_prices(str(world.file("prices.toml", draws.toml(text))))
 
 

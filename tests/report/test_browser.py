@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from fsdcore.cost import bill, usage_of
-from fsdcore.prices import load_prices
+from fsdcore.cost import bill, load_prices, usage_of
 from fsdcore.record import Record
 from fsdcore.report import report
 from fsdcore.report.facts import DRAWN, activity_seconds, density, received, worker_seconds

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from fsdcore.advisor import Advice, Goal
-from fsdcore.cost import bill, usage_of
+from fsdcore.cost import bill, load_prices, usage_of
 from fsdcore.forecast import Forecast
-from fsdcore.prices import load_prices
 from fsdcore.report.answer import sentence
+from fsdcore.report.notebook import card
 from fsdcore.session import Result
 from tests.report.records import made_record
 
 
-def text_of(card: str) -> str:
+def text_of(html: str) -> str:
     """The card's text, if all its elements are closed and its style is for it alone."""
     open_: list[str] = []
     text: list[str] = []
@@ -39,10 +43,10 @@ def text_of(card: str) -> str:
             else:
                 text.append(data)
 
-    Reader().feed(card)
+    Reader().feed(html)
     assert open_ == []
-    assert not re.search(r"<script|https?:|\bid=", card)
-    assert len(card) < 8_000
+    assert not re.search(r"<script|https?:|\bid=", html)
+    assert len(html) < 8_000
     return " ".join(text)
 
 
@@ -72,7 +76,7 @@ def made_forecast(seconds: float = 2.0) -> Forecast:
 
 def test_a_record_answers_first() -> None:
     record = made_record(3, run_id="<b>run</b>")
-    shown = text_of(record._repr_html_())
+    shown = text_of(card(record))
     assert "Run <b>run</b>" in shown
     assert sentence(record) in shown
     assert f"{record.counters['messages']:,}" in shown
@@ -80,13 +84,13 @@ def test_a_record_answers_first() -> None:
 
 def test_a_result_says_what_came_out() -> None:
     outputs = np.array([[0, 1], [0, 0], [2, 3]], np.float32)
-    shown = text_of(Result(outputs, made_record(1))._repr_html_())
+    shown = text_of(card(Result(outputs, made_record(1))))
     assert "3 samples of 2 neurons; 2 have a nonzero output" in shown
 
 
 def test_a_bill_has_every_item_and_what_it_leaves_out() -> None:
     billed = made_forecast().bill
-    shown = text_of(billed._repr_html_())
+    shown = text_of(card(billed))
     for line in billed.lines:
         assert line.item in shown
     assert all(left_out in shown for left_out in billed.not_counted)
@@ -95,7 +99,7 @@ def test_a_bill_has_every_item_and_what_it_leaves_out() -> None:
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(2.0, ": fits"), (901.0, ": does not fit")])
 def test_a_forecast_says_whether_it_fits(seconds: float, verdict: str) -> None:
-    shown = text_of(made_forecast(seconds)._repr_html_())
+    shown = text_of(card(made_forecast(seconds)))
     assert verdict in shown
     assert "multiply 25\u00a0%, wait 75\u00a0%" in shown
 
@@ -103,7 +107,23 @@ def test_a_forecast_says_whether_it_fits(seconds: float, verdict: str) -> None:
 def test_advice_shows_its_front_and_marks_the_best() -> None:
     front = (made_forecast(1.0), made_forecast(2.0))
     advice = Advice(Goal(deadline=3.0), front, front[1], {"queue": front[1]}, 2)
-    card = advice._repr_html_()
-    assert str(advice) in text_of(card)
-    assert card.count('<tr class="best">') == 1
-    assert re.search(r'<tr class="best">.*?2\.00', card)
+    shown = card(advice)
+    assert str(advice) in text_of(shown)
+    assert shown.count('<tr class="best">') == 1
+    assert re.search(r'<tr class="best">.*?2\.00', shown)
+
+
+def test_ipython_shows_cards_and_imports_nothing_before() -> None:
+    """As in a notebook, whose shell is there before any import."""
+    code = """
+        import sys
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance()
+        html = shell.display_formatter.formatters["text/html"]
+        import fsdcore
+        assert "fsdcore.report.notebook" not in sys.modules
+        from tests.report.records import made_record
+        shown = html(made_record(3))
+        assert shown.startswith('<div class="fsd-card">'), shown
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=os.environ)

@@ -10,12 +10,12 @@ import pytest
 
 from backends.local import LocalBackend
 from fsdcore.config import RunSettings
+from fsdcore.cost import load_prices
 from fsdcore.forecast import Setting, Target, load_model
 from fsdcore.forecast.activity import activity_of
 from fsdcore.forecast.prepare import Sources, rehearsed, setting_for, target_for
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.prices import load_prices
 from fsdcore.simulator import Billing, Shape, Work, shape_work, work_of
 from tests.forecast.conftest import LIMITS
 
