@@ -68,11 +68,13 @@ class Provisioner(ABC):
 
     They belong to a deployment, never to a run. All calls may be repeated, also after one that was stopped in the
     middle: `deploy` makes what is missing, changes what differs and leaves the rest, `destroy` removes what is there
-    and is content if nothing is. The steps are told to the backend's `observer`.
+    and is content if nothing is. The steps are told to `observer`.
 
     **Errors.** `AccessDeniedError` without credentials or permission, `InputError` for settings the service does not
     take, `DeploymentError` for everything else.
     """
+
+    observer: Observer = SILENT
 
     @abstractmethod
     def describe(self, workers: int) -> str:
@@ -130,7 +132,7 @@ class Backend(ABC):
         """The limits of the channels of `kind`, without opening one."""
 
     def provisioner(self) -> Provisioner | None:
-        """What makes the backend's resources, tells `self.observer` of its steps; None if it needs none."""
+        """What makes the backend's resources, and tells its steps to `self.observer`; None if it needs none."""
         return None
 
     @classmethod

@@ -9,14 +9,13 @@ from backends.aws.clients import Clients
 from backends.aws.compute import LambdaCompute
 from backends.aws.deployment import Deployment
 from backends.aws.discovery import find_deployment
-from backends.aws.errors import remake, translated
+from backends.aws.errors import remake
 from backends.aws.queue import SnsChannel, SqsChannel, queue_capabilities, sqs_capabilities
 from backends.aws.settings import AwsSettings
 from backends.aws.store import S3Store
 from fsdcore.backend import Backend
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Address, Channel
-from fsdcore.errors import CredentialsError
 from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 
 if TYPE_CHECKING:
@@ -82,22 +81,17 @@ class AwsBackend(Backend):
         return LocalAws(folder)
 
     def credentials(self) -> str:
-        """Where credentials were found, and the region; whether AWS accepts them is not asked."""
-        with translated("looking for credentials", CredentialsError):
-            found = self.clients.session.get_credentials()
-        if found is None:
-            raise CredentialsError("no AWS credentials; run: aws configure, or set AWS_PROFILE")
-        return f"found ({found.method}), region {self.clients.region}"
+        return self.clients.credentials()
 
     def provisioner(self) -> Provisioner:
         from backends.aws.deploy import AwsProvisioner
 
-        return AwsProvisioner(self)
+        return AwsProvisioner(self.clients, self.settings, self.observer)
 
     def checks(self, workers: int) -> Iterable[Check]:
         from backends.aws.deploy.checks import checks
 
-        return checks(self, workers)
+        return checks(self.clients, self.settings.name, workers)
 
     def close(self) -> None:
         self.clients.close()

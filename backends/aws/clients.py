@@ -12,7 +12,7 @@ from botocore.config import Config
 
 from backends.aws.errors import DENIED, translated
 from fsdcore.clock import SYSTEM_CLOCK
-from fsdcore.errors import ConfigError
+from fsdcore.errors import ConfigError, CredentialsError
 from fsdcore.loopback import is_endpoint, is_loopback, is_refused
 
 __all__ = ["Clients"]
@@ -65,6 +65,17 @@ class Clients:
             return str(self.session.get_partition_for_region(self.session.region_name or ""))
         except sdk.UnknownRegionError:
             return "aws"
+
+    def credentials(self) -> str:
+        """Where credentials were found, and the region; whether AWS accepts them is not asked.
+
+        `CredentialsError` if there are none.
+        """
+        with translated("looking for credentials", CredentialsError):
+            found = self.session.get_credentials()
+        if found is None:
+            raise CredentialsError("no AWS credentials; run: aws configure, or set AWS_PROFILE")
+        return f"found ({found.method}), region {self.region}"
 
     def client(self, service: str) -> Any:
         """The client of a service, such as ``sqs``."""

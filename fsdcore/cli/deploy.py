@@ -16,7 +16,7 @@ from fsdcore.config import load_config
 from fsdcore.errors import DeploymentError, DeploymentMissingError, InputError
 
 if TYPE_CHECKING:
-    from fsdcore.backend import Backend, DeploymentStatus, Provisioner
+    from fsdcore.backend import DeploymentStatus, Provisioner
 
 __all__ = ["deploy", "destroy", "status"]
 
@@ -42,19 +42,19 @@ def deploy(
 
     May be repeated, also after it was stopped: what is there already is kept.
     """
-    with _opened(backend, name, assignments, config, max_workers) as (made, provisioner, workers):
+    with _opened(backend, name, assignments, config, max_workers) as (provisioner, workers):
         if dry_run:
             say_all(provisioner.describe(workers))
             return
         with _going_on(), watching() as observer:
-            made.observer = observer
+            provisioner.observer = observer
             done = provisioner.deploy(workers)
         _require_ready(_shown(done))
 
 
 def status(backend: BackendName, name: Name = None, assignments: Assignments = None, config: ConfigFile = None) -> None:
     """Show what a deployment on BACKEND has; exit code 2 if there is none, 1 if it cannot be used."""
-    with _opened(backend, name, assignments, config) as (_, provisioner, _workers):
+    with _opened(backend, name, assignments, config) as (provisioner, _):
         found = provisioner.status()
         if not found.resources:
             problem = found.problem or f"run: fsd deploy {backend}"
@@ -73,11 +73,11 @@ def destroy(
 
     May be repeated, also after it was stopped. Exit code 1 if something was left.
     """
-    with _opened(backend, name, assignments, config) as (made, provisioner, _):
+    with _opened(backend, name, assignments, config) as (provisioner, _):
         if not yes and not _confirmed(provisioner):
             return
         with _going_on(), watching() as observer:
-            made.observer = observer
+            provisioner.observer = observer
             done = provisioner.destroy()
     for line in done.removed:
         say(f"removed: {line}")
@@ -107,8 +107,8 @@ def _confirmed(provisioner: Provisioner) -> bool:
 @contextmanager
 def _opened(
     name: str, deployment: str | None, assignments: list[str] | None, file: Path | None, workers: int | None = None
-) -> Iterator[tuple[Backend, Provisioner, int]]:
-    """The backend, its provisioner and the number of workers that the configuration gives."""
+) -> Iterator[tuple[Provisioner, int]]:
+    """The backend's provisioner and the number of workers that the configuration gives."""
     from fsdcore import registry
 
     kind = registry.backend_class(name)
@@ -119,7 +119,7 @@ def _opened(
         provisioner = backend.provisioner()
         if provisioner is None:
             raise InputError(f"backend {name!r} needs no deployment: run on it at once, with --backend {name}")
-        yield backend, provisioner, settings.run.workers
+        yield provisioner, settings.run.workers
     finally:
         backend.close()
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from backends.aws.clients import Clients
 from backends.aws.compute import unreserved
 from backends.aws.deploy.stacks import asking
-from backends.aws.errors import BucketMissingError
+from backends.aws.discovery import find_deployment
+from backends.aws.errors import BucketMissingError, remake
+from backends.aws.store import S3Store
 from fsdcore.backend import Check
 from fsdcore.errors import DeploymentMissingError
 from fsdcore.leases import LEASES
-
-if TYPE_CHECKING:
-    from backends.aws.backend import AwsBackend
 
 __all__ = ["checks"]
 
@@ -21,31 +20,29 @@ __all__ = ["checks"]
 _RATES = "SNS takes 300 to 30,000 a second by region (Service Quotas L-F8E2BA85); beyond, runs on queue are slower"
 
 
-def checks(backend: AwsBackend, workers: int) -> Iterator[Check]:
-    """Region, credentials, concurrency for `workers`, and the deployment, in that order."""
-    clients = backend.clients
+def checks(clients: Clients, name: str, workers: int) -> Iterator[Check]:
+    """Region, credentials, concurrency for `workers`, and the deployment of that `name`, in that order."""
     yield Check("region", True, clients.region)
-    yield Check("credentials", True, backend.credentials())
+    yield Check("credentials", True, clients.credentials())
     with asking(clients, "asking whose credentials these are"):
         who = clients.client("sts").get_caller_identity()
     yield Check("account", True, f"{who['Account']}, {who['Arn']}")
-    yield _concurrency(backend, workers)
+    yield _concurrency(clients, workers)
     yield Check("messages", True, _RATES)
-    yield _deployment(backend, workers)
+    yield _deployment(clients, name, workers)
 
 
-def _concurrency(backend: AwsBackend, workers: int) -> Check:
-    with asking(backend.clients, "asking for the quota of Lambda"):
-        free = unreserved(backend.clients)
+def _concurrency(clients: Clients, workers: int) -> Check:
+    with asking(clients, "asking for the quota of Lambda"):
+        free = unreserved(clients)
     remedy = "ask for more in Service Quotas: AWS Lambda, Concurrent executions; or take fewer workers"
     return Check("concurrency", free >= workers, f"{free:,} functions at once, {workers} workers wanted", remedy)
 
 
-def _deployment(backend: AwsBackend, workers: int) -> Check:
-    name = backend.settings.name
+def _deployment(clients: Clients, name: str, workers: int) -> Check:
     try:
-        found = backend.deployment
-        backend.store.list(LEASES)
+        found = find_deployment(clients, name)
+        S3Store(clients, found.data_bucket, remake(name)).list(LEASES)
     except (DeploymentMissingError, BucketMissingError) as error:
         return Check("deployment", False, error.message)
     remedy = f"run: fsd deploy aws --name {name} --max-workers {workers}"

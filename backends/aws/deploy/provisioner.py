@@ -7,11 +7,12 @@ import json
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import botocore.exceptions as sdk
 from boto3.exceptions import S3UploadFailedError
 
+from backends.aws.clients import Clients
 from backends.aws.compute import too_few
 from backends.aws.deploy.cleanup import delete_objects, remove_tagged
 from backends.aws.deploy.package import LARGEST_BYTES, lambda_package
@@ -28,13 +29,11 @@ from backends.aws.deploy.templates import (
 )
 from backends.aws.deployment import OUTPUT, Deployment, stack_name
 from backends.aws.errors import BucketMissingError, error_code, remake
+from backends.aws.settings import AwsSettings
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import DeploymentError
 from fsdcore.events import Observer
 from fsdcore.packaging import Package
-
-if TYPE_CHECKING:
-    from backends.aws.backend import AwsBackend
 
 __all__ = ["AwsProvisioner"]
 
@@ -49,12 +48,8 @@ class AwsProvisioner(Provisioner):
     between calls.
     """
 
-    def __init__(self, backend: AwsBackend) -> None:
-        self._backend, self._settings, self._clients = backend, backend.settings, backend.clients
-
-    @property
-    def _observer(self) -> Observer:
-        return self._backend.observer
+    def __init__(self, clients: Clients, settings: AwsSettings, observer: Observer) -> None:
+        self._clients, self._settings, self.observer = clients, settings, observer
 
     @cached_property
     def _account(self) -> str:
@@ -93,7 +88,7 @@ class AwsProvisioner(Provisioner):
 
     def deploy(self, workers: int) -> DeploymentStatus:
         deployment = self._here(workers)
-        package = lambda_package(self._settings, self._observer)
+        package = lambda_package(self._settings, self.observer)
         stacks = self._stacks()
         code = self._upload(deployment, package, stacks)
         before = _described(stacks.find(deployment.stack))
@@ -101,16 +96,16 @@ class AwsProvisioner(Provisioner):
         queues, topics = part_templates(deployment)
         if before is not None and before.workers > workers:
             # Fewer workers: nobody may think them there when their queues go.
-            stacks.apply(main, self._observer)
+            stacks.apply(main, self.observer)
         if before is not None and before.express_bucket not in ("", deployment.express_bucket):
             # CloudFormation would leave it behind with what is in it.
             delete_objects(self._clients, before.express_bucket)
-        stacks.apply(queues, self._observer)
-        stacks.apply(topics, self._observer)
-        stacks.apply(main, self._observer)
-        await_delivery(self._clients, deployment, new_pairs(deployment, before), self._observer)
+        stacks.apply(queues, self.observer)
+        stacks.apply(topics, self.observer)
+        stacks.apply(main, self.observer)
+        await_delivery(self._clients, deployment, new_pairs(deployment, before), self.observer)
         surplus = stacks.all().keys() - {deployment.stack, *queues, *topics}
-        not_removed = stacks.removed(sorted(surplus), self._observer)
+        not_removed = stacks.removed(sorted(surplus), self.observer)
         delete_objects(self._clients, deployment.bucket, PACKAGES, frozenset({code}))
         delete_objects(self._clients, deployment.bucket, TEMPLATES)
         status = self.status()
@@ -125,14 +120,14 @@ class AwsProvisioner(Provisioner):
     def _upload(self, deployment: Deployment, package: Package, stacks: Stacks) -> str:
         """Put the package into the deployment's bucket, which is made first if need be; returns its key."""
         if not stacks.usable(deployment.stack):
-            stacks.apply({deployment.stack: main_template(deployment, self._settings, None)}, self._observer)
+            stacks.apply({deployment.stack: main_template(deployment, self._settings, None)}, self.observer)
         key, s3 = f"{PACKAGES}{package.digest}.zip", self._clients.client("s3")
         doing = f"uploading the package to {deployment.bucket}"
         with asking(self._clients, doing):
             if _missing(s3.head_bucket, Bucket=deployment.bucket):
                 raise BucketMissingError(f"bucket {deployment.bucket} is gone; run: {remake(deployment.name)}")
             if _missing(s3.head_object, Bucket=deployment.bucket, Key=key):
-                told = _Told(self._observer, package.zipped_bytes)
+                told = _Told(self.observer, package.zipped_bytes)
                 try:
                     s3.upload_file(str(package.path), deployment.bucket, key, Callback=told)
                 except S3UploadFailedError as error:
@@ -181,11 +176,11 @@ class AwsProvisioner(Provisioner):
         parts = sorted(stacks.all().keys() - {main})
         there = [*parts, *([main] if stacks.find(main) is not None else ())]
         # Topics and queues may go together: a subscription without its queue is removed like any other.
-        left = stacks.removed(parts, self._observer)
+        left = stacks.removed(parts, self.observer)
         for _ in range(_TRIES):
             for bucket in buckets:
                 buckets[bucket] += delete_objects(self._clients, bucket)
-            failed = stacks.removed([main], self._observer) if main in there else {}
+            failed = stacks.removed([main], self.observer) if main in there else {}
             if not failed:
                 break
         left |= failed
@@ -213,12 +208,12 @@ class _Told:
     """Tells an observer of an upload; called from several threads with the bytes of each piece."""
 
     def __init__(self, observer: Observer, total: int) -> None:
-        self._observer, self._total, self._done, self._lock = observer, total, 0, threading.Lock()
+        self.observer, self._total, self._done, self._lock = observer, total, 0, threading.Lock()
 
     def __call__(self, count: int) -> None:
         with self._lock:
             self._done += count
-            self._observer.progress("uploading, bytes", self._done, self._total)
+            self.observer.progress("uploading, bytes", self._done, self._total)
 
 
 def _missing(head: Any, **request: str) -> bool:

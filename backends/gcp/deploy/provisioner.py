@@ -50,7 +50,7 @@ class GcpProvisioner(Provisioner):
     """
 
     def __init__(self, backend: GcpBackend) -> None:
-        self._backend = backend
+        self._backend, self.observer = backend, backend.observer
         self._settings: GcpSettings = backend.settings
         self._clients: Clients = backend.clients
         self._own = ""
@@ -80,14 +80,14 @@ class GcpProvisioner(Provisioner):
         return json.dumps(described, indent=2)
 
     def deploy(self, workers: int) -> DeploymentStatus:
-        deployment, notes = self._here(workers), Notes(self._backend.observer)
+        deployment, notes = self._here(workers), Notes(self.observer)
         with translated("looking at the project"):
             notes.add(require(self._clients.rest, deployment))
         there = self._look(deployment)
         there.require_own()
         self._require_accounts()
         callers = self._callers(notes)
-        package = source_package(deployment, self._backend.observer)
+        package = source_package(deployment, self.observer)
         notes.add(*package.notices)
         self._make(deployment, package, callers, there.function is None, notes)
         found = self._found()
@@ -110,7 +110,7 @@ class GcpProvisioner(Provisioner):
 
     def _make(self, deployment: Deployment, package: Package, callers: list[str], is_new: bool, notes: Notes) -> None:
         """All that is missing, in order, until it works."""
-        observer, clients = self._backend.observer, self._clients
+        observer, clients = self.observer, self._clients
         settling = Settling(deployment.service_account, deployment.build_account, observer=observer)
         with translated(f"making the service account {deployment.service_account}"):
             # An earlier call that was stopped may have made it just before.
@@ -161,7 +161,7 @@ class GcpProvisioner(Provisioner):
 
     def _give(self, deployment: Deployment, callers: list[str], settling: Settling, function: bool) -> None:
         """The roles on the function, or on all else."""
-        rest, tell = self._clients.rest, self._backend.observer.progress
+        rest, tell = self._clients.rest, self.observer.progress
         with translated("giving roles"):
             give(rest, deployment, callers, function, lambda done, total: tell("roles", done, total), settling)
 
@@ -222,7 +222,7 @@ class GcpProvisioner(Provisioner):
         here = self._here(1)
         there = self._look(here)
         there.require_here()
-        return remove_all(self._clients, here, there, self._backend.observer)
+        return remove_all(self._clients, here, there, self.observer)
 
 
 def _lines(here: Deployment, there: Inventory) -> list[str]:
