@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from fsdcore.capabilities import ChannelCapabilities
 from fsdcore.channel import Address, Channel
@@ -13,11 +13,6 @@ from fsdcore.compute import Compute
 from fsdcore.errors import ConfigError
 from fsdcore.events import SILENT, Observer
 from fsdcore.store import Store
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fsdcore.emulation import Emulator
 
 __all__ = ["Backend", "Check", "DeploymentStatus", "NoSettings", "Provisioner", "Removal"]
 
@@ -133,12 +128,6 @@ class Backend(ABC):
 
     def provisioner(self) -> Provisioner | None:
         """What makes the backend's resources, and tells its steps to `self.observer`; None if it needs none."""
-        return None
-
-    @classmethod
-    def emulator(cls, folder: Path) -> Emulator | None:
-        """Its services on this machine, not started, keeping logs and data in `folder`; None if it has none."""
-        del folder
         return None
 
     def credentials(self) -> str:

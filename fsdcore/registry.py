@@ -1,16 +1,19 @@
-"""Finding backends: each registers its class under the entry point group ``fsdcore.backends``."""
+"""Finding backends and emulators: each registers its class under an entry point group."""
 
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from fsdcore.backend import Backend
 from fsdcore.errors import BackendNotFoundError, MissingExtraError
 from fsdcore.text import suggestion
 
-__all__ = ["GROUP", "backend_class", "backend_names"]
+__all__ = ["EMULATORS", "GROUP", "backend_class", "backend_names", "emulator_class"]
 
 GROUP = "fsdcore.backends"
+# Classes made with a folder; their objects start the services of a backend on this machine: `fsd emulate`.
+EMULATORS = "fsdcore.emulators"
 
 
 def backend_names() -> list[str]:
@@ -26,12 +29,27 @@ def backend_class(name: str) -> type[Backend]:
     points = {point.name: point for point in entry_points(group=GROUP)}
     if name not in points:
         raise BackendNotFoundError(f"there is no backend {name!r}{suggestion(name, list(points))}")
-    return _load(points[name])
+    loaded = _load(points[name])
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
+        point = points[name]
+        raise BackendNotFoundError(
+            f"backend {name!r} ({point.value}) is not a subclass of {Backend.__module__}.Backend"
+        )
+    return loaded
 
 
-def _load(point: EntryPoint) -> type[Backend]:
+def emulator_class(name: str) -> Any:
+    """The class of the services of backend `name` on this machine; None if none are installed for it.
+
+    `MissingExtraError` if a package that they need is missing.
+    """
+    point = next((point for point in entry_points(group=EMULATORS) if point.name == name), None)
+    return None if point is None else _load(point)
+
+
+def _load(point: EntryPoint) -> Any:
     try:
-        loaded = point.load()
+        return point.load()
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"backend {point.name!r} needs the package {error.name!r}, which is not installed; "
@@ -39,11 +57,6 @@ def _load(point: EntryPoint) -> type[Backend]:
         ) from error
     except (ImportError, AttributeError) as error:
         raise BackendNotFoundError(f"backend {point.name!r} ({point.value}) cannot be loaded: {error}") from error
-    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
-        raise BackendNotFoundError(
-            f"backend {point.name!r} ({point.value}) is not a subclass of fsdcore.backend.Backend"
-        )
-    return loaded
 
 
 def _requirement(point: EntryPoint) -> str:

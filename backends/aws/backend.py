@@ -20,9 +20,7 @@ from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
-    from backends.aws.emulator import LocalAws
     from fsdcore.backend import Check, Provisioner
 
 __all__ = ["AwsBackend"]
@@ -73,12 +71,6 @@ class AwsBackend(Backend):
             return object_channel_capabilities(S3Store(self.clients, "").capabilities)
         of = self._known or self.settings
         return queue_capabilities(of) if kind == "queue" else sqs_capabilities(of)
-
-    @classmethod
-    def emulator(cls, folder: Path) -> LocalAws:
-        from backends.aws.emulator import LocalAws
-
-        return LocalAws(folder)
 
     def credentials(self) -> str:
         return self.clients.credentials()

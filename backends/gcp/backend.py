@@ -21,13 +21,11 @@ from fsdcore.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from backends.gcp.compute import GcpCompute
     from backends.gcp.identity import IdentityTokens
     from backends.gcp.store import GcsStore
     from fsdcore.backend import Check, Provisioner
-    from fsdcore.emulation import Emulator
 
 __all__ = ["GcpBackend"]
 
@@ -185,12 +183,6 @@ class GcpBackend(Backend):
         from backends.gcp.deploy.checks import checks
 
         return checks(self, workers)
-
-    @classmethod
-    def emulator(cls, folder: Path) -> Emulator:
-        from backends.gcp.emulator.local import LocalGcp
-
-        return LocalGcp(folder)
 
     def credentials(self) -> str:
         if self.settings.emulated:

@@ -6,22 +6,36 @@ import shlex
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import TracebackType
+from typing import Annotated, Protocol, Self, cast
 
 import typer
 
 from fsdcore import registry
 from fsdcore.cli.output import say, tell
 from fsdcore.cli.signals import handling, requests_to_end
-from fsdcore.errors import InputError
-
-if TYPE_CHECKING:
-    from fsdcore.emulation import Emulator
+from fsdcore.errors import InputError, MissingExtraError
 
 __all__ = ["emulate"]
+
+_HOW = "those of the project's backends are in its checkout: pip install ./emulators"
+
+
+class Services(Protocol):
+    """The services of a backend; they run within a block. `services` is where each listens, for people, and
+    `environment` the variables that lead the backend, and the provider's own clients, to them."""
+
+    @property
+    def services(self) -> Mapping[str, str]: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 def emulate(
@@ -53,11 +67,13 @@ def _kept_in(folder: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def _opened(backend: str, folder: Path) -> Emulator:
-    emulator = registry.backend_class(backend).emulator(folder)
-    if emulator is None:
+def _opened(backend: str, folder: Path) -> Services:
+    kind = registry.emulator_class(backend)
+    if kind is None and registry.backend_class(backend)().provisioner() is None:
         raise InputError(f"backend {backend!r} has no services to run: use it as it is")
-    return emulator
+    if kind is None:
+        raise MissingExtraError(f"the services of backend {backend!r} are not installed; {_HOW}")
+    return cast(Services, kind(folder))
 
 
 @contextmanager

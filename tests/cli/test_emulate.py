@@ -15,7 +15,6 @@ from typing import Self
 import pytest
 from typer.testing import CliRunner, Result
 
-from backends.local import LocalBackend
 from fsdcore import registry
 from fsdcore.cli.app import app
 from fsdcore.emulation import Emulator
@@ -50,22 +49,20 @@ class ToyEmulator(Emulator):
         SEEN.append(f"stopped, folder there: {self.folder.is_dir()}")
 
 
-class ToyBackend(LocalBackend):
-    name = "toy"
-
-    @classmethod
-    def emulator(cls, folder: Path) -> Emulator:
-        return ToyEmulator(folder)
-
-
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     SEEN.clear()
-    points = [
-        EntryPoint("toy", f"{__name__}:ToyBackend", registry.GROUP),
-        EntryPoint("local", "backends.local:LocalBackend", registry.GROUP),
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    points = {
+        registry.GROUP: [
+            EntryPoint("local", "backends.local:LocalBackend", registry.GROUP),
+            EntryPoint("cloudy", "backends.aws:AwsBackend", registry.GROUP),
+        ],
+        registry.EMULATORS: [
+            EntryPoint("toy", f"{__name__}:ToyEmulator", registry.EMULATORS),
+            EntryPoint("bare", "no_such_package_of_services:Services", registry.EMULATORS),
+        ],
+    }
+    monkeypatch.setattr(registry, "entry_points", lambda group: points[group])
 
 
 def fsd(*arguments: str) -> Result:
@@ -106,6 +103,20 @@ def test_signals_are_as_they_were_after_it() -> None:
 def test_a_backend_without_services_is_refused() -> None:
     done = fsd("local")
     assert (done.exit_code, done.stderr) == (2, "fsd: error: backend 'local' has no services to run: use it as it is\n")
+    assert "there is no backend 'lokal'; did you mean 'local'?" in fsd("lokal").stderr
+
+
+def test_services_that_are_not_installed_say_how() -> None:
+    done = fsd("cloudy")
+    assert done.exit_code == 2
+    assert "the services of backend 'cloudy' are not installed" in done.stderr
+    assert "pip install ./emulators" in done.stderr
+
+
+def test_services_that_lack_a_package_say_so() -> None:
+    done = fsd("bare")
+    assert done.exit_code == 2
+    assert "'bare' needs the package 'no_such_package_of_services'" in done.stderr
 
 
 def test_services_that_do_not_start_are_one_line() -> None:

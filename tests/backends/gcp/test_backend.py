@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 
 import google.auth
 import pytest
@@ -56,12 +55,6 @@ def test_limits_can_be_shown_without_a_deployment() -> None:
     with closing(GcpBackend(GcpSettings(lanes=3))) as backend:
         assert backend.channel_capabilities("queue").lanes == 3
         assert backend.channel_capabilities("object").lanes is None
-
-
-def test_it_has_an_emulator(tmp_path: Path) -> None:
-    with GcpBackend.emulator(tmp_path) as local:
-        assert set(local.services) == {"Cloud Storage", "Pub/Sub", "Cloud Functions"}
-        assert local.environment["FSD_GCP_PROJECT"]
 
 
 @pytest.mark.parametrize(
