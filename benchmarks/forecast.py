@@ -20,7 +20,7 @@ from fsdcore.digits import digits
 from fsdcore.forecast import Forecast
 from fsdcore.forecast.activity import activity_of
 from fsdcore.forecast.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
-from fsdcore.radixnet import radixnet
+from fsdcore.generate import radixnet
 from fsdcore.record import Record
 from fsdcore.session import Session
 

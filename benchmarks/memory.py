@@ -18,8 +18,8 @@ from benchmarks.tables import Table
 from fsdcore.activations import RELU
 from fsdcore.config import RunSettings
 from fsdcore.digits import digits
+from fsdcore.generate import radixnet
 from fsdcore.network import Layer, Network
-from fsdcore.radixnet import radixnet
 from fsdcore.session import Session
 
 __all__ = ["client_backend", "measure", "random_network"]

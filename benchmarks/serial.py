@@ -22,13 +22,13 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
 from fsdcore.codec import Rows
+from fsdcore.generate import radixnet
 from fsdcore.kernels.base import PreparedLayer, SparseSamples, Strip
 from fsdcore.kernels.choice import make_kernel
 from fsdcore.loop import BatchLoop, Tools
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
 from fsdcore.plan import from_arrays, layer_arrays
-from fsdcore.radixnet import radixnet
 from fsdcore.recorder import Recorder
 
 _SIZES = {1024: 10_000, 4096: 4_000, 16384: 1_000, 65536: 256}

@@ -24,8 +24,8 @@ from fsdcore.cost import load_prices
 from fsdcore.forecast import Forecaster, Setting, Target, load_model
 from fsdcore.forecast.activity import activity_of
 from fsdcore.forecast.prepare import Sources, forecaster_for, setting_for, target_for
+from fsdcore.generate import radixnet
 from fsdcore.partition import make_partition
-from fsdcore.radixnet import radixnet
 from fsdcore.session import Session
 from fsdcore.simulator import STEADY, Conditions, Shape, Work, load_conditions, shape_work, work_of
 from fsdcore.simulator.engine import simulate_once

@@ -12,9 +12,9 @@ import fsdcore as fsd
 from fsdcore.activations import clipped_relu
 from fsdcore.digits import digits
 from fsdcore.formats import load_inputs
+from fsdcore.generate import radixnet
 from fsdcore.network import Layer, Network
 from fsdcore.partition.files import load_partition, save_partition
-from fsdcore.radixnet import radixnet
 
 __all__ = ["DATA", "Workload", "generated", "split", "workload"]
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from fsdcore.api import connect
     from fsdcore.errors import FsdError
     from fsdcore.formats import load_graph_challenge, load_inputs, load_network, save_network
+    from fsdcore.generate import radixnet
     from fsdcore.network import Layer, Network
     from fsdcore.partition import Partition, make_partition
     from fsdcore.partition.quality import quality
-    from fsdcore.radixnet import radixnet
     from fsdcore.session import Model, Result, Session
 
 _HOMES = {
@@ -51,7 +51,7 @@ _HOMES = {
     "fsdcore.formats": ("load_graph_challenge", "load_inputs", "load_network", "save_network"),
     "fsdcore.network": ("Layer", "Network"),
     "fsdcore.partition": ("Partition", "make_partition", "quality"),
-    "fsdcore.radixnet": ("radixnet",),
+    "fsdcore.generate": ("radixnet",),
     "fsdcore.session": ("Model", "Result", "Session"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

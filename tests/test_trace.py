@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import InputError
-from fsdcore.radixnet import radixnet
+from fsdcore.generate import radixnet
 from fsdcore.record import COUNTERS, Record, WorkerRecord, by_layer, total_counters, total_seconds
 from fsdcore.record_file import read_record
 from fsdcore.spans import ACTIVITIES, WAIT, Span

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fsdcore.activations import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, Activation, clipped_relu, leaky_relu
 from fsdcore.errors import InputError
+from fsdcore.generate import radixnet
 from fsdcore.network import Layer, Network
-from fsdcore.radixnet import radixnet
 from fsdcore.rounding import TOLERABLE, Rounding
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.verify import verify

@@ -51,7 +51,7 @@ def _variants(workers: int, channel: str | None) -> Iterator[tuple[str, Config]]
 
 def _work(observer: Observer) -> tuple[Network, Any]:
     from fsdcore.digits import digits
-    from fsdcore.radixnet import radixnet
+    from fsdcore.generate import radixnet
 
     return radixnet(_NEURONS, _LAYERS, observer=observer), digits(_SAMPLES, _NEURONS)
 

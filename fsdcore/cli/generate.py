@@ -31,7 +31,7 @@ def radixnet(
     """Make a network like those of the Graph Challenge: 32 connections per neuron, clipped ReLU."""
     check_output(output)
     from fsdcore.formats import save_network
-    from fsdcore.radixnet import radixnet as generated
+    from fsdcore.generate import radixnet as generated
 
     with watching() as observer:
         network = generated(neurons, layers, seed=seed, bias=bias, observer=observer)

@@ -27,9 +27,9 @@ from fsdcore.forecast.activity import activity_of
 from fsdcore.forecast.model import ChannelModel, ComputeModel, Model, StoreModel
 from fsdcore.forecast.profile import Profile, profile_of
 from fsdcore.forecast.structure import structure_of
+from fsdcore.generate import radixnet
 from fsdcore.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.radixnet import radixnet
 from fsdcore.record import Record
 from fsdcore.session import Session
 from fsdcore.wire import DATA, build_frames, make_body

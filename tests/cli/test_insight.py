@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from backends.local.compute import LocalCompute
+from fsdcore.api import connect
 from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.cli import main
 from fsdcore.config import RunSettings
@@ -176,8 +177,9 @@ s3_list = 0.0
 """
 
 
-def test_auto_is_a_channel_of_the_configuration(make_session: SessionMaker) -> None:
+def test_auto_is_a_channel_of_the_configuration() -> None:
     assert RunSettings(channel="auto").channel == "auto"
     for workers in (1, 3):
-        result = make_session(workers=workers, channel="auto").load(random_network((9, 9, 9))).run(random_inputs(5, 9))
+        with connect("local", workers=workers, channel="auto") as session:
+            result = session.load(random_network((9, 9, 9))).run(random_inputs(5, 9))
         assert result.record.channel in (("serial",) if workers == 1 else ("queue", "object"))

@@ -14,8 +14,8 @@ from fsdcore.forecast.calibrate import runtime_bytes
 from fsdcore.forecast.memory import memory_bytes
 from fsdcore.forecast.profile import profile_of
 from fsdcore.forecast.structure import structure_of
+from fsdcore.generate import radixnet
 from fsdcore.partition import make_partition
-from fsdcore.radixnet import radixnet
 
 
 @pytest.mark.parametrize(

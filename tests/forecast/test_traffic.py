@@ -23,9 +23,9 @@ from fsdcore.forecast.memory import memory_bytes
 from fsdcore.forecast.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
 from fsdcore.forecast.profile import profile_of
 from fsdcore.forecast.structure import structure_of
+from fsdcore.generate import radixnet
 from fsdcore.network import Network
 from fsdcore.partition import Partition, make_partition, quality
-from fsdcore.radixnet import radixnet
 from fsdcore.record import Record
 from fsdcore.session import Session
 from fsdcore.testing import random_inputs, random_network

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fsdcore.activations import clipped_relu
 from fsdcore.errors import FormatError, InputError
 from fsdcore.formats import load_graph_challenge
+from fsdcore.generate import radixnet
 from fsdcore.network import Network
-from fsdcore.radixnet import radixnet
 from tests.shared_data import official_network
 
 _SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

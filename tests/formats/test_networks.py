@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 from fsdcore.activations import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, clipped_relu, leaky_relu
 from fsdcore.errors import FormatError
 from fsdcore.formats import load_network, save_network
+from fsdcore.generate import radixnet
 from fsdcore.network import Layer, Network
-from fsdcore.radixnet import radixnet
 
 _SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

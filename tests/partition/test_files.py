@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import FormatError
+from fsdcore.generate import radixnet
 from fsdcore.network import Network
 from fsdcore.partition import Partition, load_partition, make_partition, save_partition
-from fsdcore.radixnet import radixnet
 from tests.partition.networks import networks
 
 SPLIT = make_partition(radixnet(64, 2), 3, "random", 5)

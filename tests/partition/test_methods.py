@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import ConfigError, InputError, MissingExtraError, PlanError
+from fsdcore.generate import radixnet
 from fsdcore.network import Network
 from fsdcore.partition import METHODS, Partition, make_partition, quality
 from fsdcore.partition.balance import largest_load
-from fsdcore.radixnet import radixnet
 from tests.partition.networks import layer_of, networks, random_network
 
 WORKERS = st.sampled_from([1, 2, 3, 5, 8, 16, 62, 128])
@@ -191,7 +191,7 @@ def run_python(code: str) -> str:
 
 
 MADE = """
-from fsdcore.radixnet import radixnet
+from fsdcore.generate import radixnet
 from fsdcore.partition import make_partition
 print(b"".join(o.tobytes() for o in make_partition(radixnet(64, 4), 3, seed=7).owners).hex())
 """
@@ -212,7 +212,7 @@ from typing import Any
 sys.modules["mtkahypar"] = None
 from fsdcore.errors import MissingExtraError
 from fsdcore.partition import make_partition
-from fsdcore.radixnet import radixnet
+from fsdcore.generate import radixnet
 network = radixnet(64, 2)
 for workers, method in ((1, "hypergraph"), (2, "block"), (2, "random")):
     make_partition(network, workers, method)

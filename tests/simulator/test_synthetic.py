@@ -14,8 +14,8 @@ from fsdcore.errors import InputError
 from fsdcore.forecast import Setting, Target
 from fsdcore.forecast.activity import assumed_activity
 from fsdcore.forecast.prepare import forecaster_for
+from fsdcore.generate import radixnet
 from fsdcore.partition import make_partition
-from fsdcore.radixnet import radixnet
 from fsdcore.simulator import STEADY, Shape, shape_work, work_of
 from fsdcore.simulator.engine import simulate_once
 from fsdcore.simulator.synthetic import shape_forecaster

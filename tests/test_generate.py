@@ -9,8 +9,8 @@ import scipy.sparse as sp
 
 from fsdcore.activations import clipped_relu
 from fsdcore.errors import InputError
+from fsdcore.generate import radixnet
 from fsdcore.network import Layer
-from fsdcore.radixnet import radixnet
 from tests.shared_data import official_indices
 
 
