@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -12,9 +13,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import fsdcore
 from fsdcore.advisor import Advice, Goal
-from fsdcore.cost import bill, load_prices, usage_of
+from fsdcore.cost import Bill, bill, load_prices, usage_of
 from fsdcore.forecast import Forecast
+from fsdcore.record import Record
 from fsdcore.report.answer import sentence
 from fsdcore.report.notebook import card
 from fsdcore.session import Result
@@ -111,6 +114,13 @@ def test_advice_shows_its_front_and_marks_the_best() -> None:
     assert str(advice) in text_of(shown)
     assert shown.count('<tr class="best">') == 1
     assert re.search(r'<tr class="best">.*?2\.00', shown)
+
+
+def test_what_ipython_is_told_of_are_types_by_the_names_of_their_modules() -> None:
+    """IPython looks a type up by both; one that has moved would lose its card in silence."""
+    told = {getattr(importlib.import_module(home), name) for home, name in fsdcore._SHOWN.items()}
+    assert told == {Advice, Bill, Forecast, Record, Result}
+    assert {kind.__module__: kind.__name__ for kind in told} == fsdcore._SHOWN
 
 
 def test_ipython_shows_cards_and_imports_nothing_before() -> None:
