@@ -8,13 +8,29 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
+import msgspec
+
 from backends.gcp.answers import error_passes, shown, status_passes, words
 from backends.gcp.connections import connect, wait_up_to
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
 from fsdcore.loopback import absent, is_loopback, is_refused
 
-__all__ = ["OWN", "SENT", "TOLD", "TRIAL", "Answer", "NoWayError", "ask", "is_denied", "may_pass", "read", "send"]
+__all__ = [
+    "OWN",
+    "SENT",
+    "TOLD",
+    "TRIAL",
+    "Answer",
+    "Lack",
+    "NoWayError",
+    "Trial",
+    "ask",
+    "is_denied",
+    "may_pass",
+    "read",
+    "send",
+]
 
 # The header of every answer that a worker gave. What lacks it came from the service, or from what is before it.
 OWN = "X-Fsd-Worker"
@@ -62,6 +78,24 @@ class Answer(NamedTuple):
 
     def __str__(self) -> str:
         return f"HTTP {self.status}: {self.text}" if self.status else f"the connection broke: {self.text}"
+
+
+class Lack(msgspec.Struct, frozen=True):
+    """What a worker could not do: `role`, where that is what is missing, `on` what, and what the service said."""
+
+    role: str
+    on: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.role} on {self.on}" if self.role else f"{self.on}: {self.reason}"
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """What was lacking, and how many of the deployment's places, from the first, have been tried by now."""
+
+    lacks: list[Lack]
+    tried: int
 
 
 def may_pass(error: FsdError) -> bool:

@@ -177,19 +177,15 @@ class GcpBackend(Backend):
     def provisioner(self) -> Provisioner:
         from backends.gcp.deploy.provisioner import GcpProvisioner
 
-        return GcpProvisioner(self)
+        return GcpProvisioner(self.clients, self.settings, self.observer)
 
     def checks(self, workers: int) -> Iterable[Check]:
         from backends.gcp.deploy.checks import checks
 
-        return checks(self, workers)
+        return checks(self.clients, self.settings, workers, self.observer)
 
     def credentials(self) -> str:
-        if self.settings.emulated:
-            return "none needed: local servers stand in for Google's"
-        credentials = self.clients.credentials
-        who = getattr(credentials, "service_account_email", "") or type(credentials).__name__
-        return f"{who}, project {self.clients.project}"
+        return self.clients.described()
 
     def close(self) -> None:
         self.clients.close()

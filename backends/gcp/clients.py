@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.pubsub_v1.services.publisher import PublisherClient
     from google.pubsub_v1.services.subscriber import SubscriberClient
 
-    from backends.gcp.deploy.rest import Rest
+    from backends.gcp.rest import Rest
 
 __all__ = ["Clients", "Endpoints"]
 
@@ -110,6 +110,13 @@ class Clients:
             raise ConfigError("no project: set FSD_GCP_PROJECT or project in the table [gcp] of the configuration")
         return checked_project(project)
 
+    def described(self) -> str:
+        """Whose the credentials are, as far as they say so, and the project."""
+        if self.endpoints:
+            return "none needed: local servers stand in for Google's"
+        who = getattr(self.credentials, "service_account_email", "") or type(self.credentials).__name__
+        return f"{who}, project {self.project}"
+
     @cached_property
     def storage(self) -> storage.Client:
         from google.cloud import storage
@@ -165,7 +172,7 @@ class Clients:
     @cached_property
     def rest(self) -> Rest:
         """For deployments alone: workers do not have it."""
-        from backends.gcp.deploy.rest import Rest
+        from backends.gcp.rest import Rest
 
         return Rest(self.credentials, self.endpoints.functions)
 

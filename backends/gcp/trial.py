@@ -11,11 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError
 
-from backends.gcp.asking import ask
+from backends.gcp.asking import Lack, Trial, ask
 from backends.gcp.errors import one_line
 from fsdcore.clock import Deadline
 from fsdcore.errors import AccessDeniedError, FsdError
@@ -24,31 +23,13 @@ if TYPE_CHECKING:
     from backends.gcp.backend import GcpBackend
     from backends.gcp.deployment import Deployment
 
-__all__ = ["Lack", "Trial", "tried"]
+__all__ = ["tried"]
 
 _IN_FLIGHT = 16
 _SECONDS = 30.0
 # No worker takes it for a frame.
 _WORD = b"fsd trial"
 _DENIED = (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED)
-
-
-class Lack(msgspec.Struct, frozen=True):
-    """What a worker could not do: `role`, where that is what is missing, `on` what, and what the service said."""
-
-    role: str
-    on: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.role} on {self.on}" if self.role else f"{self.on}: {self.reason}"
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """What was lacking, and how many of the deployment's places, from the first, have been tried by now."""
-
-    lacks: list[Lack]
-    tried: int
 
 
 def tried(backend: GcpBackend, first: int, seconds: float) -> Trial:

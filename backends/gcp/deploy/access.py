@@ -10,12 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import requests
 from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
@@ -23,12 +25,13 @@ from backends.gcp.deploy.claims import WORKERS, Claim, by_description, descripti
 from backends.gcp.deploy.settling import Settling, is_of_new_account
 from backends.gcp.deployment import Deployment
 from backends.gcp.errors import is_disabled, sound_answers
-from backends.gcp.settings import is_account
+from backends.gcp.settings import GcpSettings, is_account
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from backends.gcp.deploy.rest import Rest
+    from backends.gcp.clients import Clients
+    from backends.gcp.rest import Rest
 
 __all__ = [
     "GRANTS",
@@ -46,6 +49,7 @@ __all__ = [
     "lacking",
     "make_account",
     "remove_account",
+    "whose",
 ]
 
 _IN_FLIGHT = 16
@@ -168,6 +172,15 @@ def remove_account(rest: Rest, deployment: Deployment, email: str = "") -> bool:
 
 class _Told(msgspec.Struct):
     email: str = ""
+
+
+def whose(clients: Clients, settings: GcpSettings) -> str:
+    """Whose the credentials are, where that can be told, and the project."""
+    if not settings.emulated:
+        with suppress(exceptions.GoogleAPIError, GoogleAuthError, requests.RequestException):
+            if who := identity(clients.credentials, clients.rest):
+                return f"{who}, project {clients.project}"
+    return clients.described()
 
 
 def identity(credentials: Credentials, rest: Rest) -> str:

@@ -16,7 +16,7 @@ from backends.gcp.deployment import Deployment
 from backends.gcp.errors import is_disabled
 
 if TYPE_CHECKING:
-    from backends.gcp.deploy.rest import Rest
+    from backends.gcp.rest import Rest
 
 __all__ = ["ROLES", "Builder", "brought_builder", "commands", "lacking_roles", "make_builder", "remove_builder"]
 

@@ -14,7 +14,7 @@ from backends.gcp.deployment import Deployment
 if TYPE_CHECKING:
     from google.cloud import storage
 
-    from backends.gcp.deploy.rest import Rest
+    from backends.gcp.rest import Rest
 
 __all__ = ["image", "remove_image", "remove_sources", "shared"]
 

@@ -12,7 +12,7 @@ from backends.gcp.errors import project_checked, translation
 from fsdcore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from backends.gcp.deploy.rest import Rest
+    from backends.gcp.rest import Rest
 
 __all__ = ["APIS", "Room", "disabled_apis", "enabling", "require", "room"]
 

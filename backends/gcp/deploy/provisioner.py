@@ -13,10 +13,9 @@ from google.auth.exceptions import GoogleAuthError
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.clients import Clients
-from backends.gcp.deploy.access import GRANTS, give, identity, is_gone, lacking, make_account
+from backends.gcp.deploy.access import GRANTS, give, identity, is_gone, lacking, make_account, whose
 from backends.gcp.deploy.bucket import make_bucket
 from backends.gcp.deploy.builder import ROLES, Builder, brought_builder, make_builder
-from backends.gcp.deploy.checks import whose
 from backends.gcp.deploy.function import function_of, make_function
 from backends.gcp.deploy.inventory import Inventory, look
 from backends.gcp.deploy.messaging import Queues, find_queues, make_queues, remove_queues, subscription_of
@@ -32,11 +31,11 @@ from backends.gcp.identity import IdentityTokens
 from backends.gcp.settings import GcpSettings
 from fsdcore.backend import DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError
+from fsdcore.events import Observer
 
 if TYPE_CHECKING:
     from google.cloud.functions_v2 import Function
 
-    from backends.gcp.backend import GcpBackend
     from fsdcore.packaging import Package
 
 __all__ = ["GcpProvisioner"]
@@ -49,10 +48,8 @@ class GcpProvisioner(Provisioner):
     between calls.
     """
 
-    def __init__(self, backend: GcpBackend) -> None:
-        self._backend, self.observer = backend, backend.observer
-        self._settings: GcpSettings = backend.settings
-        self._clients: Clients = backend.clients
+    def __init__(self, clients: Clients, settings: GcpSettings, observer: Observer) -> None:
+        self._clients, self._settings, self.observer = clients, settings, observer
         self._own = ""
 
     def _here(self, workers: int) -> Deployment:
@@ -187,12 +184,14 @@ class GcpProvisioner(Provisioner):
                 error.message += self._told_whose()
             raise
         if found.resources:
-            return dataclasses.replace(found, resources=(*found.resources, f"credentials: {whose(self._backend)}"))
+            return dataclasses.replace(
+                found, resources=(*found.resources, f"credentials: {whose(self._clients, self._settings)}")
+            )
         return dataclasses.replace(found, problem=f"{found.problem}{self._told_whose()}")
 
     def _told_whose(self) -> str:
         """What a refusal may be because of."""
-        return "" if self._settings.emulated else f" (the credentials are of {whose(self._backend)})"
+        return "" if self._settings.emulated else f" (the credentials are of {whose(self._clients, self._settings)})"
 
     def _found(self) -> DeploymentStatus:
         """What there is, as far as whoever asks may see it."""

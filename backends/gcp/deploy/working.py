@@ -6,9 +6,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from backends.gcp.asking import TRIAL, Answer, ask, is_denied, may_pass
+from backends.gcp.asking import TRIAL, Answer, Lack, Trial, ask, is_denied, may_pass
 from backends.gcp.deployment import Deployment
-from backends.gcp.trial import Lack, Trial
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.decoding import from_json
 from fsdcore.errors import DeploymentError, FsdError, WireError

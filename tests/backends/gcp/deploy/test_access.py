@@ -15,13 +15,13 @@ from google.oauth2.credentials import Credentials as UserCredentials
 
 from backends.gcp.deploy import access
 from backends.gcp.deploy import builder as builder_roles
-from backends.gcp.deploy.rest import Rest
 from backends.gcp.deploy.settling import Settling
 from backends.gcp.deployment import Deployment
 from backends.gcp.emulator.environment import PROJECT, REGION
 from backends.gcp.emulator.functions import FunctionsServer
 from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.web import Handler, WebServer
+from backends.gcp.rest import Rest
 from backends.gcp.settings import GcpSettings
 from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker

@@ -12,7 +12,7 @@ from google.pubsub_v1.types import Topic
 from typer.testing import CliRunner, Result
 
 from backends.gcp import GcpBackend
-from backends.gcp.deploy import checks, provisioner
+from backends.gcp.deploy import access, provisioner
 from backends.gcp.deploy.messaging import find_queues
 from backends.gcp.emulator.environment import PROJECT
 from backends.gcp.emulator.functions import FunctionsServer
@@ -151,7 +151,7 @@ def test_parts_that_are_missing_are_told(make_backend: BackendMaker) -> None:
 def a_person(backend: GcpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have somebody be logged in, though local servers need nobody."""
     monkeypatch.setattr(type(backend.settings), "emulated", False)
-    monkeypatch.setattr(checks, "identity", lambda *_: "user:ann@example.com")
+    monkeypatch.setattr(access, "identity", lambda *_: "user:ann@example.com")
 
 
 def test_status_tells_whose_the_credentials_are(
@@ -183,7 +183,7 @@ def test_a_deploy_goes_on_where_it_is_not_found_out_who_deploys(
         raise error
 
     backend = make_backend()
-    for module in (checks, provisioner):
+    for module in (access, provisioner):
         monkeypatch.setattr(module, "identity", unknown)
     status = backend.provisioner().deploy(1)
     assert status.ready

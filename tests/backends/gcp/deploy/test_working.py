@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.asking import TRIAL, NoWayError
+from backends.gcp.asking import TRIAL, Lack, NoWayError, Trial
 from backends.gcp.deploy import working
 from backends.gcp.deploy.working import await_working
 from backends.gcp.deployment import Deployment
@@ -18,7 +18,7 @@ from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
 from backends.gcp.emulator.management import Management
 from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
 from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from backends.gcp.trial import Lack, Trial, tried
+from backends.gcp.trial import tried
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import (
     AccessDeniedError,

@@ -14,12 +14,12 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
 
-from backends.gcp.deploy import rest as module
+from backends.gcp import rest as module
 from backends.gcp.deploy.access import Policy, holders
 from backends.gcp.deploy.project import APIS, disabled_apis, room
-from backends.gcp.deploy.rest import OddAnswerError, Rest
 from backends.gcp.deployment import Deployment
 from backends.gcp.errors import translated
+from backends.gcp.rest import OddAnswerError, Rest
 from backends.gcp.settings import GcpSettings
 from fsdcore.errors import AccessDeniedError, DeploymentError, FsdError
 
