@@ -2,64 +2,52 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# ministack, behind local AWS, pins an older botocore: it has an environment of its own.
-AWS_VENV := .venv-aws
-AWS_READY := $(AWS_VENV)/.ready
-AWS_NEEDS := backends/aws/emulator/requirements.txt
 # A second judge of what is asked of AWS.
 MOTO_VENV := .venv-moto
 MOTO_READY := $(MOTO_VENV)/.ready
 MOTO_NEEDS := tests/backends/aws/judges/requirements.txt
 
 # What workers run with, and what compiles their kernel, at versions and hashes that are the same everywhere.
-LOCKS := fsdcore/packaging/compiler backends/aws/deploy/requirements backends/gcp/deploy/requirements
+LOCKS := fsdcore/deploy/compiler backends/aws/fsd_aws/deploy/requirements backends/gcp/fsd_gcp/deploy/requirements
 
 # A compiler for all machines, as a deployment uses it; and what it makes runs on any Linux since 2014.
 ZIG := $(CURDIR)/build/compiler/ziglang/zig
 OLDEST_GLIBC := 2.17
 
-.PHONY: emulators demo test test-all test-kernels lint locks wheels bench clean
+.PHONY: demo test test-all test-kernels lint locks wheels bench clean
 
-$(READY): pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
+$(READY): pyproject.toml emulators/pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing,aws,gcp]"
+	$(BIN)/python -m pip install --quiet --group dev --editable ".[demo,testing,aws,gcp]" --editable ./emulators
 	touch $(READY)
-
-$(AWS_READY): $(AWS_NEEDS)
-	$(PYTHON) -m venv $(AWS_VENV)
-	$(AWS_VENV)/bin/python -m pip install --quiet --requirement $(AWS_NEEDS)
-	touch $(AWS_READY)
 
 $(MOTO_READY): $(MOTO_NEEDS)
 	$(PYTHON) -m venv $(MOTO_VENV)
 	$(MOTO_VENV)/bin/python -m pip install --quiet --requirement $(MOTO_NEEDS)
 	touch $(MOTO_READY)
 
-# The programs behind `fsd emulate`.
-emulators: $(AWS_READY)
-
 # A real sparse network over 8 workers, checked against the serial answer.
 demo: $(READY)
 	$(BIN)/fsd demo
 
-test: $(READY) $(AWS_READY)
+test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: $(READY) $(AWS_READY) $(MOTO_READY)
+test-all: $(READY) $(MOTO_READY)
 	$(BIN)/python -m pytest -n 2
 
 # What depends on the kernel, with each of them.
 test-kernels: $(READY)
 	for kernel in compiled scipy; do \
-		$(BIN)/python -m pytest -n 2 --kernel $$kernel -m "not slow" tests/kernels tests/test_session.py tests/test_worker.py \
-			tests/test_inflight.py tests/test_faults.py tests/test_graph_challenge.py tests/test_collectives.py || exit 1; \
+		$(BIN)/python -m pytest -n 2 --kernel $$kernel -m "not slow" tests/kernels tests/client/test_session.py tests/worker || exit 1; \
 	done
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # Anew from the files that end in .in.
 locks: $(READY)
@@ -71,7 +59,7 @@ locks: $(READY)
 # What a release consists of: the sources, a wheel for Linux on each processor, and one without kernel for all else.
 wheels: $(READY)
 	rm -rf build dist
-	$(BIN)/uv pip install --quiet --require-hashes --target build/compiler --requirements fsdcore/packaging/compiler.txt
+	$(BIN)/uv pip install --quiet --require-hashes --target build/compiler --requirements fsdcore/deploy/compiler.txt
 	$(BIN)/uv build --quiet --sdist --out-dir dist
 	FSD_KERNEL=none $(BIN)/uv build --quiet --wheel --out-dir dist dist/*.tar.gz
 	for machine in x86_64 aarch64; do \
@@ -87,4 +75,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(AWS_VENV) $(MOTO_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(MOTO_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -26,13 +26,13 @@ def worker(root: str, workers: int, samples: int) -> None:
         marks.append((time.time(), time.process_time()))
 
     mark()
-    from backends.local import LocalBackend, LocalSettings
-    from fsdcore.exchange import read_inputs
+    from fsd_local import LocalBackend, LocalSettings
     from fsdcore.kernels.choice import make_kernel
-    from fsdcore.loop import BatchLoop, Tools
-    from fsdcore.plan_store import open_rank
-    from fsdcore.recorder import Recorder
-    from fsdcore.worker import run_worker
+    from fsdcore.plan.files import open_rank
+    from fsdcore.record.recorder import Recorder
+    from fsdcore.worker.handoff import read_inputs
+    from fsdcore.worker.loop import BatchLoop, Tools
+    from fsdcore.worker.worker import run_worker
 
     del run_worker
     mark()
@@ -62,10 +62,10 @@ def _start(root: str, workers: int, samples: int) -> list[tuple[float, float]]:
 def measure(quick: bool) -> list[Table]:
     """A worker of 8, 1,024 neurons."""
     # Here, so that a worker does not import what only the benchmark needs.
-    from backends.local.directory_store import DirectoryStore
     from benchmarks.workload import split, workload
-    from fsdcore.exchange import write_inputs
-    from fsdcore.plan_store import write_plan
+    from fsd_local.directory_store import DirectoryStore
+    from fsdcore.plan.files import write_plan
+    from fsdcore.worker.handoff import write_inputs
 
     job = workload()
     with tempfile.TemporaryDirectory() as root:

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 import fsdcore as fsd
-from backends.local import LocalBackend
 from benchmarks.tables import Table
 from benchmarks.workload import Workload, split, workload
-from fsdcore.codec import Columns, RowEncoder, Rows, open_rows
-from fsdcore.compression import compress
-from fsdcore.plan_store import read_rank, write_plan
-from fsdcore.wire import HEADER_BYTES
+from fsd_local import LocalBackend
+from fsdcore.messages.frames import HEADER_BYTES
+from fsdcore.messages.rows import Columns, RowEncoder, Rows, open_rows
+from fsdcore.messages.zstd import compress
+from fsdcore.plan.files import read_rank, write_plan
 
 _STRESSED = (1, 3, 7, 12, 20, 60)
 _CHUNK = 40_000

@@ -13,16 +13,16 @@ import tempfile
 import scipy.sparse as sp
 
 import fsdcore as fsd
-from backends.local import LocalBackend, LocalSettings
 from benchmarks.memory import client_backend
-from fsdcore.config import RunSettings
-from fsdcore.digits import digits
-from fsdcore.forecast import Forecast
-from fsdcore.forecast.activity import activity_of
-from fsdcore.forecast.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
-from fsdcore.generate import radixnet
-from fsdcore.record import Record
-from fsdcore.session import Session
+from fsd_local import LocalBackend, LocalSettings
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.estimate import Forecast
+from fsdcore.estimate.activity import activity_of
+from fsdcore.estimate.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
+from fsdcore.network.digits import digits
+from fsdcore.network.generate import radixnet
+from fsdcore.record.record import Record
 
 _COUNTERS = ("messages", "frames", "publishes", "blocks_sent", "bytes_sent")
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from backends.local import LocalBackend
 from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, generated
-from fsdcore.config import RunSettings
-from fsdcore.record import Record
-from fsdcore.session import Model, Session
+from fsd_local import LocalBackend
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Model, Session
+from fsdcore.record.record import Record
 
 _COLUMNS = (
     "neurons",

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import fsdcore as fsd
-from backends.local import LocalBackend
 from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, split, workload
-from fsdcore.config import RunSettings
-from fsdcore.session import Model, Session
+from fsd_local import LocalBackend
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Model, Session
 from fsdcore.testing import FaultyBackend, Latency
-from fsdcore.worker import peak_memory_bytes
+from fsdcore.worker.worker import peak_memory_bytes
 
 _WORKERS, _BATCHES = 8, 8
 

@@ -12,15 +12,15 @@ import tempfile
 import numpy as np
 import scipy.sparse as sp
 
-from backends.local import LocalSettings
 from benchmarks.processes import client_backend
 from benchmarks.tables import Table
-from fsdcore.activations import RELU
-from fsdcore.config import RunSettings
-from fsdcore.digits import digits
-from fsdcore.generate import radixnet
-from fsdcore.network import Layer, Network
-from fsdcore.session import Session
+from fsd_local import LocalSettings
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.network.activations import RELU
+from fsdcore.network.digits import digits
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Layer, Network
 
 __all__ = ["client_backend", "measure", "random_network"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from fsdcore.network import Network
+from fsdcore.network.network import Network
 
 __all__ = ["Run", "installed"]
 

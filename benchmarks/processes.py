@@ -9,9 +9,9 @@ import argparse
 import subprocess
 import sys
 
-from backends.local import LocalBackend, LocalSettings
-from fsdcore.compute import Compute, Invocation
-from fsdcore.worker import keep_memory_together, run_worker
+from fsd_local import LocalBackend, LocalSettings
+from fsdcore.contracts.compute import Compute, Invocation
+from fsdcore.worker.worker import keep_memory_together, run_worker
 
 __all__ = ["client_backend"]
 

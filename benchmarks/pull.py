@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 import psutil
 
-from backends.gcp.backend import GcpBackend
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.google import GooglePubsub
-from backends.gcp.emulator.local import LocalGcp
-from backends.gcp.settings import GcpSettings
 from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, split, workload
-from fsdcore.config import RunSettings
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.google import GooglePubsub
+from fsd_emulators.gcp.local import LocalGcp
+from fsd_gcp.backend import GcpBackend
+from fsd_gcp.settings import GcpSettings
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Model, Session
 from fsdcore.errors import MissingExtraError
-from fsdcore.session import Model, Session
 
 _WORKERS = 8
 # The channels, and how each pulls.

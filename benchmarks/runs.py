@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import fsdcore as fsd
-from backends.local import LocalBackend
 from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import DATA, Workload, split, workload
-from fsdcore.config import RunSettings
-from fsdcore.record import Record
-from fsdcore.session import Model, Session
-from fsdcore.spans import ACTIVITIES
+from fsd_local import LocalBackend
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Model, Session
+from fsdcore.record.record import Record
+from fsdcore.record.spans import ACTIVITIES
 
 _COUNTERS = ("rows_sent", "bytes_sent", "messages", "publishes")
 

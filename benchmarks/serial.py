@@ -21,15 +21,15 @@ from benchmarks.others import installed
 from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
-from fsdcore.codec import Rows
-from fsdcore.generate import radixnet
 from fsdcore.kernels.base import PreparedLayer, SparseSamples, Strip
 from fsdcore.kernels.choice import make_kernel
-from fsdcore.loop import BatchLoop, Tools
-from fsdcore.network import Network
+from fsdcore.messages.rows import Rows
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.plan import from_arrays, layer_arrays
-from fsdcore.recorder import Recorder
+from fsdcore.plan.plan import from_arrays, layer_arrays
+from fsdcore.record.recorder import Recorder
+from fsdcore.worker.loop import BatchLoop, Tools
 
 _SIZES = {1024: 10_000, 4096: 4_000, 16384: 1_000, 65536: 256}
 _QUICK = {1024: 2_000, 4096: 500}

@@ -17,19 +17,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from backends.local import LocalBackend
-from fsdcore.capabilities import ChannelCapabilities
-from fsdcore.config import RunSettings
-from fsdcore.cost import load_prices
-from fsdcore.forecast import Forecaster, Setting, Target, load_model
-from fsdcore.forecast.activity import activity_of
-from fsdcore.forecast.prepare import Sources, forecaster_for, setting_for, target_for
-from fsdcore.generate import radixnet
+from fsd_local import LocalBackend
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.contracts.limits import ChannelCapabilities
+from fsdcore.estimate import Forecaster, Setting, Target, load_model
+from fsdcore.estimate.activity import activity_of
+from fsdcore.estimate.bill import load_prices
+from fsdcore.estimate.prepare import Sources, forecaster_for, setting_for, target_for
+from fsdcore.estimate.simulate import STEADY, Conditions, Shape, Work, load_conditions, shape_work, work_of
+from fsdcore.estimate.simulate.engine import simulate_once
+from fsdcore.estimate.simulate.simulation import forecast_seconds
+from fsdcore.network.generate import radixnet
 from fsdcore.partition import make_partition
-from fsdcore.session import Session
-from fsdcore.simulator import STEADY, Conditions, Shape, Work, load_conditions, shape_work, work_of
-from fsdcore.simulator.engine import simulate_once
-from fsdcore.simulator.simulation import forecast_seconds
 from fsdcore.testing import FaultyBackend, Latency, random_inputs
 
 # As SNS and SQS, and as S3.

@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 
 import fsdcore as fsd
-from fsdcore.activations import clipped_relu
-from fsdcore.digits import digits
-from fsdcore.formats import load_inputs
-from fsdcore.generate import radixnet
-from fsdcore.network import Layer, Network
+from fsdcore.network.activations import clipped_relu
+from fsdcore.network.digits import digits
+from fsdcore.network.formats import load_inputs
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Layer, Network
 from fsdcore.partition.files import load_partition, save_partition
 
 __all__ = ["DATA", "Workload", "generated", "split", "workload"]

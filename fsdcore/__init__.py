@@ -16,7 +16,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsdcore.activations import (
+    from fsdcore.api import connect
+    from fsdcore.client.session import Model, Result, Session
+    from fsdcore.errors import FsdError
+    from fsdcore.network.activations import (
         IDENTITY,
         RELU,
         SIGMOID,
@@ -26,17 +29,14 @@ if TYPE_CHECKING:
         clipped_relu,
         leaky_relu,
     )
-    from fsdcore.api import connect
-    from fsdcore.errors import FsdError
-    from fsdcore.formats import load_graph_challenge, load_inputs, load_network, save_network
-    from fsdcore.generate import radixnet
-    from fsdcore.network import Layer, Network
+    from fsdcore.network.formats import load_graph_challenge, load_inputs, load_network, save_network
+    from fsdcore.network.generate import radixnet
+    from fsdcore.network.network import Layer, Network
     from fsdcore.partition import Partition, make_partition
     from fsdcore.partition.quality import quality
-    from fsdcore.session import Model, Result, Session
 
 _HOMES = {
-    "fsdcore.activations": (
+    "fsdcore.network.activations": (
         "IDENTITY",
         "RELU",
         "SIGMOID",
@@ -48,11 +48,11 @@ _HOMES = {
     ),
     "fsdcore.api": ("connect",),
     "fsdcore.errors": ("FsdError",),
-    "fsdcore.formats": ("load_graph_challenge", "load_inputs", "load_network", "save_network"),
-    "fsdcore.network": ("Layer", "Network"),
+    "fsdcore.network.formats": ("load_graph_challenge", "load_inputs", "load_network", "save_network"),
+    "fsdcore.network.network": ("Layer", "Network"),
     "fsdcore.partition": ("Partition", "make_partition", "quality"),
-    "fsdcore.generate": ("radixnet",),
-    "fsdcore.session": ("Model", "Result", "Session"),
+    "fsdcore.network.generate": ("radixnet",),
+    "fsdcore.client.session": ("Model", "Result", "Session"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -95,11 +95,11 @@ def __dir__() -> list[str]:
 
 # What a notebook shows as a card.
 _SHOWN = {
-    "fsdcore.advisor": "Advice",
-    "fsdcore.cost": "Bill",
-    "fsdcore.forecast.run_forecast": "Forecast",
-    "fsdcore.record": "Record",
-    "fsdcore.session": "Result",
+    "fsdcore.estimate.advice": "Advice",
+    "fsdcore.estimate.bill": "Bill",
+    "fsdcore.estimate.forecast": "Forecast",
+    "fsdcore.record.record": "Record",
+    "fsdcore.client.session": "Result",
 }
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from fsdcore.backend import Backend
-from fsdcore.config import Config, RunSettings, load_config
-from fsdcore.events import SILENT, Observer
-from fsdcore.network import Network
+from fsdcore.client.config import Config, RunSettings, load_config
+from fsdcore.client.registry import backend_class
+from fsdcore.client.session import Session
+from fsdcore.contracts.backend import Backend
+from fsdcore.network.network import Network
 from fsdcore.partition.base import Partition
-from fsdcore.registry import backend_class
-from fsdcore.session import Session
+from fsdcore.record.observer import SILENT, Observer
 
 __all__ = ["connect", "connect_config"]
 
@@ -48,6 +48,6 @@ def _cheapest_channel(
     backend: Backend, network: Network, partition: Partition, inputs: sp.csr_array, settings: RunSettings
 ) -> str:
     # Here, because a run whose channel is given does without it.
-    from fsdcore.forecast.prepare import cheapest_channel
+    from fsdcore.estimate.prepare import cheapest_channel
 
     return cheapest_channel(backend, network, partition, inputs, settings)

@@ -1,17 +1,19 @@
-"""Data that came from outside, as the types they should be; or one error, whatever they are instead."""
+"""Data that came from outside, as the types they should be and no larger; or one error, whatever they are instead."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from fsdcore.errors import FsdError
+from fsdcore.errors import ConfigError, FsdError
 from fsdcore.text import printable
 
-__all__ = ["Refusal", "converted", "from_json", "from_toml"]
+__all__ = ["UNPACK_VARIABLE", "Refusal", "converted", "from_json", "from_toml", "unpack_limit"]
 
 _Kind = TypeVar("_Kind")
 # Makes the error that says what was to be read, from the reason why it cannot be.
@@ -52,3 +54,21 @@ def _refusing(refusal: Refusal) -> Iterator[None]:
         raise refusal("it is nested too deep") from error
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise refusal(printable(str(error))) from error
+
+
+UNPACK_VARIABLE = "FSD_UNPACK_MB"
+# What any file may become, and how many times its size; text and numbers shrink far less than that.
+_BYTES, _RATIO = 256 << 20, 64
+
+
+def unpack_limit(stored: int) -> int:
+    """The most bytes that `stored` bytes may unpack to: 256 MiB or 64 times as many, whichever is more.
+
+    ``FSD_UNPACK_MB`` in the environment takes their place; `ConfigError` if it is not a whole number of MiB.
+    """
+    given = os.environ.get(UNPACK_VARIABLE, "")
+    if not given:
+        return max(_BYTES, _RATIO * stored)
+    if not re.fullmatch(r"[1-9][0-9]{0,9}", given):
+        raise ConfigError(f"{UNPACK_VARIABLE} must be a whole number of MiB, 1 or more, not {given!r}")
+    return int(given) << 20

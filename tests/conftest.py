@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import hypothesis
 import pytest
 
-from backends.local import LocalBackend, LocalSettings
-from fsdcore.config import RunSettings
+from fsd_local import LocalBackend, LocalSettings
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
 from fsdcore.kernels.choice import KERNELS
-from fsdcore.session import Session
 from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 import scipy.sparse as sp
 
-from fsdcore.activations import IDENTITY, clipped_relu
-from fsdcore.network import Layer, Network
+from fsdcore.network.activations import IDENTITY, clipped_relu
+from fsdcore.network.network import Layer, Network
 
 __all__ = [
     "graph_challenge_data",

@@ -7,18 +7,18 @@ import sys
 
 import pytest
 
-NEVER = ("scipy", "mtkahypar", "typer", "rich", "fsdcore.session", "fsdcore.partition", "fsdcore.network")
+NEVER = ("scipy", "mtkahypar", "typer", "rich", "fsdcore.client", "fsdcore.partition", "fsdcore.network.network")
 # What workers on objects never ask, and what only deploys.
-GOOGLE = ("google.pubsub_v1", "google.cloud.functions_v2", "backends.gcp.deploy", "backends.gcp.emulator")
+GOOGLE = ("google.pubsub_v1", "google.cloud.functions_v2", "fsd_gcp.deploy", "fsd_emulators.gcp")
 
 
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("fsdcore.worker", NEVER),
-        ("backends.local", NEVER),
-        ("backends.gcp.worker", (*NEVER, *GOOGLE)),
-        ("backends.gcp.store", (*NEVER, *GOOGLE)),
+        ("fsdcore.worker.worker", NEVER),
+        ("fsd_local", NEVER),
+        ("fsd_gcp.worker", (*NEVER, *GOOGLE)),
+        ("fsd_gcp.store", (*NEVER, *GOOGLE)),
     ],
 )
 def test_a_worker_imports_nothing_that_only_a_client_needs(module: str, never: tuple[str, ...]) -> None:

@@ -35,4 +35,4 @@ def test_json_and_toml_are_decoded_in_one_place() -> None:
         if "emulator" not in file.parts and any(call in file.read_text() for call in calls)
     }
     # The configuration names the line of a file in which TOML is wrong.
-    assert files == {"fsdcore/config.py", "fsdcore/decoding.py"}
+    assert files == {"fsdcore/client/config.py", "fsdcore/decoding.py"}

@@ -28,11 +28,11 @@ for module, names in {
 """
 _IMPORT_ALL = """
 import importlib, pkgutil
-import backends, fsdcore
-for package in (fsdcore, backends):
+import fsd_aws, fsd_gcp, fsd_local, fsdcore
+for package in (fsdcore, fsd_aws, fsd_gcp, fsd_local):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        # Emulators are for Linux, and say so; suites are for authors of backends.
-        if not any(part in module.name for part in ("emulator", "fsdcore.testing")):
+        # Suites are for authors of backends.
+        if not module.name.startswith("fsdcore.testing"):
             importlib.import_module(module.name)
 """
 _RUN = """

@@ -48,7 +48,7 @@ def test_importing_the_package_loads_no_library() -> None:
 
 
 def test_a_worker_loads_nothing_that_only_a_client_needs() -> None:
-    loaded = loaded_by("import fsdcore.worker, backends.local")
+    loaded = loaded_by("import fsdcore.worker.worker, fsd_local")
     assert not loaded & {"typer", "rich", "click", "mtkahypar", "sklearn", "pytest", "hypothesis", *CLOUDS}
 
 

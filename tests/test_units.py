@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.units import bytes_, count, dollars, percent, quantity, rate, seconds
+from fsdcore.text import bytes_, count, dollars, percent, quantity, rate, seconds
 
 _SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 _BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from backends.local.memory_store import MemoryStore
-from fsdcore.compression import compress
+from fsd_local.memory_store import MemoryStore
+from fsdcore.decoding import UNPACK_VARIABLE, unpack_limit
 from fsdcore.errors import ConfigError, FormatError, WireError
-from fsdcore.formats import load_inputs, save_outputs
+from fsdcore.messages.segments import SegmentReader, compress_segment, pack_segments
+from fsdcore.messages.zstd import compress
+from fsdcore.network.formats import load_inputs, save_outputs
 from fsdcore.partition import load_partition
-from fsdcore.segments import SegmentReader, compress_segment, pack_segments
-from fsdcore.unpacking import UNPACK_VARIABLE, unpack_limit
 
 MIB = 1 << 20
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 _READ = """
 import resource, sys
 from fsdcore.errors import FsdError
-from fsdcore.formats import load_inputs
+from fsdcore.network.formats import load_inputs
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     load_inputs(sys.argv[1], 4, None if sys.argv[2] == "None" else 4)

@@ -18,16 +18,16 @@ from fsdcore.cli.insight import (
 )
 from fsdcore.cli.output import say_all, table
 from fsdcore.cli.progress import watching
-from fsdcore.config import load_config
+from fsdcore.client.config import load_config
 from fsdcore.errors import InputError, RunError
-from fsdcore.units import dollars
+from fsdcore.text import dollars
 
 if TYPE_CHECKING:
-    from fsdcore.advisor import Advice, Choices, Goal
-    from fsdcore.config import Config
-    from fsdcore.forecast import Forecast, Forecaster
-    from fsdcore.forecast.activity import Activity
-    from fsdcore.forecast.prepare import Sources
+    from fsdcore.client.config import Config
+    from fsdcore.estimate import Forecast, Forecaster
+    from fsdcore.estimate.activity import Activity
+    from fsdcore.estimate.advice import Advice, Choices, Goal
+    from fsdcore.estimate.prepare import Sources
 
 __all__ = ["advise"]
 
@@ -56,9 +56,9 @@ def advise(
 
     Plans that the backend's store holds are used; others are made. Exit code 1 if nothing meets the goal.
     """
-    from fsdcore.advisor import Goal
-    from fsdcore.advisor import advise as advised
-    from fsdcore.forecast.prepare import Sources
+    from fsdcore.estimate.advice import Goal
+    from fsdcore.estimate.advice import advise as advised
+    from fsdcore.estimate.prepare import Sources
 
     goal = Goal(deadline, budget)
     lists = _numbers("--workers", workers), _numbers("--branching", branching), _numbers("--replicas", replicas)
@@ -85,10 +85,10 @@ def _choices(
     flow: tuple[Path | None, str | None, int | None],
     lists: _Wide,
 ) -> Choices:
-    from fsdcore.advisor import Choices
     from fsdcore.api import connect_config
-    from fsdcore.forecast.prepare import forecaster_for, partition_for, target_for
-    from fsdcore.formats import load_network
+    from fsdcore.estimate.advice import Choices
+    from fsdcore.estimate.prepare import forecaster_for, partition_for, target_for
+    from fsdcore.network.formats import load_network
 
     workers, branching, replicas = lists
     with watching() as observer, connect_config(settings, observer) as session:

@@ -12,7 +12,7 @@ from fsdcore.cli.commands import check_apart
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.signals import running_workers
-from fsdcore.config import FILE_VARIABLE, load_config
+from fsdcore.client.config import FILE_VARIABLE, load_config
 from fsdcore.errors import InputError
 from fsdcore.files import write_text
 
@@ -40,8 +40,8 @@ def calibrate(
     output = output or _usual(settings.run.backend, config)
     check_output(output, (".toml",), one_format=True)
     from fsdcore.api import connect_config
-    from fsdcore.forecast.calibrate import calibrate as measured
-    from fsdcore.forecast.model import model_text
+    from fsdcore.estimate.calibrate import calibrate as measured
+    from fsdcore.estimate.speeds import model_text
 
     with watching() as observer, connect_config(settings, observer) as session, running_workers():
         model = measured(session.backend, settings.run, observer)

@@ -18,7 +18,7 @@ from typer import rich_utils
 from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, OptionInfo
 
-from fsdcore.config import FILE_VARIABLE
+from fsdcore.client.config import FILE_VARIABLE
 from fsdcore.errors import InputError
 from fsdcore.files import same_file
 

@@ -11,13 +11,13 @@ from fsdcore.cli.output import say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_outputs, show_variants
 from fsdcore.cli.signals import running_workers
-from fsdcore.config import Config, load_config
+from fsdcore.client.config import Config, load_config
 
 if TYPE_CHECKING:
-    from fsdcore.events import Observer
-    from fsdcore.network import Network
+    from fsdcore.client.session import Result
+    from fsdcore.network.network import Network
     from fsdcore.partition import Partition
-    from fsdcore.session import Result
+    from fsdcore.record.observer import Observer
 
 __all__ = ["demo"]
 
@@ -50,8 +50,8 @@ def _variants(workers: int, channel: str | None) -> Iterator[tuple[str, Config]]
 
 
 def _work(observer: Observer) -> tuple[Network, Any]:
-    from fsdcore.digits import digits
-    from fsdcore.generate import radixnet
+    from fsdcore.network.digits import digits
+    from fsdcore.network.generate import radixnet
 
     return radixnet(_NEURONS, _LAYERS, observer=observer), digits(_SAMPLES, _NEURONS)
 

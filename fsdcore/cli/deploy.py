@@ -12,11 +12,11 @@ import typer
 from fsdcore.cli.output import say, say_all, tell
 from fsdcore.cli.progress import watching
 from fsdcore.cli.signals import exit_code
-from fsdcore.config import load_config
+from fsdcore.client.config import load_config
 from fsdcore.errors import DeploymentError, DeploymentMissingError, InputError
 
 if TYPE_CHECKING:
-    from fsdcore.backend import DeploymentStatus, Provisioner
+    from fsdcore.contracts.backend import DeploymentStatus, Provisioner
 
 __all__ = ["deploy", "destroy", "status"]
 
@@ -109,7 +109,7 @@ def _opened(
     name: str, deployment: str | None, assignments: list[str] | None, file: Path | None, workers: int | None = None
 ) -> Iterator[tuple[Provisioner, int]]:
     """The backend's provisioner and the number of workers that the configuration gives."""
-    from fsdcore import registry
+    from fsdcore.client import registry
 
     kind = registry.backend_class(name)
     given = [*(assignments or ()), *([f"name={deployment}"] if deployment is not None else ())]

@@ -14,9 +14,9 @@ from typing import Annotated, Protocol, Self, cast
 
 import typer
 
-from fsdcore import registry
 from fsdcore.cli.output import say, tell
 from fsdcore.cli.signals import handling, requests_to_end
+from fsdcore.client import registry
 from fsdcore.errors import InputError, MissingExtraError
 
 __all__ = ["emulate"]

@@ -24,14 +24,14 @@ from fsdcore.cli.insight import (
 )
 from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
-from fsdcore.config import load_config
+from fsdcore.client.config import load_config
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import read_document, write_text
 
 if TYPE_CHECKING:
-    from fsdcore.config import Config
-    from fsdcore.forecast import Forecast
-    from fsdcore.forecast.prepare import Sources
+    from fsdcore.client.config import Config
+    from fsdcore.estimate import Forecast
+    from fsdcore.estimate.prepare import Sources
 
 __all__ = ["bill", "forecast", "read_forecast"]
 
@@ -62,7 +62,7 @@ def forecast(
     Nothing is started. Messages come from the plan and a sample of the input; with --exact from all of it.
     """
     check_output(output)
-    from fsdcore.forecast.prepare import Sources
+    from fsdcore.estimate.prepare import Sources
 
     arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers, "seed": seed}
     arguments |= {"batch_size": batch_size, "branching": branching, "method": method}
@@ -80,7 +80,7 @@ def forecast(
 
 def _forecast(planned: Planned, settings: Config, sources: Sources, memory: int | None) -> Forecast:
     from fsdcore.api import connect_config
-    from fsdcore.forecast.prepare import memory_of, setting_for, target_for
+    from fsdcore.estimate.prepare import memory_of, setting_for, target_for
 
     with watching() as observer, connect_config(settings, observer) as session:
         backend = session.backend
@@ -104,9 +104,9 @@ def bill(
     before: Annotated[Path | None, typer.Option("--forecast", help="What `fsd forecast -o` wrote.")] = None,
 ) -> None:
     """Say what a run cost, item by item, from what it counted; next to its forecast if there is one."""
-    from fsdcore.cost import bill as billed
-    from fsdcore.cost import load_prices, usage_of
-    from fsdcore.record_file import read_record
+    from fsdcore.estimate.bill import bill as billed
+    from fsdcore.estimate.bill import load_prices, usage_of
+    from fsdcore.record.file import read_record
 
     listed = load_prices(prices)
     run = read_record(record)
@@ -125,7 +125,7 @@ def read_forecast(file: Path | None) -> Forecast | None:
     if file is None:
         return None
     from fsdcore.decoding import from_json
-    from fsdcore.forecast import Forecast
+    from fsdcore.estimate import Forecast
 
     return from_json(
         read_document(file), Forecast, lambda reason: FormatError(f"not a forecast: {reason}", file=str(file))

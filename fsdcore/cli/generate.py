@@ -30,8 +30,8 @@ def radixnet(
 ) -> None:
     """Make a network like those of the Graph Challenge: 32 connections per neuron, clipped ReLU."""
     check_output(output)
-    from fsdcore.formats import save_network
-    from fsdcore.generate import radixnet as generated
+    from fsdcore.network.formats import save_network
+    from fsdcore.network.generate import radixnet as generated
 
     with watching() as observer:
         network = generated(neurons, layers, seed=seed, bias=bias, observer=observer)
@@ -48,8 +48,8 @@ def digits(
 ) -> None:
     """Make inputs: handwritten digits, scaled to the network's size, each pixel 0 or 1."""
     check_output(output, (".npz", ".npy"))
-    from fsdcore.digits import digits as generated
-    from fsdcore.formats import save_outputs
+    from fsdcore.network.digits import digits as generated
+    from fsdcore.network.formats import save_outputs
 
     inputs = generated(samples, neurons, seed=seed)
     save_outputs(output, inputs)

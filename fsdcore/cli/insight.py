@@ -11,18 +11,18 @@ import typer
 
 from fsdcore.cli.output import say, size, table
 from fsdcore.errors import InputError
-from fsdcore.units import dollars
+from fsdcore.text import dollars
 
 if TYPE_CHECKING:
-    from fsdcore.config import Config
-    from fsdcore.cost import Bill
-    from fsdcore.events import Observer
-    from fsdcore.forecast import Forecast, Forecaster, Target
-    from fsdcore.forecast.activity import Activity
-    from fsdcore.network import Network
+    from fsdcore.client.config import Config
+    from fsdcore.contracts.store import Store
+    from fsdcore.estimate import Forecast, Forecaster, Target
+    from fsdcore.estimate.activity import Activity
+    from fsdcore.estimate.bill import Bill
+    from fsdcore.network.network import Network
     from fsdcore.partition import Partition
-    from fsdcore.record import Record
-    from fsdcore.store import Store
+    from fsdcore.record.observer import Observer
+    from fsdcore.record.record import Record
 
 __all__ = [
     "Billing",
@@ -80,8 +80,8 @@ def options(given: list[str] | None) -> dict[str, str]:
 
 def activity(network: Network, inputs: Path | None, density: str | None, samples: int | None) -> Activity:
     """From a file of inputs, or from densities."""
-    from fsdcore.forecast.activity import activity_of, assumed_activity
-    from fsdcore.formats import load_inputs
+    from fsdcore.estimate.activity import activity_of, assumed_activity
+    from fsdcore.network.formats import load_inputs
 
     if (inputs is None) == (density is None):
         raise InputError("give either INPUTS or --density with --samples")
@@ -113,8 +113,8 @@ class Planned(NamedTuple):
 
 def forecaster_of(planned: Planned, settings: Config, target: Target, store: Store, observer: Observer) -> Forecaster:
     """Forecasts of the plan; where `exact`, with every message of the inputs computed."""
-    from fsdcore.forecast.prepare import forecaster_for, partition_for, rehearsed
-    from fsdcore.formats import load_inputs, load_network
+    from fsdcore.estimate.prepare import forecaster_for, partition_for, rehearsed
+    from fsdcore.network.formats import load_inputs, load_network
     from fsdcore.partition import load_partition
 
     network = load_network(planned.network, observer)
@@ -143,9 +143,9 @@ class Billing(NamedTuple):
 def forecast_for(settings: Config, network: Network, split: Partition | None, x: Any, wanted: Billing) -> Forecast:
     """The forecast of a run that is about to be made."""
     from fsdcore.api import connect_config
-    from fsdcore.config import AUTO
-    from fsdcore.forecast.activity import activity_of
-    from fsdcore.forecast.prepare import (
+    from fsdcore.client.config import AUTO
+    from fsdcore.estimate.activity import activity_of
+    from fsdcore.estimate.prepare import (
         Sources,
         cheapest_channel,
         forecaster_for,
@@ -167,7 +167,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
 
 def show_bill_of(record: Record, wanted: Billing, before: Forecast) -> None:
     """The bill of a run, next to its forecast."""
-    from fsdcore.cost import bill, load_prices, usage_of
+    from fsdcore.estimate.bill import bill, load_prices, usage_of
 
     prices = load_prices(wanted.prices or before.prices)
     memory_bytes = memory_had(record, wanted.memory) << 20

@@ -14,8 +14,8 @@ from fsdcore.cli.output import check_output, say, say_all, size, table
 from fsdcore.cli.progress import watching
 
 if TYPE_CHECKING:
-    from fsdcore.activations import FloatArray
-    from fsdcore.network import Network
+    from fsdcore.network.activations import FloatArray
+    from fsdcore.network.network import Network
 
 __all__ = ["imports", "info", "partition"]
 
@@ -40,8 +40,8 @@ def graph_challenge(
     ] = None,
 ) -> None:
     """Read a network of the Sparse DNN Graph Challenge."""
-    from fsdcore.formats import load_graph_challenge, save_network
-    from fsdcore.formats.graph_challenge import layer_files
+    from fsdcore.network.formats import load_graph_challenge, save_network
+    from fsdcore.network.formats.graph_challenge import layer_files
 
     check_apart({file.name: file for file in layer_files(folder, neurons, layers)}, {"--output": output})
     check_output(output)
@@ -54,7 +54,7 @@ def graph_challenge(
 
 def info(file: NetworkFile) -> None:
     """Show what a network file holds."""
-    from fsdcore.formats import load_network
+    from fsdcore.network.formats import load_network
 
     with watching() as observer:
         network = load_network(file, observer)
@@ -104,8 +104,8 @@ def partition(
 ) -> None:
     """Split a network over workers, and show how good the split is."""
     check_output(output, (".npz",))
-    from fsdcore.config import RunSettings
-    from fsdcore.formats import load_network
+    from fsdcore.client.config import RunSettings
+    from fsdcore.network.formats import load_network
     from fsdcore.partition import make_partition, quality, save_partition
 
     RunSettings(workers=workers, method=method, seed=seed)

@@ -15,8 +15,7 @@ from rich.text import Text
 
 from fsdcore.errors import InputError
 from fsdcore.files import check_writable, is_straight
-from fsdcore.text import printable
-from fsdcore.units import bytes_, plain
+from fsdcore.text import bytes_, plain, printable
 
 __all__ = ["check_output", "console", "say", "say_all", "size", "table", "tell", "version"]
 

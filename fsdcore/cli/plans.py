@@ -8,7 +8,7 @@ import typer
 
 from fsdcore.cli.deploy import Assignments, BackendName, ConfigFile, Name
 from fsdcore.cli.output import say, table
-from fsdcore.config import load_config
+from fsdcore.client.config import load_config
 from fsdcore.errors import InputError
 
 __all__ = ["plans"]
@@ -28,8 +28,8 @@ def plans(
 
     A plan is a network over so many workers, as runs read it. The next load makes one that was removed again.
     """
-    from fsdcore import registry
-    from fsdcore.plan_store import remove_plan, stored_plans
+    from fsdcore.client import registry
+    from fsdcore.plan.files import remove_plan, stored_plans
 
     kind = registry.backend_class(backend)
     given = [*(assignments or ()), *([f"name={name}"] if name is not None else ())]

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from fsdcore.cli.output import console, tell
-from fsdcore.events import Observer, Silent
+from fsdcore.record.observer import Observer, Silent
 from fsdcore.text import printable
 
 __all__ = ["Bars", "watching"]

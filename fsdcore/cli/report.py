@@ -9,9 +9,9 @@ from fsdcore.cli.output import say, size, table
 from fsdcore.errors import RunError
 
 if TYPE_CHECKING:
-    from fsdcore.events import Observer
-    from fsdcore.network import Network
-    from fsdcore.record import Record
+    from fsdcore.network.network import Network
+    from fsdcore.record.observer import Observer
+    from fsdcore.record.record import Record
 
 __all__ = ["check_categories", "check_outputs", "show_record", "show_variants"]
 
@@ -52,7 +52,7 @@ def _seconds(spent: float) -> str:
 
 def check_outputs(network: Network, x: Any, outputs: Any, observer: Observer, what: str = "") -> str:
     """What was found, in a line; `RunError`, naming sample and neuron, if `outputs` of `what` are wrong."""
-    from fsdcore.verify import verify
+    from fsdcore.network.verify import verify
 
     verdict = verify(network, x, outputs, observer)
     if not verdict.right:

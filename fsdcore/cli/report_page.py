@@ -15,8 +15,8 @@ from fsdcore.errors import InputError
 from fsdcore.files import write_text
 
 if TYPE_CHECKING:
-    from fsdcore.cost import Bill
-    from fsdcore.record import Record
+    from fsdcore.estimate.bill import Bill
+    from fsdcore.record.record import Record
 
 __all__ = ["report"]
 
@@ -43,7 +43,7 @@ def report(
     check_output(file, _ENDINGS, one_format=True)
     if option and not (prices or before):
         raise InputError("--option needs --prices: it chooses lines of a price list")
-    from fsdcore.record_file import read_record
+    from fsdcore.record.file import read_record
     from fsdcore.report import report as page_of
 
     run, expected = read_record(record), read_forecast(before)
@@ -55,7 +55,7 @@ def report(
 
 
 def _bill(run: Record, listed: str, memory_bytes: int, chosen: dict[str, str]) -> Bill:
-    from fsdcore.cost import bill, load_prices, usage_of
+    from fsdcore.estimate.bill import bill, load_prices, usage_of
 
     prices = load_prices(listed)
     return bill(usage_of(run, memory_bytes, prices.tariff.compute.vcpus_of(memory_bytes)), prices, chosen)

@@ -14,14 +14,14 @@ from fsdcore.cli.output import check_output, say
 from fsdcore.cli.progress import watching
 from fsdcore.cli.report import check_categories, check_outputs, show_record
 from fsdcore.cli.signals import running_workers
-from fsdcore.config import Config, load_config
+from fsdcore.client.config import Config, load_config
 from fsdcore.errors import FormatError, InputError, PlanError
 from fsdcore.files import write_text
 
 if TYPE_CHECKING:
-    from fsdcore.network import Network
+    from fsdcore.client.session import Result
+    from fsdcore.network.network import Network
     from fsdcore.partition import Partition
-    from fsdcore.session import Result
 
 __all__ = ["run"]
 
@@ -109,7 +109,7 @@ def run(
 
 
 def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any], wanted: Billing | None) -> None:
-    from fsdcore.formats import load_categories, load_inputs, load_network
+    from fsdcore.network.formats import load_categories, load_inputs, load_network
 
     truth = load_categories(files.truth) if files.truth is not None else None
     with watching() as observer:
@@ -170,7 +170,7 @@ def _result(settings: Config, network: Network, split: Partition | None, x: Any,
 
 def _write(files: _Files, result: Result) -> None:
     """Write each file, also if another cannot be written: the run is paid for. Raises the first error."""
-    from fsdcore.formats import save_categories, save_outputs
+    from fsdcore.network.formats import save_categories, save_outputs
 
     writes: list[tuple[Path | None, Callable[[Path], None]]] = [
         (files.output, lambda path: save_outputs(path, result.outputs)),

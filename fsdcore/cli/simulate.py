@@ -21,17 +21,17 @@ from fsdcore.cli.insight import (
 )
 from fsdcore.cli.output import check_output, say, table
 from fsdcore.cli.progress import watching
-from fsdcore.config import load_config
+from fsdcore.client.config import load_config
 from fsdcore.errors import InputError
 from fsdcore.files import write_text
-from fsdcore.units import dollars
+from fsdcore.text import dollars
 
 if TYPE_CHECKING:
-    from fsdcore.config import Config
-    from fsdcore.events import Observer
-    from fsdcore.forecast import Forecaster, Setting, Target
-    from fsdcore.forecast.prepare import Sources
-    from fsdcore.simulator import Summary, Work
+    from fsdcore.client.config import Config
+    from fsdcore.estimate import Forecaster, Setting, Target
+    from fsdcore.estimate.prepare import Sources
+    from fsdcore.estimate.simulate import Summary, Work
+    from fsdcore.record.observer import Observer
 
 __all__ = ["simulate"]
 
@@ -99,8 +99,8 @@ def simulate(
         check_output(file)
     if trace and record is None:
         raise InputError("--trace needs --record FILE: the trace is a part of the record")
-    from fsdcore.forecast.prepare import Sources
-    from fsdcore.simulator import load_conditions
+    from fsdcore.estimate.prepare import Sources
+    from fsdcore.estimate.simulate import load_conditions
 
     arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers, "seed": seed}
     arguments |= {"batch_size": batch_size, "branching": branching, "method": method, "in_flight": in_flight}
@@ -112,7 +112,7 @@ def simulate(
     sources = Sources(model, prices, options(option))
     with watching() as observer:
         work, target = _work(what, settings, sources, observer)
-        from fsdcore.simulator import Billing, Simulation
+        from fsdcore.estimate.simulate import Billing, Simulation
 
         simulation = Simulation(work, Billing(target.prices, memory << 20, target.options), under)
         seeds = range(first_seed, first_seed + runs)
@@ -140,9 +140,9 @@ def _check(what: _What) -> None:
 
 
 def _work(what: _What, settings: Config, sources: Sources, observer: Observer) -> tuple[Work, Target]:
-    from fsdcore.config import AUTO
-    from fsdcore.forecast.prepare import target_for
-    from fsdcore.registry import backend_class
+    from fsdcore.client.config import AUTO
+    from fsdcore.client.registry import backend_class
+    from fsdcore.estimate.prepare import target_for
 
     # No session, which would refuse more workers than the backend can start: here none are started.
     with closing(backend_class(settings.run.backend)(settings.backend_settings)) as backend:
@@ -153,7 +153,7 @@ def _work(what: _What, settings: Config, sources: Sources, observer: Observer) -
             backend.check_channel(settings.run.channel)
         if what.size.neurons is not None:
             return _of_size(what, settings, target), target
-        from fsdcore.simulator import work_of
+        from fsdcore.estimate.simulate import work_of
 
         assert what.network is not None
         planned = Planned(what.network, what.inputs, what.partition, what.density, what.samples, what.exact)
@@ -162,15 +162,15 @@ def _work(what: _What, settings: Config, sources: Sources, observer: Observer) -
 
 
 def _setting(plan: Forecaster, settings: Config, memory: int) -> Setting:
-    from fsdcore.forecast.prepare import setting_for
+    from fsdcore.estimate.prepare import setting_for
 
     return setting_for(plan, settings.run, memory << 20)
 
 
 def _of_size(what: _What, settings: Config, target: Target) -> Work:
     from fsdcore.cli.insight import densities
-    from fsdcore.simulator import Shape, shape_work
-    from fsdcore.simulator.synthetic import shape_forecaster
+    from fsdcore.estimate.simulate import Shape, shape_work
+    from fsdcore.estimate.simulate.synthetic import shape_forecaster
 
     size = what.size
     shape = Shape(

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsdcore import registry
-from fsdcore.backend import Check
 from fsdcore.cli.commands import group, register
 from fsdcore.cli.output import say, size, table, version
+from fsdcore.client import registry
+from fsdcore.contracts.backend import Check
 from fsdcore.errors import BackendNotFoundError, FsdError, MissingExtraError
 
 if TYPE_CHECKING:
-    from fsdcore.backend import Backend
-    from fsdcore.config import Config
+    from fsdcore.client.config import Config
+    from fsdcore.contracts.backend import Backend
 
 __all__ = ["backends", "config_app", "doctor"]
 
@@ -85,7 +85,7 @@ def _missing(error: FsdError) -> str:
 
 
 def _settings(name: str) -> Any:
-    from fsdcore.config import load_config
+    from fsdcore.client.config import load_config
 
     return load_config(backend=name, channel=registry.backend_class(name).channels[0]).backend_settings
 
@@ -103,7 +103,7 @@ def _config() -> None:
 @register(config_app, "show")
 def show(config: ConfigFile = None) -> None:
     """Show each value and where it came from."""
-    from fsdcore.config import load_config
+    from fsdcore.client.config import load_config
 
     table(("key", "value", "from"), _config_rows(load_config(config)))
 
@@ -151,7 +151,7 @@ def doctor(
 
 
 def _check_backend(name: str, assignments: list[str], file: Path | None) -> None:
-    from fsdcore.config import load_config
+    from fsdcore.client.config import load_config
 
     kind = registry.backend_class(name)
     settings = load_config(file, backend=name, channel=kind.channels[0], assignments=assignments)
@@ -186,7 +186,7 @@ def _versions(file: Path | None) -> Iterator[tuple[str, str]]:
 
 def _kernel(file: Path | None) -> str:
     """What the configured setting gives; `ConfigError` if it is a kernel that is not installed."""
-    from fsdcore.config import load_config
+    from fsdcore.client.config import load_config
     from fsdcore.kernels.choice import kernel_name
 
     try:

@@ -22,8 +22,8 @@ def trace(
     The file opens in https://ui.perfetto.dev and in chrome://tracing.
     """
     from fsdcore.files import replacing
-    from fsdcore.record_file import read_record
-    from fsdcore.trace import make_trace
+    from fsdcore.record.file import read_record
+    from fsdcore.report.trace import make_trace
 
     check_output(output, (".json",), one_format=True)
     read = read_record(record)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.activations import Activation, FloatArray
-from fsdcore.codec import Columns, Rows, Table
+from fsdcore.messages.rows import Columns, Rows, Table
+from fsdcore.network.activations import Activation, FloatArray
 
 if TYPE_CHECKING:
-    from fsdcore.plan import Block, LayerPart, Send
+    from fsdcore.plan.plan import Block, LayerPart, Send
 
 __all__ = [
     "SAMPLES_TOGETHER",

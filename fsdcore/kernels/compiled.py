@@ -17,11 +17,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.activations import FloatArray
-from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels import _native
 from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
-from fsdcore.plan import Block
+from fsdcore.messages.rows import Columns, Rows, Table
+from fsdcore.network.activations import FloatArray
+from fsdcore.plan.plan import Block
 from fsdcore.turns import standing_aside
 
 __all__ = ["CompiledKernel"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.activations import FloatArray
-from fsdcore.codec import Columns, Rows, Table
 from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, Strip
-from fsdcore.plan import Block
+from fsdcore.messages.rows import Columns, Rows, Table
+from fsdcore.network.activations import FloatArray
+from fsdcore.plan.plan import Block
 
 __all__ = ["ScipyKernel"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import PlanError
-from fsdcore.matrices import as_whole, frozen
-from fsdcore.network import Network
+from fsdcore.network.matrices import as_whole, frozen
+from fsdcore.network.network import Network
 
 __all__ = ["Owners", "Partition"]
 

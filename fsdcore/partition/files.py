@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, replacing
-from fsdcore.formats.archives import Archive
+from fsdcore.network.formats.archives import Archive
 from fsdcore.partition.base import Partition
 
 __all__ = ["load_partition", "save_partition"]

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from fsdcore.errors import MissingExtraError
-from fsdcore.events import Observer
-from fsdcore.network import Layer, Network
+from fsdcore.network.network import Layer, Network
 from fsdcore.partition.balance import largest_load, rebalance, share_out
 from fsdcore.partition.base import Owners
 from fsdcore.partition.nets import Nets, nets_of, twins
+from fsdcore.record.observer import Observer
 
 __all__ = ["hypergraph"]
 

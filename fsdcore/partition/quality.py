@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.errors import PlanError
-from fsdcore.network import Layer, Network, as_network
+from fsdcore.network.network import Layer, Network, as_network
 from fsdcore.partition.base import Owners, Partition
 
 __all__ = ["QualityReport", "layer_memory", "quality", "widest_block"]

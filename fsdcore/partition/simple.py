@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.events import Observer
-from fsdcore.network import Network
+from fsdcore.network.network import Network
 from fsdcore.partition.base import Owners
+from fsdcore.record.observer import Observer
 
 __all__ = ["balanced_ranges", "block", "random"]
 

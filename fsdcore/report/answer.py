@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fsdcore.cost import Bill
-from fsdcore.record import Record
+from fsdcore.estimate.bill import Bill
+from fsdcore.record.record import Record
 from fsdcore.report.charts import legend, share_bar
 from fsdcore.report.facts import COMMUNICATING, OTHER, Verdict, activity_seconds, verdict
 from fsdcore.report.markup import Markup, as_table, element, table
-from fsdcore.units import bytes_, count, dollars, exact, percent, rate, seconds
+from fsdcore.text import bytes_, count, dollars, exact, percent, rate, seconds
 
 __all__ = ["answer", "sentence", "summary", "tiles"]
 

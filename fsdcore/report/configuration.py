@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fsdcore.record import Record
+from fsdcore.record.record import Record
 from fsdcore.report.markup import Markup, element, table
-from fsdcore.units import count
+from fsdcore.text import count
 
 __all__ = ["configuration"]
 

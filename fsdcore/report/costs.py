@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsdcore.cost import Bill
-from fsdcore.forecast import Forecast
-from fsdcore.record import Record
+from fsdcore.estimate import Forecast
+from fsdcore.estimate.bill import Bill
+from fsdcore.record.record import Record
 from fsdcore.report.facts import activity_seconds
 from fsdcore.report.markup import Markup, element, table
-from fsdcore.units import count, dollars, quantity, seconds
+from fsdcore.text import count, dollars, quantity, seconds
 
 __all__ = ["costs"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from fsdcore.record import Record, WorkerRecord
-from fsdcore.spans import ACTIVITIES
+from fsdcore.record.record import Record, WorkerRecord
+from fsdcore.record.spans import ACTIVITIES
 
 __all__ = [
     "COMMUNICATING",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from fsdcore.record import Record
+from fsdcore.record.record import Record
 from fsdcore.report.charts import across, curve, legend, plot, stacks
 from fsdcore.report.facts import DRAWN, OTHER, density
 from fsdcore.report.markup import Markup, as_table, element, table
-from fsdcore.units import bytes_, count, exact, seconds
+from fsdcore.text import bytes_, count, exact, seconds
 
 __all__ = ["layers"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from fsdcore.advisor import Advice
-from fsdcore.cost import Bill
-from fsdcore.forecast import Forecast
-from fsdcore.record import Record
+from fsdcore.client.session import Result
+from fsdcore.estimate import Forecast
+from fsdcore.estimate.advice import Advice
+from fsdcore.estimate.bill import Bill
+from fsdcore.record.record import Record
 from fsdcore.report.answer import sentence, tiles
 from fsdcore.report.charts import legend, share_bar
 from fsdcore.report.facts import activity_seconds
 from fsdcore.report.markup import Markup, element, joined
-from fsdcore.session import Result
-from fsdcore.units import bytes_, count, dollars, percent, quantity, seconds
+from fsdcore.text import bytes_, count, dollars, percent, quantity, seconds
 
 __all__ = ["card"]
 

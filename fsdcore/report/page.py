@@ -9,21 +9,21 @@ from importlib import resources
 
 import msgspec
 
-from fsdcore.cost import Bill
-from fsdcore.forecast import Forecast
-from fsdcore.record import Record
-from fsdcore.record_file import check
+from fsdcore.estimate import Forecast
+from fsdcore.estimate.bill import Bill
+from fsdcore.record.file import check
+from fsdcore.record.record import Record
 from fsdcore.report.answer import answer, summary
 from fsdcore.report.configuration import configuration
 from fsdcore.report.costs import costs
 from fsdcore.report.layers import layers
 from fsdcore.report.markup import Markup, element
+from fsdcore.report.placing import aligned
 from fsdcore.report.spans import timeline_data
 from fsdcore.report.stragglers import stragglers
 from fsdcore.report.timeline import timeline
 from fsdcore.report.traffic import squares, traffic
-from fsdcore.timeline import aligned
-from fsdcore.units import count
+from fsdcore.text import count
 
 __all__ = ["report"]
 

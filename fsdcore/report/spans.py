@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.record import Record, WorkerRecord
+from fsdcore.record.record import Record, WorkerRecord
+from fsdcore.record.spans import ACTIVITIES
 from fsdcore.report.facts import MOST_RANKS, OTHER, shown_ranks, worker_seconds
-from fsdcore.spans import ACTIVITIES
 
 __all__ = ["MOST_SPANS", "Spans", "spans_of", "timeline_data"]
 

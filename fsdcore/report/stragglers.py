@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from fsdcore.record import Record, WorkerRecord
+from fsdcore.record.record import Record, WorkerRecord
 from fsdcore.report.charts import life_bar
 from fsdcore.report.facts import Cause, awaited, cause, ends, last_rank, shown_ranks, worker_seconds
 from fsdcore.report.markup import Markup, element, scrolled
-from fsdcore.units import bytes_, percent, seconds
+from fsdcore.text import bytes_, percent, seconds
 
 __all__ = ["findings", "stragglers"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fsdcore.record import Record
+from fsdcore.record.record import Record
 from fsdcore.report.charts import legend
 from fsdcore.report.facts import DRAWN, MOST_RANKS, ends, shown_ranks, worker_seconds
 from fsdcore.report.markup import Markup, as_table, element, joined, table
-from fsdcore.timeline import shown_later
-from fsdcore.units import count, exact
+from fsdcore.report.placing import shown_later
+from fsdcore.text import count, exact
 
 __all__ = ["timeline"]
 

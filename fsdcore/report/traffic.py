@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fsdcore.record import Record
+from fsdcore.record.record import Record
 from fsdcore.report.charts import across, down, heat_map
 from fsdcore.report.facts import MOST_RANKS, received, shown_ranks
 from fsdcore.report.markup import Markup, as_table, element, table
-from fsdcore.units import bytes_, count, percent
+from fsdcore.text import bytes_, count, percent
 
 __all__ = ["blocks", "squares", "traffic"]
 

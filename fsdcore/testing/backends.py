@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsdcore.activations import TANH, clipped_relu
-from fsdcore.backend import Backend
-from fsdcore.config import RunSettings
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.contracts.backend import Backend
 from fsdcore.errors import ConfigError, FsdError
-from fsdcore.session import Session
+from fsdcore.network.activations import TANH, clipped_relu
+from fsdcore.network.verify import verify
 from fsdcore.testing.networks import random_inputs, random_network
-from fsdcore.verify import verify
 
 __all__ = ["BackendTests"]
 

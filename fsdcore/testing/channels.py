@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import pytest
 
-from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import Deadline
-from fsdcore.compute import new_run_id
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Received, Slot
+from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import FrameTooLargeError
-from fsdcore.wire import DATA, HEADER_BYTES, Body, build_frames
+from fsdcore.messages.frames import DATA, HEADER_BYTES, Body, build_frames
 
 __all__ = ["ChannelTests", "Opener"]
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from fsdcore.activations import TANH, clipped_relu
-from fsdcore.backend import Backend
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Exit, Invocation, new_run_id
-from fsdcore.exchange import read_done, read_failure, write_inputs
-from fsdcore.network import Network
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.compute import Exit, Invocation, new_run_id
+from fsdcore.network.activations import TANH, clipped_relu
+from fsdcore.network.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.plan_store import find_plan, plan_id, plan_name, write_plan
+from fsdcore.plan.files import find_plan, plan_id, plan_name, write_plan
 from fsdcore.testing.networks import random_inputs, random_network
+from fsdcore.worker.handoff import read_done, read_failure, write_inputs
 
 __all__ = ["ComputeTests"]
 

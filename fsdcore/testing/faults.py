@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fsdcore.backend import Backend
-from fsdcore.capabilities import ChannelCapabilities, StoreCapabilities
-from fsdcore.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Compute
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Received, Slot
+from fsdcore.contracts.compute import Compute
+from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
+from fsdcore.contracts.store import Store
 from fsdcore.errors import ChannelError, StoreError
-from fsdcore.store import Store
 
 __all__ = [
     "CrashWorker",

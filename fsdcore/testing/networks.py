@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.activations import RELU, Activation
-from fsdcore.network import Layer, Network
+from fsdcore.network.activations import RELU, Activation
+from fsdcore.network.network import Layer, Network
 
 __all__ = ["random_inputs", "random_network"]
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fsdcore.contracts.store import Store
 from fsdcore.errors import KeyMissingError, PreconditionError
-from fsdcore.store import Store
 
 __all__ = ["StoreTests"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fsdcore.formats import save_network, save_outputs
+from fsdcore.network.formats import save_network, save_outputs
 from fsdcore.testing import random_inputs, random_network
 
 

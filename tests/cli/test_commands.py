@@ -15,7 +15,7 @@ from fsdcore.cli import main
 from fsdcore.cli.app import app
 from fsdcore.cli.commands import check_apart
 from fsdcore.errors import InputError
-from fsdcore.formats import load_network
+from fsdcore.network.formats import load_network
 from fsdcore.partition import make_partition, save_partition
 
 RUN = ("run", "net.safetensors", "x.npz", "--workers", "2")

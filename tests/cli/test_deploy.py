@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner, Result
 
-from backends.local import LocalBackend, LocalSettings
-from fsdcore import registry
-from fsdcore.backend import Check, DeploymentStatus, Provisioner, Removal
+from fsd_local import LocalBackend, LocalSettings
 from fsdcore.cli import main
 from fsdcore.cli.app import app
 from fsdcore.cli.signals import running_workers
+from fsdcore.client import registry
+from fsdcore.contracts.backend import Check, DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import AccessDeniedError, ConfigError
-from fsdcore.events import Silent
+from fsdcore.record.observer import Silent
 
 MADE: dict[str, int] = {}
 STUCK: list[str] = []
@@ -84,7 +84,7 @@ class ToyBackend(LocalBackend):
 def _toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     points = [
         EntryPoint("toy", f"{__name__}:ToyBackend", registry.GROUP),
-        EntryPoint("local", "backends.local:LocalBackend", registry.GROUP),
+        EntryPoint("local", "fsd_local:LocalBackend", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
     yield

@@ -15,9 +15,9 @@ from typing import Self
 import pytest
 from typer.testing import CliRunner, Result
 
-from fsdcore import registry
+from fsd_emulators.server import Emulator
 from fsdcore.cli.app import app
-from fsdcore.emulation import Emulator
+from fsdcore.client import registry
 from fsdcore.errors import ServerError
 
 SEEN: list[str] = []
@@ -54,8 +54,8 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     SEEN.clear()
     points = {
         registry.GROUP: [
-            EntryPoint("local", "backends.local:LocalBackend", registry.GROUP),
-            EntryPoint("cloudy", "backends.aws:AwsBackend", registry.GROUP),
+            EntryPoint("local", "fsd_local:LocalBackend", registry.GROUP),
+            EntryPoint("cloudy", "fsd_aws:AwsBackend", registry.GROUP),
         ],
         registry.EMULATORS: [
             EntryPoint("toy", f"{__name__}:ToyEmulator", registry.EMULATORS),
@@ -129,8 +129,8 @@ def test_services_that_do_not_start_are_one_line() -> None:
 @pytest.mark.parametrize(
     "modules",
     [
-        ["backends.aws.emulator.local", "backends.aws.emulator.__main__", "backends.aws.emulator.environment"],
-        ["backends.gcp.emulator.local", "backends.gcp.emulator.launch", "backends.gcp.emulator.environment"],
+        ["fsd_emulators.aws.local", "fsd_emulators.aws.__main__", "fsd_emulators.aws.environment"],
+        ["fsd_emulators.gcp.local", "fsd_emulators.gcp.launch", "fsd_emulators.gcp.environment"],
     ],
     ids=["aws", "gcp"],
 )

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.local.compute import LocalCompute
 from fsdcore.api import connect
-from fsdcore.capabilities import ComputeCapabilities
 from fsdcore.cli import main
-from fsdcore.config import RunSettings
-from fsdcore.cost import bill, load_prices, usage_of
-from fsdcore.record import RECORD_VERSION
-from fsdcore.record_file import read_record
+from fsdcore.client.config import RunSettings
+from fsdcore.contracts.limits import ComputeCapabilities
+from fsdcore.estimate.bill import bill, load_prices, usage_of
+from fsdcore.record.file import read_record
+from fsdcore.record.record import RECORD_VERSION
 from fsdcore.testing import random_inputs, random_network
+from fsdcore.worker.threads import ThreadCompute
 from tests.conftest import SessionMaker
 
 
@@ -63,7 +63,7 @@ def test_a_bill_is_for_the_memory_that_a_worker_had(
 def test_forecast_record_and_bill_are_for_the_memory_that_is_deployed(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LocalCompute, "capabilities", ComputeCapabilities(memory_bytes=640 << 20))
+    monkeypatch.setattr(ThreadCompute, "capabilities", ComputeCapabilities(memory_bytes=640 << 20))
     assert _run("forecast", "net.safetensors", "x.npz") == 0
     assert "fits 640 MiB" in capsys.readouterr().out
     assert _run("run", "net.safetensors", "x.npz", "--bill", "--record", "run.json") == 0

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fsdcore.cli.app import app
-from fsdcore.formats import load_inputs, load_network
+from fsdcore.network.formats import load_inputs, load_network
 
 
 def fsd(*arguments: object) -> Result:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from backends.local import LocalBackend, LocalSettings
+from fsd_local import LocalBackend, LocalSettings
 from fsdcore.cli.app import app
-from fsdcore.config import RunSettings
-from fsdcore.session import Session
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
 from fsdcore.testing import random_network
 
 

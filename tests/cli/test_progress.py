@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fsdcore.cli.progress import Bars, watching
-from fsdcore.events import notice
+from fsdcore.record.observer import notice
 
 
 def drawn() -> Progress:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsdcore.cli import main
-from fsdcore.formats import save_network, save_outputs
+from fsdcore.network.formats import save_network, save_outputs
 from fsdcore.testing import random_inputs, random_network
 
 

@@ -16,13 +16,13 @@ import scipy.sparse as sp
 from typer.testing import CliRunner, Result
 
 import fsdcore.cli.demo
-from fsdcore.activations import RELU
 from fsdcore.cli.app import app
-from fsdcore.formats import load_categories, load_inputs, load_network, save_network
-from fsdcore.network import Layer, Network
-from fsdcore.record import Record
-from fsdcore.session import Model
-from fsdcore.session import Result as Result_
+from fsdcore.client.session import Model
+from fsdcore.client.session import Result as Result_
+from fsdcore.network.activations import RELU
+from fsdcore.network.formats import load_categories, load_inputs, load_network, save_network
+from fsdcore.network.network import Layer, Network
+from fsdcore.record.record import Record
 
 
 def fsd(*arguments: object, **environ: str) -> Result:

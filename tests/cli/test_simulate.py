@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsdcore.cli import main
-from fsdcore.record_file import read_record
+from fsdcore.record.file import read_record
 
 _SIZE = ("--neurons", "4096", "--layers", "20", "--density", "0.1", "--samples", "500", "--model", "aws", "--runs", "3")
 

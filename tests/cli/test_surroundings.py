@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsdcore.activations import RELU
-from fsdcore.formats import save_network, save_outputs
-from fsdcore.network import Layer, Network
-from fsdcore.record_file import read_record
+from fsdcore.network.activations import RELU
+from fsdcore.network.formats import save_network, save_outputs
+from fsdcore.network.network import Layer, Network
+from fsdcore.record.file import read_record
 
 FSD = (sys.executable, "-m", "fsdcore.cli")
 RUN = ("run", "net.safetensors", "x.npz", "--workers", "2", "--method", "block")

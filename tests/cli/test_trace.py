@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fsdcore.cli import main
-from fsdcore.formats import save_network, save_outputs
-from fsdcore.record import RECORD_VERSION
-from fsdcore.record_file import read_record
+from fsdcore.network.formats import save_network, save_outputs
+from fsdcore.record.file import read_record
+from fsdcore.record.record import RECORD_VERSION
 from fsdcore.testing import random_inputs, random_network
 
 RUN = ("run", "net.safetensors", "x.npz", "--workers", "3", "--method", "block")

@@ -11,8 +11,8 @@ import google.auth.iam
 import google.oauth2.credentials
 
 import fsdcore as fsd
+from fsdcore.network.verify import verify
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import verify
 
 _SERVER = os.environ["FSD_GCP_FUNCTIONS_ENDPOINT"]
 google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT = f"{_SERVER}/token"

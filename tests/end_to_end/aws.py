@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from backends.aws.backend import AwsBackend
-from backends.aws.emulator import LocalAws
-from backends.aws.emulator.records import Fault, RequestRecord
-from backends.aws.settings import AwsSettings
-from fsdcore.backend import Backend
-from fsdcore.channel import Address, Outgoing, Slot
-from fsdcore.leases import LEASES
-from fsdcore.record import BLOCK_BYTES
-from fsdcore.session import Session
-from fsdcore.wire import DATA, Body, build_frames
+from fsd_aws.backend import AwsBackend
+from fsd_aws.settings import AwsSettings
+from fsd_emulators.aws import LocalAws
+from fsd_emulators.aws.records import Fault, RequestRecord
+from fsdcore.client.session import Session
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.channel import Address, Outgoing, Slot
+from fsdcore.messages.frames import DATA, Body, build_frames
+from fsdcore.record.record import BLOCK_BYTES
+from fsdcore.worker.leases import LEASES
 from tests.end_to_end.sites import Site
 
 __all__ = ["AwsSite", "deployed"]

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from google.auth.compute_engine import _metadata
 
-from backends.gcp.backend import GcpBackend
-from backends.gcp.emulator.calls import Call
-from backends.gcp.emulator.environment import PROJECT, REGION, environment
-from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
-from backends.gcp.emulator.identities import MetadataServer
-from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
-from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from backends.gcp.settings import GcpSettings
-from fsdcore.backend import Backend
-from fsdcore.channel import Address, Outgoing, Slot
-from fsdcore.wire import DATA, Body, build_frames
+from fsd_emulators.gcp.calls import Call
+from fsd_emulators.gcp.environment import PROJECT, REGION, environment
+from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
+from fsd_emulators.gcp.identities import MetadataServer
+from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_gcp.backend import GcpBackend
+from fsd_gcp.settings import GcpSettings
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.channel import Address, Outgoing, Slot
+from fsdcore.messages.frames import DATA, Body, build_frames
 from tests.end_to_end.sites import Site
 
 __all__ = ["GcpSite", "deployed"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from backends.local import LocalBackend, LocalSettings
-from fsdcore.backend import Backend
+from fsd_local import LocalBackend, LocalSettings
+from fsdcore.contracts.backend import Backend
 from fsdcore.testing import CrashWorker, Delay, DropUntilRedelivery, Duplicate, FaultyBackend, Reorder
 from fsdcore.testing.faults import Fault
 from tests.end_to_end.sites import Site

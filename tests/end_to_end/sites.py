@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.backend import Backend
-from fsdcore.config import RunSettings
-from fsdcore.record import Record
-from fsdcore.session import Session
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.contracts.backend import Backend
+from fsdcore.record.record import Record
 
 __all__ = ["Site", "bits", "calls_of"]
 

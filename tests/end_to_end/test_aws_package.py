@@ -10,17 +10,17 @@ from typing import Literal
 
 import pytest
 
-from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy import provisioner
-from backends.aws.deploy.package import lambda_package
-from backends.aws.emulator import LocalAws
-from fsdcore.config import RunSettings
+from fsd_aws import AwsBackend, AwsSettings
+from fsd_aws.deploy import provisioner
+from fsd_aws.deploy.package import lambda_package
+from fsd_emulators.aws import LocalAws
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.deploy import Package, package
 from fsdcore.errors import ConfigError
-from fsdcore.events import Observer
-from fsdcore.packaging import Package, package
-from fsdcore.session import Session
+from fsdcore.network.verify import verify
+from fsdcore.record.observer import Observer
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import verify
 from tests.end_to_end.sites import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

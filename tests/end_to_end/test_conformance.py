@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsdcore.backend import Backend
+from fsdcore.contracts.backend import Backend
 from fsdcore.testing import BackendTests, ComputeTests
 from tests.end_to_end.sites import Site
 

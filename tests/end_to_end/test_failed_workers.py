@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from fsdcore.client.session import Model
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import FsdError
-from fsdcore.session import Model
 from fsdcore.testing import random_inputs, random_network
 from tests.end_to_end.sites import Site
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from backends.gcp import GcpBackend
-from backends.gcp.deploy import package as source
-from backends.gcp.deploy.function import make_function
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.local import LocalGcp
-from backends.gcp.settings import GcpSettings
-from fsdcore.config import RunSettings
-from fsdcore.events import SILENT
-from fsdcore.packaging import package
-from fsdcore.session import Session
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.local import LocalGcp
+from fsd_gcp import GcpBackend
+from fsd_gcp.deploy import package as source
+from fsd_gcp.deploy.function import make_function
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.settings import GcpSettings
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.deploy import package
+from fsdcore.network.verify import verify
+from fsdcore.record.observer import SILENT
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fsdcore.config import RunSettings
-from fsdcore.network import Network
-from fsdcore.session import Result
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Result
+from fsdcore.network.network import Network
 from tests.end_to_end.sites import Site, bits, calls_of
 from tests.shared_data import graph_challenge_data, official_network
 

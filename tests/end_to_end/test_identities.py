@@ -14,11 +14,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from backends.gcp import GcpBackend
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.identities import MetadataServer
-from backends.gcp.emulator.local import LocalGcp
-from backends.gcp.settings import GcpSettings
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.identities import MetadataServer
+from fsd_emulators.gcp.local import LocalGcp
+from fsd_gcp import GcpBackend
+from fsd_gcp.settings import GcpSettings
 
 PERSON, STRANGER = "ann@example.com", "eve@example.com"
 ROBOT, MACHINE = f"robot@{PROJECT}.iam.gserviceaccount.com", "123-compute@developer.gserviceaccount.com"

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 import scipy.sparse as sp
 
-from backends.local import LocalBackend, LocalSettings
-from fsdcore.backend import Backend
+from fsd_local import LocalBackend, LocalSettings
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.leases import LEASES
-from fsdcore.record_file import read_record
-from fsdcore.store import Store
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.store import Store
+from fsdcore.record.file import read_record
+from fsdcore.worker.leases import LEASES
 from tests.end_to_end.sites import Site, bits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import scipy.sparse as sp
 
-from backends.local import LocalBackend
-from fsdcore.activations import clipped_relu
+from fsd_local import LocalBackend
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Result, Session
 from fsdcore.clock import Deadline
-from fsdcore.config import RunSettings
 from fsdcore.errors import ChannelError, FsdError, RunError, StoreError
-from fsdcore.leases import take_lane
-from fsdcore.network import Network
-from fsdcore.session import Result, Session
+from fsdcore.network.activations import clipped_relu
+from fsdcore.network.network import Network
 from fsdcore.testing import random_inputs, random_network
+from fsdcore.worker.leases import take_lane
 from tests.end_to_end.sites import Site, bits, calls_of
 
 WORKERS = 4

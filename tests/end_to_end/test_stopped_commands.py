@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.aws.emulator import LocalAws
-from backends.aws.emulator.records import Fault
+from fsd_emulators.aws import LocalAws
+from fsd_emulators.aws.records import Fault
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

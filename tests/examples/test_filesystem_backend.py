@@ -18,7 +18,7 @@ from tests.conftest import SessionMaker
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "backend-filesystem"
 FIND = """
-from fsdcore.registry import backend_class, backend_names
+from fsdcore.client.registry import backend_class, backend_names
 print(*backend_names())
 print(backend_class("filesystem").summary)
 """

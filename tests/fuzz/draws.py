@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.segments import Arrays
+from fsdcore.messages.segments import Arrays
 
 __all__ = ["Draws"]
 

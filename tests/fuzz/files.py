@@ -18,18 +18,18 @@ from safetensors.numpy import load, save
 
 import fsdcore
 from fsdcore.cli.forecast import read_forecast
-from fsdcore.config import load_config
-from fsdcore.cost import load_prices
-from fsdcore.forecast.model import load_model
-from fsdcore.formats import load_categories, load_inputs, load_network, save_network, save_outputs
-from fsdcore.formats.graph_challenge import load_graph_challenge
+from fsdcore.client.config import load_config
+from fsdcore.estimate.bill import load_prices
+from fsdcore.estimate.simulate.conditions import load_conditions
+from fsdcore.estimate.speeds import load_model
+from fsdcore.messages.segments import Arrays
+from fsdcore.network.formats import load_categories, load_inputs, load_network, save_network, save_outputs
+from fsdcore.network.formats.graph_challenge import load_graph_challenge
 from fsdcore.partition import load_partition, save_partition
-from fsdcore.record_file import read_record
+from fsdcore.record.file import read_record
 from fsdcore.report import report
 from fsdcore.report.notebook import card
-from fsdcore.segments import Arrays
-from fsdcore.simulator.conditions import load_conditions
-from fsdcore.trace import make_trace
+from fsdcore.report.trace import make_trace
 from tests.fuzz.draws import Draws
 from tests.fuzz.world import SAMPLES, World
 
@@ -232,16 +232,16 @@ def forecasts(world: World, draws: Draws) -> None:
 
 
 def prices(world: World, draws: Draws) -> None:
-    text = draws.choice([PRICES, _shipped("prices/aws/us-east-1.toml")])
+    text = draws.choice([PRICES, _shipped("estimate/prices/aws/us-east-1.toml")])
     load_prices(str(world.file("prices.toml", draws.toml(text))))
 
 
 def conditions(world: World, draws: Draws) -> None:
-    load_conditions(str(world.file("conditions.toml", draws.toml(_shipped("simulator/worlds/rough.toml")))))
+    load_conditions(str(world.file("conditions.toml", draws.toml(_shipped("estimate/simulate/worlds/rough.toml")))))
 
 
 def models(world: World, draws: Draws) -> None:
-    load_model(str(world.file("model.toml", draws.toml(_shipped("forecast/models/aws.toml")))))
+    load_model(str(world.file("model.toml", draws.toml(_shipped("estimate/models/aws.toml")))))
 
 
 def configurations(world: World, draws: Draws) -> None:

@@ -11,19 +11,19 @@ import msgspec
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.activations import RELU
-from fsdcore.channel import Slot
 from fsdcore.clock import Deadline
-from fsdcore.codec import RowEncoder, Rows, Table
-from fsdcore.exchange import read_done, read_failure, read_inputs, read_outputs
+from fsdcore.contracts.channel import Slot
 from fsdcore.kernels.base import Kernel, PreparedLayer
 from fsdcore.kernels.choice import make_kernel
-from fsdcore.leases import Watch, remove_dead, take_lane
-from fsdcore.partition.kept import find_kept
-from fsdcore.plan import Block, LayerPart, visiting_order
-from fsdcore.plan_store import RankPlan, find_plan, open_rank, read_partition
-from fsdcore.segments import Arrays, compress_segment, pack_arrays, pack_segments
-from fsdcore.wire import DATA, build_frames
+from fsdcore.messages.frames import DATA, build_frames
+from fsdcore.messages.rows import RowEncoder, Rows, Table
+from fsdcore.messages.segments import Arrays, compress_segment, pack_arrays, pack_segments
+from fsdcore.network.activations import RELU
+from fsdcore.plan.files import RankPlan, find_plan, open_rank, read_partition
+from fsdcore.plan.kept import find_kept
+from fsdcore.plan.plan import Block, LayerPart, visiting_order
+from fsdcore.worker.handoff import read_done, read_failure, read_inputs, read_outputs
+from fsdcore.worker.leases import Watch, remove_dead, take_lane
 from tests.fuzz.draws import Draws
 from tests.fuzz.travelling import damaged_frame
 from tests.fuzz.world import PLAN, RUN, SAMPLES, WORKERS, World

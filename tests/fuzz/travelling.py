@@ -9,25 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from backends.aws.deployment import Deployment as AwsDeployment
-from backends.aws.messages import read_frame
-from backends.aws.settings import AwsSettings
-from backends.gcp.deployment import Deployment as GcpDeployment
-from backends.gcp.settings import GcpSettings
-from backends.local.directory_store import DirectoryStore
-from backends.local.memory_store import MemoryStore
-from fsdcore.channel import Address, Outgoing, Slot
+from fsd_aws.deployment import Deployment as AwsDeployment
+from fsd_aws.messages import read_frame
+from fsd_aws.settings import AwsSettings
+from fsd_gcp.deployment import Deployment as GcpDeployment
+from fsd_gcp.settings import GcpSettings
+from fsd_local.directory_store import DirectoryStore
+from fsd_local.memory_store import MemoryStore
 from fsdcore.clock import Deadline
-from fsdcore.codec import open_rows
-from fsdcore.columns import encode_columns, read_columns
-from fsdcore.compression import compress
-from fsdcore.compute import Invocation
-from fsdcore.mailbox import Mailbox
-from fsdcore.object_channel import ObjectChannel
-from fsdcore.record import WorkerRecord
-from fsdcore.segments import pack_arrays, unpack_arrays
-from fsdcore.store import Store
-from fsdcore.wire import ABORT, COLLECTIVE, DATA, HEADER_BYTES, ZSTD, Body, build_frames, make_body, open_body
+from fsdcore.contracts.channel import Address, Outgoing, Slot
+from fsdcore.contracts.compute import Invocation
+from fsdcore.contracts.store import Store
+from fsdcore.messages.frames import (
+    ABORT,
+    COLLECTIVE,
+    DATA,
+    HEADER_BYTES,
+    ZSTD,
+    Body,
+    build_frames,
+    make_body,
+    open_body,
+)
+from fsdcore.messages.mailbox import Mailbox
+from fsdcore.messages.object_channel import ObjectChannel
+from fsdcore.messages.rows import open_rows
+from fsdcore.messages.sample_lists import encode_columns, read_columns
+from fsdcore.messages.segments import pack_arrays, unpack_arrays
+from fsdcore.messages.zstd import compress
+from fsdcore.record.record import WorkerRecord
 from tests.fuzz.draws import Draws
 from tests.fuzz.world import RUN, WORKERS, World
 

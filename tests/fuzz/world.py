@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backends.local import LocalBackend
-from backends.local.memory_store import MemoryStore
-from fsdcore.activations import TANH, clipped_relu
-from fsdcore.codec import RowEncoder, Rows
-from fsdcore.columns import Columns
-from fsdcore.config import RunSettings
-from fsdcore.exchange import write_inputs
+from fsd_local import LocalBackend
+from fsd_local.memory_store import MemoryStore
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.contracts.store import Store
+from fsdcore.messages.frames import Body
+from fsdcore.messages.rows import RowEncoder, Rows
+from fsdcore.messages.sample_lists import Columns
+from fsdcore.messages.segments import Arrays, SegmentReader, unpack_arrays
+from fsdcore.network.activations import TANH, clipped_relu
 from fsdcore.partition import make_partition
-from fsdcore.partition.kept import keep
-from fsdcore.plan_store import write_plan
-from fsdcore.segments import Arrays, SegmentReader, unpack_arrays
-from fsdcore.session import Session
-from fsdcore.store import Store
+from fsdcore.plan.files import write_plan
+from fsdcore.plan.kept import keep
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.wire import Body
+from fsdcore.worker.handoff import write_inputs
 
 __all__ = ["PLAN", "RUN", "SAMPLES", "WORKERS", "World"]
 

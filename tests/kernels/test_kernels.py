@@ -15,12 +15,12 @@ import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fsdcore.activations import IDENTITY, RELU, SIGMOID, TANH, Activation, FloatArray, clipped_relu, leaky_relu
-from fsdcore.codec import Rows, Table
 from fsdcore.kernels import compiled as compiled_module
 from fsdcore.kernels.base import Activations, Kernel, SparseRows, SparseSamples, Strip
 from fsdcore.kernels.choice import compiled_is_there, make_kernel
-from fsdcore.plan import Block, LayerPart, Source, visiting_order
+from fsdcore.messages.rows import Rows, Table
+from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, TANH, Activation, FloatArray, clipped_relu, leaky_relu
+from fsdcore.plan.plan import Block, LayerPart, Source, visiting_order
 
 ACTIVATIONS = [IDENTITY, RELU, SIGMOID, TANH, clipped_relu(1.5), leaky_relu(0.1)]
 INSTRUCTIONS = ["portable", "avx2", "avx512"]

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from hypothesis import strategies as st
 
-from fsdcore.activations import RELU
-from fsdcore.network import Layer, Network
+from fsdcore.network.activations import RELU
+from fsdcore.network.network import Layer, Network
 
 __all__ = ["layer_of", "networks", "random_network"]
 

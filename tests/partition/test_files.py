@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import FormatError
-from fsdcore.generate import radixnet
-from fsdcore.network import Network
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Network
 from fsdcore.partition import Partition, load_partition, make_partition, save_partition
 from tests.partition.networks import networks
 

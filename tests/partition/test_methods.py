@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import ConfigError, InputError, MissingExtraError, PlanError
-from fsdcore.generate import radixnet
-from fsdcore.network import Network
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Network
 from fsdcore.partition import METHODS, Partition, make_partition, quality
 from fsdcore.partition.balance import largest_load
 from tests.partition.networks import layer_of, networks, random_network
@@ -191,7 +191,7 @@ def run_python(code: str) -> str:
 
 
 MADE = """
-from fsdcore.generate import radixnet
+from fsdcore.network.generate import radixnet
 from fsdcore.partition import make_partition
 print(b"".join(o.tobytes() for o in make_partition(radixnet(64, 4), 3, seed=7).owners).hex())
 """
@@ -212,7 +212,7 @@ from typing import Any
 sys.modules["mtkahypar"] = None
 from fsdcore.errors import MissingExtraError
 from fsdcore.partition import make_partition
-from fsdcore.generate import radixnet
+from fsdcore.network.generate import radixnet
 network = radixnet(64, 2)
 for workers, method in ((1, "hypergraph"), (2, "block"), (2, "random")):
     make_partition(network, workers, method)

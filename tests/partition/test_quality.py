@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import PlanError
-from fsdcore.generate import radixnet
 from fsdcore.kernels import _native
 from fsdcore.kernels.choice import make_kernel
-from fsdcore.network import Network
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Network
 from fsdcore.partition import METHODS, Partition, QualityReport, make_partition, quality
-from fsdcore.plan import from_arrays, layer_arrays
+from fsdcore.plan.plan import from_arrays, layer_arrays
 from tests.partition.networks import networks
 
 Needs = set[tuple[int, int, int]]

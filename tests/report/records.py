@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fsdcore.record import COUNTERS, Record, WorkerRecord, by_layer, total_counters, total_seconds
-from fsdcore.spans import ACTIVITIES, Span
+from fsdcore.record.record import COUNTERS, Record, WorkerRecord, by_layer, total_counters, total_seconds
+from fsdcore.record.spans import ACTIVITIES, Span
 
 # Seconds that a worker of these records lives beyond what it timed.
 BEYOND = 0.02

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fsdcore.report.answer import sentence, tiles
 from fsdcore.report.facts import verdict
-from fsdcore.units import percent
+from fsdcore.text import percent
 from tests.report.records import changed, made_record
 
 

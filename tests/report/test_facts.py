@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.record import Record, WorkerRecord
+from fsdcore.record.record import Record, WorkerRecord
 from fsdcore.report.facts import (
     CAUSES,
     activity_seconds,

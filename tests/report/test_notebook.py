@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import fsdcore
-from fsdcore.advisor import Advice, Goal
-from fsdcore.cost import Bill, bill, load_prices, usage_of
-from fsdcore.forecast import Forecast
-from fsdcore.record import Record
+from fsdcore.client.session import Result
+from fsdcore.estimate import Forecast
+from fsdcore.estimate.advice import Advice, Goal
+from fsdcore.estimate.bill import Bill, bill, load_prices, usage_of
+from fsdcore.record.record import Record
 from fsdcore.report.answer import sentence
 from fsdcore.report.notebook import card
-from fsdcore.session import Result
 from tests.report.records import made_record
 
 

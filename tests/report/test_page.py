@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fsdcore.cost import bill, load_prices, usage_of
 from fsdcore.errors import InputError
+from fsdcore.estimate.bill import bill, load_prices, usage_of
 from fsdcore.report import report
 from fsdcore.report.traffic import blocks
 from tests.report.records import changed, made_record, made_worker

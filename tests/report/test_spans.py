@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.record import Record
+from fsdcore.record.record import Record
+from fsdcore.record.spans import ACTIVITIES
 from fsdcore.report import report
 from fsdcore.report.spans import Spans, spans_of, timeline_data
-from fsdcore.spans import ACTIVITIES
-from fsdcore.trace import make_trace
+from fsdcore.report.trace import make_trace
 from tests.report.records import changed, made_record
 
 _ACTIVITY, _LAYER, _START, _DURATION, _PEER = 0, 2, 3, 4, 5

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backends.local import LocalBackend, LocalSettings
-from fsdcore.channel import Address, Channel, Outgoing
+from fsd_local import LocalBackend, LocalSettings
 from fsdcore.clock import Deadline
+from fsdcore.contracts.channel import Address, Channel, Outgoing
 from fsdcore.errors import ChannelError, FsdError, StoreError, WorkerFailedError
 from fsdcore.testing import (
     CrashWorker,

@@ -9,19 +9,19 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from backends.local import LocalBackend, LocalSettings
-from backends.local.compute import LocalCompute
-from backends.local.memory_store import MemoryStore
-from backends.local.queue import LocalQueueChannel, QueueService
-from fsdcore.backend import Backend
-from fsdcore.channel import Address, Channel, Outgoing, Received
+from fsd_local import LocalBackend, LocalSettings
+from fsd_local.memory_store import MemoryStore
+from fsd_local.queue import LocalQueueChannel, QueueService
 from fsdcore.clock import Deadline
-from fsdcore.compute import Exit, Invocation
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
+from fsdcore.contracts.compute import Exit, Invocation
+from fsdcore.contracts.store import Store
 from fsdcore.errors import FsdError, KeyMissingError, PreconditionError
-from fsdcore.store import Store
 from fsdcore.testing import ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
-from fsdcore.worker import run_worker
+from fsdcore.worker.threads import ThreadCompute
+from fsdcore.worker.worker import run_worker
 
 Failed = (AssertionError, pytest.fail.Exception, PreconditionError)
 
@@ -142,7 +142,7 @@ def test_a_channel_that_breaks_its_contract_is_found(
         check(opener_of(kind))
 
 
-class _Compute(LocalCompute):
+class _Compute(ThreadCompute):
     """Runs each worker before `invoke` returns, in a way to be changed."""
 
     def invoke(self, invocation: Invocation) -> None:
@@ -167,7 +167,7 @@ class _Silent(_Compute):
 
 
 class _Backend(LocalBackend):
-    def __init__(self, compute: type[LocalCompute]) -> None:
+    def __init__(self, compute: type[ThreadCompute]) -> None:
         super().__init__()
         self._compute = compute(self)
 
@@ -181,8 +181,8 @@ class _Backend(LocalBackend):
     ],
 )
 def test_a_compute_that_breaks_its_contract_is_found(
-    compute: type[LocalCompute], check: Callable[[ComputeTests, Backend], None]
+    compute: type[ThreadCompute], check: Callable[[ComputeTests, Backend], None]
 ) -> None:
-    check(ComputeTests(), _Backend(LocalCompute))
+    check(ComputeTests(), _Backend(ThreadCompute))
     with pytest.raises((*Failed, KeyMissingError)):
         check(ComputeTests(), _Backend(compute))

@@ -31,7 +31,7 @@ variable "workers" {
 
 variable "source_zip" {
   type        = string
-  description = "The source of the function, made by: python -m backends.gcp.deploy.package"
+  description = "The source of the function, made by: python -m fsd_gcp.deploy.package"
 }
 
 variable "source_digest" {

@@ -10,14 +10,14 @@ from fsd_backend_filesystem.channel import LIMITS, SpoolChannel
 from fsd_backend_filesystem.compute import ProcessCompute
 from fsd_backend_filesystem.settings import FilesystemSettings
 from fsd_backend_filesystem.store import CAPABILITIES, FilesystemStore
-from fsdcore.backend import Backend
-from fsdcore.capabilities import ChannelCapabilities
-from fsdcore.channel import Address, Channel
-from fsdcore.compute import Compute
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.channel import Address, Channel
+from fsdcore.contracts.compute import Compute
+from fsdcore.contracts.limits import ChannelCapabilities
+from fsdcore.contracts.store import Store
 from fsdcore.errors import ConfigError
 from fsdcore.files import settled
-from fsdcore.object_channel import ObjectChannel, object_channel_capabilities
-from fsdcore.store import Store
+from fsdcore.messages.object_channel import ObjectChannel, object_channel_capabilities
 
 __all__ = ["FilesystemBackend"]
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fsdcore.capabilities import ChannelCapabilities
-from fsdcore.channel import Address, Channel, Outgoing, Received
 from fsdcore.clock import Deadline
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
+from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import ChannelError
-from fsdcore.packing import check_publish
+from fsdcore.messages.packing import check_publish
 
 __all__ = ["LIMITS", "SpoolChannel"]
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from fsd_backend_filesystem.settings import FilesystemSettings
-from fsdcore.capabilities import ComputeCapabilities
-from fsdcore.compute import Compute, Exit, Invocation
+from fsdcore.contracts.compute import Compute, Exit, Invocation
+from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.errors import ComputeError
 
 __all__ = ["FINISHED", "Orders", "ProcessCompute"]

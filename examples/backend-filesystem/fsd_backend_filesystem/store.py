@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from fsdcore.capabilities import StoreCapabilities
+from fsdcore.contracts.limits import StoreCapabilities
+from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
-from fsdcore.store import Store, check_key
 
 __all__ = ["CAPABILITIES", "FilesystemStore"]
 

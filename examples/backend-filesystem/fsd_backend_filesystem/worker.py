@@ -8,7 +8,7 @@ import msgspec
 
 from fsd_backend_filesystem.backend import FilesystemBackend
 from fsd_backend_filesystem.compute import FINISHED, Orders
-from fsdcore.worker import run_worker
+from fsdcore.worker.worker import run_worker
 
 
 def main() -> None:

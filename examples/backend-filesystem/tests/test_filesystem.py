@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+
 from fsd_backend_filesystem import FilesystemBackend, FilesystemSettings
 from fsd_backend_filesystem.store import FilesystemStore
-
-from fsdcore.backend import Backend
-from fsdcore.store import Store
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.store import Store
 from fsdcore.testing import BackendTests, ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from backends.aws.emulator import LocalAws
+from fsd_emulators.aws import LocalAws
 
 Client: TypeAlias = Callable[..., Any]
 

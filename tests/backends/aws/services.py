@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from backends.aws.clients import Clients
-from backends.aws.deployment import Deployment
-from backends.aws.settings import AwsSettings
+from fsd_aws.clients import Clients
+from fsd_aws.deployment import Deployment
+from fsd_aws.settings import AwsSettings
 
 __all__ = ["REGION", "make_resources"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 from botocore.stub import Stubber
 
-from backends.aws.clients import Clients
-from backends.aws.deployment import Deployment
-from backends.aws.settings import AwsSettings
+from fsd_aws.clients import Clients
+from fsd_aws.deployment import Deployment
+from fsd_aws.settings import AwsSettings
 
 __all__ = ["StubbedClients", "make_deployment"]
 

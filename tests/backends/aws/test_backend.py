@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from backends.aws import AwsSettings
-from backends.aws.backend import AwsBackend
-from fsdcore.config import RunSettings
+from fsd_aws import AwsSettings
+from fsd_aws.backend import AwsBackend
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
 from fsdcore.errors import (
     ConfigError,
     CredentialsError,
@@ -21,7 +22,6 @@ from fsdcore.errors import (
     InputError,
     PlanError,
 )
-from fsdcore.session import Session
 from tests.backends.aws.stubs import StubbedClients, make_deployment
 
 DEPLOYMENT = make_deployment(workers=4, name="demo", lanes=3)
@@ -162,7 +162,7 @@ def test_without_its_packages_the_backend_names_the_extra() -> None:
     program = (
         "import sys; sys.modules['boto3'] = None\n"
         "from fsdcore.errors import MissingExtraError\n"
-        "from fsdcore.registry import backend_class\n"
+        "from fsdcore.client.registry import backend_class\n"
         "try: backend_class('aws')\n"
         "except MissingExtraError as error: print(error)\n"
     )

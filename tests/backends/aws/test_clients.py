@@ -10,10 +10,10 @@ from typing import Any
 import botocore.exceptions as sdk
 import pytest
 
-from backends.aws.clients import Clients
-from backends.aws.errors import translate, translated
+from fsd_aws.clients import Clients
+from fsd_aws.errors import translate, translated
+from fsd_emulators.processes import free_port
 from fsdcore.errors import ConfigError, StoreError
-from fsdcore.processes import free_port
 
 
 @pytest.fixture(autouse=True)

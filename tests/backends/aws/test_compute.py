@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.aws.compute import FunctionMissingError, LambdaCompute
-from fsdcore.compute import Invocation
+from fsd_aws.compute import FunctionMissingError, LambdaCompute
+from fsdcore.contracts.compute import Invocation
 from fsdcore.errors import ComputeError, CredentialsError, FsdError
 from tests.backends.aws.stubs import StubbedClients, make_deployment
 

@@ -8,20 +8,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.aws.backend import AwsBackend
-from backends.aws.clients import Clients
-from backends.aws.emulator import LocalAws
-from backends.aws.errors import BucketMissingError
-from backends.aws.queue import SnsChannel
-from backends.aws.store import S3Store
-from backends.local.compute import LocalCompute
-from fsdcore.channel import Address, Channel, Outgoing
+from fsd_aws.backend import AwsBackend
+from fsd_aws.clients import Clients
+from fsd_aws.errors import BucketMissingError
+from fsd_aws.queue import SnsChannel
+from fsd_aws.store import S3Store
+from fsd_emulators.aws import LocalAws
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Compute, new_run_id
+from fsdcore.contracts.channel import Address, Channel, Outgoing
+from fsdcore.contracts.compute import Compute, new_run_id
+from fsdcore.contracts.store import Store
 from fsdcore.errors import KeyMissingError
-from fsdcore.store import Store
 from fsdcore.testing import BackendTests, ChannelTests, StoreTests
 from fsdcore.testing.channels import Opener
+from fsdcore.worker.threads import ThreadCompute
 from tests.backends.aws.services import REGION, make_resources
 
 _numbers = itertools.count()
@@ -136,7 +136,7 @@ class _InProcess(AwsBackend):
     def __init__(self, clients: Clients, name: str) -> None:
         deployment = make_resources(clients, 5, name=name, topics=2)
         super().__init__(deployment=deployment)
-        self._threads = LocalCompute(self)
+        self._threads = ThreadCompute(self)
 
     @property
     def compute(self) -> Compute:  # type: ignore[override]

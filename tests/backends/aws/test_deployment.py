@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.aws.deployment import Deployment
+from fsd_aws.deployment import Deployment
 from fsdcore.errors import ConfigError
 from tests.backends.aws.stubs import make_deployment
 

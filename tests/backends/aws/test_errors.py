@@ -5,7 +5,7 @@ from __future__ import annotations
 import botocore.exceptions as sdk
 import pytest
 
-from backends.aws.errors import error_code, translate, translated
+from fsd_aws.errors import error_code, translate, translated
 from fsdcore.errors import AccessDeniedError, ChannelError, ConfigError, CredentialsError, FsdError, StoreError
 
 

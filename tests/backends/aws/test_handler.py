@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from backends.aws import handler
-from backends.aws.deployment import VARIABLE
+from fsd_aws import handler
+from fsd_aws.deployment import VARIABLE
 from fsdcore.clock import SYSTEM_CLOCK
-from fsdcore.compute import Invocation
+from fsdcore.contracts.compute import Invocation
 from fsdcore.errors import ConfigError, WireError
 from tests.backends.aws.stubs import make_deployment
 from tests.backends.aws.test_compute import INVOCATION

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.aws import attempts, queue
-from backends.aws.deployment import Deployment
-from backends.aws.queue import SnsChannel, SqsChannel
-from fsdcore.channel import Address, Outgoing, Received
+from fsd_aws import attempts, queue
+from fsd_aws.deployment import Deployment
+from fsd_aws.queue import SnsChannel, SqsChannel
 from fsdcore.clock import Deadline
+from fsdcore.contracts.channel import Address, Outgoing, Received
 from fsdcore.errors import ChannelError, CredentialsError
 from fsdcore.testing.clock import ManualClock
 from tests.backends.aws.stubs import StubbedClients, make_deployment

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backends.aws import AwsSettings
-from backends.aws.settings import own_python
-from fsdcore.config import RunSettings
+from fsd_aws import AwsSettings
+from fsd_aws.settings import own_python
+from fsdcore.client.config import RunSettings
 from fsdcore.errors import ConfigError
 
 

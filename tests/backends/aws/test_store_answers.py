@@ -12,9 +12,9 @@ from botocore.exceptions import IncompleteReadError
 from botocore.response import StreamingBody
 from botocore.stub import ANY
 
-from backends.aws import store as module
-from backends.aws.errors import BucketMissingError
-from backends.aws.store import S3Store
+from fsd_aws import store as module
+from fsd_aws.errors import BucketMissingError
+from fsd_aws.store import S3Store
 from fsdcore.errors import AccessDeniedError, CredentialsError, FsdError, KeyMissingError, PreconditionError, StoreError
 from fsdcore.testing.clock import ManualClock
 from tests.backends.aws.stubs import StubbedClients

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.gcp.clients import Clients, Endpoints
-from backends.gcp.deploy.messaging import make_queues
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.environment import PROJECT, REGION, environment
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.emulator.pubsub import PubsubServer
-from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from backends.gcp.settings import GcpSettings
+from fsd_emulators.gcp.environment import PROJECT, REGION, environment
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_gcp.clients import Clients, Endpoints
+from fsd_gcp.deploy.messaging import make_queues
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.settings import GcpSettings
 
 __all__ = ["ABANDONS_SOCKETS", "PROJECT", "REGION"]
 

@@ -10,9 +10,9 @@ import requests
 from google.api_core import exceptions
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
-from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.errors import translation
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_gcp import GcpBackend, GcpSettings
+from fsd_gcp.errors import translation
 from fsdcore.errors import (
     AccessDeniedError,
     ConfigError,

@@ -12,16 +12,16 @@ from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.auth import compute_engine
 from google.oauth2.credentials import Credentials as UserCredentials
 
-from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.clients import Clients, Endpoints
-from backends.gcp.direct import NothingListensError, go_direct
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.emulator.pubsub import PubsubServer
-from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from backends.gcp.errors import translated
-from fsdcore.config import load_config
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.processes import free_port
+from fsd_gcp import GcpBackend, GcpSettings
+from fsd_gcp.clients import Clients, Endpoints
+from fsd_gcp.direct import NothingListensError, go_direct
+from fsd_gcp.errors import translated
+from fsdcore.client.config import load_config
 from fsdcore.errors import ConfigError, ServerError, StoreError
-from fsdcore.processes import free_port
 from tests.backends.gcp.conftest import PROJECT, REGION
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "grpc_proxy")

@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.asking import TOLD, NoWayError
-from backends.gcp.compute import GcpCompute
-from backends.gcp.deployment import Deployment
-from backends.gcp.identity import IdentityTokens
-from fsdcore.capabilities import ComputeCapabilities
+from fsd_gcp import GcpBackend, GcpSettings
+from fsd_gcp.asking import TOLD, NoWayError
+from fsd_gcp.compute import GcpCompute
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.identity import IdentityTokens
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from fsdcore.compute import Exit, Invocation
+from fsdcore.contracts.compute import Exit, Invocation
+from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.errors import (
     AccessDeniedError,
     ComputeError,
@@ -458,7 +458,7 @@ def test_a_way_that_will_never_be_there_is_told_at_once(error: OSError, monkeypa
 def test_a_function_that_is_silent_is_waited_for_a_little_longer_than_the_run(
     serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backends.gcp.compute._AFTER_SECONDS", 0.5)
+    monkeypatch.setattr("fsd_gcp.compute._AFTER_SECONDS", 0.5)
     started = compute(serve(SILENCE).url)
     started.invoke(invocation(run_seconds=1.0))
     begin = SYSTEM_CLOCK.now()

@@ -17,11 +17,11 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as Person
 
-from backends.gcp.asking import NoWayError
-from backends.gcp.emulator.identities import email_of, token_for
-from backends.gcp.errors import translated
-from backends.gcp.identity import ApiDisabledError, IdentityTokens
-from backends.gcp.settings import is_account
+from fsd_emulators.gcp.identities import email_of, token_for
+from fsd_gcp.asking import NoWayError
+from fsd_gcp.errors import translated
+from fsd_gcp.identity import ApiDisabledError, IdentityTokens
+from fsd_gcp.settings import is_account
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import AccessDeniedError, ComputeError, ConfigError, CredentialsError, DeploymentMissingError
 from tests.backends.gcp.stubs import CUT, SILENCE, Asked, Reply, Stub, as_json, serving

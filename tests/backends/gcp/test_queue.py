@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.gcp.clients import Clients
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.pubsub import PubsubServer
-from backends.gcp.queue import PubsubChannel
-from fsdcore.channel import Address, Channel, Outgoing, Slot
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_gcp.clients import Clients
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.queue import PubsubChannel
 from fsdcore.clock import Deadline
-from fsdcore.compute import new_run_id
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
+from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import DeploymentMissingError
+from fsdcore.messages.frames import DATA, Body, build_frames
 from fsdcore.testing import ChannelTests
 from fsdcore.testing.channels import Opener
-from fsdcore.wire import DATA, Body, build_frames
 
 
 @pytest.fixture

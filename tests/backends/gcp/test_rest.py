@@ -14,13 +14,13 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
 
-from backends.gcp import rest as module
-from backends.gcp.deploy.access import Policy, holders
-from backends.gcp.deploy.project import APIS, disabled_apis, room
-from backends.gcp.deployment import Deployment
-from backends.gcp.errors import translated
-from backends.gcp.rest import OddAnswerError, Rest
-from backends.gcp.settings import GcpSettings
+from fsd_gcp import rest as module
+from fsd_gcp.deploy.access import Policy, holders
+from fsd_gcp.deploy.project import APIS, disabled_apis, room
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.errors import translated
+from fsd_gcp.rest import OddAnswerError, Rest
+from fsd_gcp.settings import GcpSettings
 from fsdcore.errors import AccessDeniedError, DeploymentError, FsdError
 
 ENABLED = json.dumps({"services": [{"name": f"projects/p/services/{api}", "state": "ENABLED"} for api in APIS]})

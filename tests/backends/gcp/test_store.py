@@ -9,11 +9,11 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from backends.gcp.store import GcsStore
-from fsdcore.channel import Address, Channel
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_gcp.store import GcsStore
+from fsdcore.contracts.channel import Address, Channel
 from fsdcore.errors import DeploymentMissingError, KeyMissingError, PreconditionError, StoreError
-from fsdcore.object_channel import ObjectChannel
+from fsdcore.messages.object_channel import ObjectChannel
 from fsdcore.testing import ChannelTests, StoreTests
 from fsdcore.testing.channels import Opener
 from tests.backends.gcp.conftest import ABANDONS_SOCKETS

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.gcp.clients import Clients
-from backends.gcp.deploy.messaging import remove_queues
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
-from backends.gcp.queue import MOST_MESSAGES, PubsubChannel
-from backends.gcp.stream import StreamingChannel
-from fsdcore.channel import Address, Channel, Outgoing, Slot
+from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_gcp.clients import Clients
+from fsd_gcp.deploy.messaging import remove_queues
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.queue import MOST_MESSAGES, PubsubChannel
+from fsd_gcp.stream import StreamingChannel
 from fsdcore.clock import Deadline
-from fsdcore.compute import new_run_id
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
+from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import AccessDeniedError, DeploymentMissingError
+from fsdcore.messages.frames import DATA, Body, build_frames
 from fsdcore.testing import ChannelTests
 from fsdcore.testing.channels import Opener
-from fsdcore.wire import DATA, Body, build_frames
 
 
 @pytest.fixture

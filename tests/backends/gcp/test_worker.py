@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from backends.gcp import GcpSettings, worker
-from backends.gcp import clients as clients_module
-from backends.gcp.asking import OWN, TOLD
-from backends.gcp.clients import Clients, Endpoints
-from backends.gcp.deployment import VARIABLE, Deployment
-from backends.gcp.emulator.pubsub import PubsubServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_gcp import GcpSettings, worker
+from fsd_gcp import clients as clients_module
+from fsd_gcp.asking import OWN, TOLD
+from fsd_gcp.clients import Clients, Endpoints
+from fsd_gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
-from fsdcore.compute import Invocation
+from fsdcore.contracts.compute import Invocation
 from fsdcore.errors import ConfigError, WireError
 from fsdcore.testing.clock import ManualClock
 from tests.backends.gcp.stubs import as_json, serving
@@ -147,7 +147,7 @@ def test_connections_to_the_store_that_lay_idle_are_made_anew(monkeypatch: pytes
 
 
 def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
-    look = "import sys, backends.gcp.worker; print([m for m in sys.argv[1:] if m in sys.modules])"
+    look = "import sys, fsd_gcp.worker; print([m for m in sys.argv[1:] if m in sys.modules])"
     needless = ["google.pubsub_v1", "google.cloud.functions_v2", "mtkahypar", "typer", "rich", "fsdcore.cli"]
     done = subprocess.run([sys.executable, "-c", look, *needless], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

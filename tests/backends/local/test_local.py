@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from backends.local import LocalBackend, LocalSettings
-from backends.local.directory_store import DirectoryStore
-from backends.local.memory_store import MemoryStore
-from fsdcore.backend import Backend
+from fsd_local import LocalBackend, LocalSettings
+from fsd_local.directory_store import DirectoryStore
+from fsd_local.memory_store import MemoryStore
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.store import Store
 from fsdcore.errors import ConfigError, StoreError
-from fsdcore.store import Store
 from fsdcore.testing import BackendTests, ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
 

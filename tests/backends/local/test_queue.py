@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backends.local import LocalSettings
-from backends.local.queue import LocalQueueChannel, QueueService
-from fsdcore.channel import Address, Outgoing
+from fsd_local import LocalSettings
+from fsd_local.queue import LocalQueueChannel, QueueService
 from fsdcore.clock import Deadline
+from fsdcore.contracts.channel import Address, Outgoing
 from fsdcore.errors import FrameTooLargeError
 from fsdcore.testing.clock import ManualClock
 

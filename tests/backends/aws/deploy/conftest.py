@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy import provisioner
-from backends.aws.emulator import LocalAws
-from fsdcore.events import Observer
-from fsdcore.packaging import Package
+from fsd_aws import AwsBackend, AwsSettings
+from fsd_aws.deploy import provisioner
+from fsd_emulators.aws import LocalAws
+from fsdcore.deploy import Package
+from fsdcore.record.observer import Observer
 
 BackendMaker = Callable[..., AwsBackend]
 

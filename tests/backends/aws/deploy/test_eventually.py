@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from backends.aws.deploy import probe, stacks
-from backends.aws.deploy.probe import Pair, new_pairs
-from backends.aws.emulator import LocalAws
-from backends.aws.emulator.records import Fault
+from fsd_aws.deploy import probe, stacks
+from fsd_aws.deploy.probe import Pair, new_pairs
+from fsd_emulators.aws import LocalAws
+from fsd_emulators.aws.records import Fault
 from fsdcore.errors import DeploymentError
 from tests.backends.aws.deploy.conftest import BackendMaker
 from tests.backends.aws.stubs import make_deployment
@@ -90,7 +90,7 @@ def test_the_reason_is_told_where_operations_have_no_events(
     make_backend: BackendMaker, aws: LocalAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws.set_faults(Fault(kind="error", action="DescribeEvents", code="AccessDenied", status=403, times=0))
-    monkeypatch.setattr("backends.aws.deploy.templates._DEAD_SECONDS", 99 * 86_400)
+    monkeypatch.setattr("fsd_aws.deploy.templates._DEAD_SECONDS", 99 * 86_400)
     with pytest.raises(DeploymentError, match=r"could not be made, it is \w+: DeadEvents: "):
         make_backend(topics=1).provisioner().deploy(2)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from backends.aws.deploy.policies import deployer_policy, runner_policy, worker_policy
-from backends.aws.deployment import Deployment
-from backends.aws.emulator.handler_rights import Asked, Place, asked, rights_table
+from fsd_aws.deploy.policies import deployer_policy, runner_policy, worker_policy
+from fsd_aws.deployment import Deployment
+from fsd_emulators.aws.handler_rights import Asked, Place, asked, rights_table
 from tests.backends.aws.deploy.test_templates import ACCOUNT, REGION, deployment, templates
 
 with warnings.catch_warnings():

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy import policies, templates
-from backends.aws.deploy.policies import worker_policy
-from backends.aws.deployment import Deployment
-from backends.aws.emulator import LocalAws
-from fsdcore.config import RunSettings
+from fsd_aws import AwsBackend, AwsSettings
+from fsd_aws.deploy import policies, templates
+from fsd_aws.deploy.policies import worker_policy
+from fsd_aws.deployment import Deployment
+from fsd_emulators.aws import LocalAws
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
 from fsdcore.errors import FsdError
-from fsdcore.session import Session
+from fsdcore.network.verify import verify
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

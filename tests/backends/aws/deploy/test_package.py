@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from backends.aws import AwsSettings
-from backends.aws.deploy.package import LARGEST_BYTES, lambda_recipe
-from fsdcore.packaging import build_package
+from fsd_aws import AwsSettings
+from fsd_aws.deploy.package import LARGEST_BYTES, lambda_recipe
+from fsdcore.deploy import build_package
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.slow
 _WORKER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import backends.aws.handler, boto3, scipy.sparse, fsdcore.compression, fsdcore.worker
+import fsd_aws.handler, boto3, scipy.sparse, fsdcore.messages.zstd, fsdcore.worker.worker
 for service in ("lambda", "s3", "sns", "sqs"):
     boto3.client(service, region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
 outside = [name for name in ("typer", "rich", "mtkahypar", "fsdcore.cli") if name in sys.modules]
-print(backends.__file__, outside)
+print(fsd_aws.__file__, outside)
 """
 
 
@@ -35,7 +35,7 @@ def test_the_package_runs_a_worker_by_itself(tmp_path: Path) -> None:
     with zipfile.ZipFile(package.path) as archive:
         archive.extractall(task)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", _WORKER, str(task)], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == (f"{task}/backends/__init__.py []\n", "")
+    assert (done.stdout, done.stderr) == (f"{task}/fsd_aws/__init__.py []\n", "")
 
 
 @pytest.mark.parametrize(("python", "architecture"), [("3.13", "arm64"), ("3.14", "x86_64")])

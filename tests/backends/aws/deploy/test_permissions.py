@@ -9,16 +9,16 @@ from typing import Any
 import boto3
 import pytest
 
-from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy.policies import deployer_policy, runner_policy
-from backends.aws.deploy.templates import Template
-from backends.aws.deployment import Deployment
-from backends.aws.emulator import LocalAws
-from fsdcore.channel import Address, Outgoing
+from fsd_aws import AwsBackend, AwsSettings
+from fsd_aws.deploy.policies import deployer_policy, runner_policy
+from fsd_aws.deploy.templates import Template
+from fsd_aws.deployment import Deployment
+from fsd_emulators.aws import LocalAws
 from fsdcore.clock import Deadline
+from fsdcore.contracts.channel import Address, Outgoing
+from fsdcore.deploy import Package
 from fsdcore.errors import DeploymentError
-from fsdcore.packaging import Package
-from fsdcore.wire import HEADER_BYTES
+from fsdcore.messages.frames import HEADER_BYTES
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION
 
 SETTINGS = AwsSettings(name="demo", topics=2)
@@ -43,7 +43,7 @@ def tls(monkeypatch: pytest.MonkeyPatch) -> None:
             "Resource": resources,
         }
 
-    monkeypatch.setattr("backends.aws.deploy.templates._tls_only", harmless)
+    monkeypatch.setattr("fsd_aws.deploy.templates._tls_only", harmless)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_deployer_grows_shrinks_takes_back_and_destroys(user: UserMaker, monke
     assert provisioner.deploy(8).workers == 8
     with monkeypatch.context() as patch:
         # Longer than the service keeps anything, so that it refuses the queues.
-        patch.setattr("backends.aws.deploy.templates._MESSAGE_SECONDS", 99 * 86_400)
+        patch.setattr("fsd_aws.deploy.templates._MESSAGE_SECONDS", 99 * 86_400)
         with pytest.raises(DeploymentError, match=r"fsd-demo--queues-0 could not be made, it is UPDATE_ROLLBACK_COMP"):
             provisioner.deploy(20)
     assert provisioner.status().workers == 8

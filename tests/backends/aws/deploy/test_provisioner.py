@@ -10,16 +10,16 @@ import pytest
 from botocore.stub import Stubber
 from typer.testing import CliRunner, Result
 
-from backends.aws import AwsBackend, AwsSettings
-from backends.aws.deploy import provisioner
-from backends.aws.deploy.templates import Template, main_template
-from backends.aws.deployment import Deployment
-from backends.aws.discovery import find_deployment
-from backends.aws.emulator import LocalAws
-from backends.aws.errors import BucketMissingError
+from fsd_aws import AwsBackend, AwsSettings
+from fsd_aws.deploy import provisioner
+from fsd_aws.deploy.templates import Template, main_template
+from fsd_aws.deployment import Deployment
+from fsd_aws.discovery import find_deployment
+from fsd_aws.errors import BucketMissingError
+from fsd_emulators.aws import LocalAws
 from fsdcore.cli.app import app
+from fsdcore.deploy import Package
 from fsdcore.errors import ConfigError, CredentialsError, DeploymentError
-from fsdcore.packaging import Package
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION, BackendMaker
 
 
@@ -180,7 +180,7 @@ def test_a_change_that_is_taken_back_is_told(make_backend: BackendMaker, monkeyp
     backend = make_backend(topics=1)
     with monkeypatch.context() as patch:
         # Longer than the service keeps anything, so that it refuses the queue.
-        patch.setattr("backends.aws.deploy.templates._DEAD_SECONDS", 99 * 86_400)
+        patch.setattr("fsd_aws.deploy.templates._DEAD_SECONDS", 99 * 86_400)
         for _ in range(2):
             with pytest.raises(DeploymentError, match=r"stack fsd-demo could not be made, it is UPDATE_ROLLBACK_COMP"):
                 backend.provisioner().deploy(2)
@@ -324,7 +324,7 @@ def test_a_dry_run_asks_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         raise AssertionError("AWS was called")
 
     monkeypatch.setattr("botocore.endpoint.Endpoint.make_request", refuse)
-    monkeypatch.setattr("backends.aws.deploy.provisioner.lambda_package", refuse)
+    monkeypatch.setattr("fsd_aws.deploy.provisioner.lambda_package", refuse)
     monkeypatch.setenv("HOME", str(tmp_path))
     done = fsd("deploy", "aws", "--name", "demo", "--max-workers", "4", "--set", "region=eu-north-1", "--dry-run")
     assert done.exit_code == 0, done.output

@@ -17,18 +17,18 @@ from botocore import xform_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import backends.aws.deploy
-from backends.aws import AwsSettings
-from backends.aws.deploy.policies import (
+import fsd_aws.deploy
+from fsd_aws import AwsSettings
+from fsd_aws.deploy.policies import (
     CLIENT_CALLS,
     WORKER_CALLS,
     deployer_policy,
     runner_policy,
     worker_policy,
 )
-from backends.aws.deploy.templates import check_size, main_template, part_templates
-from backends.aws.deployment import VARIABLE, Deployment
-from backends.aws.queue import queue_capabilities, sqs_capabilities
+from fsd_aws.deploy.templates import check_size, main_template, part_templates
+from fsd_aws.deployment import VARIABLE, Deployment
+from fsd_aws.queue import queue_capabilities, sqs_capabilities
 from fsdcore.errors import ConfigError
 
 CODE = "packages/ab.zip"
@@ -184,7 +184,7 @@ def calls(folder: Path) -> Iterator[str]:
 
 def test_the_policies_name_the_calls_that_the_code_makes_and_no_others() -> None:
     # Queues are purged by tests alone.
-    made = set(calls(Path(backends.aws.__file__).parent)) & operations().keys() - {"purge_queue"}
+    made = set(calls(Path(fsd_aws.__file__).parent)) & operations().keys() - {"purge_queue"}
     assert made == {call.partition(".")[2] for call in (*WORKER_CALLS, *CLIENT_CALLS)}
 
 
@@ -222,7 +222,7 @@ def test_no_policy_of_a_user_reaches_beyond_the_deployment() -> None:
 
 def test_who_deploys_may_do_all_that_deploying_calls() -> None:
     known = operations((*SERVICES, "iam", "logs", "resourcegroupstaggingapi"))
-    made = set(calls(Path(backends.aws.deploy.__file__).parent)) & known.keys() - FREE
+    made = set(calls(Path(fsd_aws.deploy.__file__).parent)) & known.keys() - FREE
     assert {"create_stack", "delete_stack", "describe_stacks", "get_resources", "delete_objects"} <= made
     allowed = {action for one in deployer_policy(deployment())["Statement"] for action in one["Action"]}
     for call in made:

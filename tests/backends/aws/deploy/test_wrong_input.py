@@ -10,8 +10,8 @@ from typing import TypeAlias
 import pytest
 from typer.testing import CliRunner, Result
 
-from backends.aws.emulator import LocalAws
-from backends.aws.emulator.records import Fault
+from fsd_emulators.aws import LocalAws
+from fsd_emulators.aws.records import Fault
 from fsdcore.cli.app import app
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION, BackendMaker
 

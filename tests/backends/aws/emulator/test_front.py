@@ -14,8 +14,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from backends.aws.emulator import Fault, LocalAws
-from fsdcore.processes import DIRECT
+from fsd_emulators.aws import Fault, LocalAws
+from fsd_emulators.processes import DIRECT
 from tests.backends.aws.conftest import Client
 from tests.backends.aws.emulator.conftest import Maker
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from backends.aws.emulator import InvocationRecord, LocalAws
+from fsd_emulators.aws import InvocationRecord, LocalAws
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from tests.backends.aws.conftest import Client
 from tests.backends.aws.emulator.conftest import ROLE, RUNTIME, Maker, zipped

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fsdcore.processes import HOST, ServerProcess, free_port, http_ready
+from fsd_emulators.processes import HOST, ServerProcess, free_port, http_ready
 
 _SERVER = Path(__file__).resolve().parents[4] / ".venv-moto" / "bin" / "moto_server"
 

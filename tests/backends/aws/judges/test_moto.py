@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from backends.aws import AwsBackend, AwsSettings
-from backends.aws.clients import Clients
-from backends.aws.deploy import provisioner
-from backends.aws.deploy.probe import Pair, await_delivery
-from backends.aws.deploy.templates import part_templates
-from backends.aws.deployment import Deployment
-from backends.aws.settings import own_python
-from backends.local.compute import LocalCompute
-from fsdcore.compute import Compute
-from fsdcore.config import RunSettings
-from fsdcore.events import Observer
-from fsdcore.packaging import Package
-from fsdcore.session import Session
+from fsd_aws import AwsBackend, AwsSettings
+from fsd_aws.clients import Clients
+from fsd_aws.deploy import provisioner
+from fsd_aws.deploy.probe import Pair, await_delivery
+from fsd_aws.deploy.templates import part_templates
+from fsd_aws.deployment import Deployment
+from fsd_aws.settings import own_python
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.contracts.compute import Compute
+from fsdcore.deploy import Package
+from fsdcore.network.verify import verify
+from fsdcore.record.observer import Observer
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.verify import verify
+from fsdcore.worker.threads import ThreadCompute
 from tests.backends.aws import test_conformance as ministack
 from tests.backends.aws.services import REGION
 
@@ -109,11 +109,11 @@ def subscribed(clients: Clients, deployment: Deployment, pairs: Sequence[Pair], 
 class _Deployed(AwsBackend):
     """A deployment whose workers are threads of this process: moto runs functions in containers only."""
 
-    threads: LocalCompute | None = None
+    threads: ThreadCompute | None = None
 
     @property
     def compute(self) -> Compute:  # type: ignore[override]
-        self.threads = self.threads or LocalCompute(self)
+        self.threads = self.threads or ThreadCompute(self)
         return self.threads
 
     def close(self) -> None:

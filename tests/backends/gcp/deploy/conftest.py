@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.emulator.management import Management
-from fsdcore.config import load_config
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_emulators.gcp.management import Management
+from fsd_gcp import GcpBackend, GcpSettings
+from fsdcore.client.config import load_config
 
 BackendMaker: TypeAlias = Callable[..., GcpBackend]
 

@@ -13,16 +13,16 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2.credentials import Credentials as UserCredentials
 
-from backends.gcp.deploy import access
-from backends.gcp.deploy import builder as builder_roles
-from backends.gcp.deploy.settling import Settling
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.emulator.management import Management
-from backends.gcp.emulator.web import Handler, WebServer
-from backends.gcp.rest import Rest
-from backends.gcp.settings import GcpSettings
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_emulators.gcp.management import Management
+from fsd_emulators.gcp.web import Handler, WebServer
+from fsd_gcp.deploy import access
+from fsd_gcp.deploy import builder as builder_roles
+from fsd_gcp.deploy.settling import Settling
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.rest import Rest
+from fsd_gcp.settings import GcpSettings
 from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 

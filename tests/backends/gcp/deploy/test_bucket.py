@@ -8,10 +8,10 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import storage
 
-from backends.gcp import GcpBackend
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.management import Management
-from backends.gcp.emulator.storage import StorageServer
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.management import Management
+from fsd_emulators.gcp.storage import StorageServer
+from fsd_gcp import GcpBackend
 from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from backends.gcp.deploy import project
-from backends.gcp.deploy.builder import ROLES
-from backends.gcp.emulator.environment import PROJECT
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.emulator.management import Management
-from fsdcore.backend import Check
+from fsd_emulators.gcp.environment import PROJECT
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_emulators.gcp.management import Management
+from fsd_gcp.deploy import project
+from fsd_gcp.deploy.builder import ROLES
+from fsdcore.contracts.backend import Check
 from fsdcore.errors import ConfigError, FsdError
-from fsdcore.events import Silent
+from fsdcore.record.observer import Silent
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 POLICIES = "cloudresourcemanager.googleapis.com"

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.gcp import GcpBackend
-from backends.gcp.emulator.environment import PROJECT
-from backends.gcp.emulator.management import Management
-from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
-from backends.gcp.emulator.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.environment import PROJECT
+from fsd_emulators.gcp.management import Management
+from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_gcp import GcpBackend
 from fsdcore.errors import AccessDeniedError, ConfigError, FsdError
-from fsdcore.events import Silent
+from fsdcore.record.observer import Silent
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 CLOSED = {f"{name}.googleapis.com" for name in ("cloudquotas", "cloudresourcemanager", "iam", "serviceusage")}

@@ -9,12 +9,12 @@ import pytest
 from google.cloud.functions_v2 import CreateFunctionRequest
 from google.pubsub_v1.types import Subscription, Topic
 
-from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.deploy.function import function_of
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.functions import FunctionsServer
-from backends.gcp.emulator.management import Management
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_emulators.gcp.management import Management
+from fsd_gcp import GcpBackend, GcpSettings
+from fsd_gcp.deploy.function import function_of
+from fsd_gcp.deployment import Deployment
 from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker
 from tests.backends.gcp.deploy.test_project import refused

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.management import Management
-from fsdcore.backend import Removal
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.management import Management
+from fsdcore.contracts.backend import Removal
 from tests.backends.gcp.deploy.conftest import BackendMaker
 from tests.backends.gcp.deploy.test_provisioner import fsd
 

@@ -9,26 +9,26 @@ from pathlib import Path
 import pytest
 import requests
 
-from backends.gcp.deploy import package
-from backends.gcp.deploy.function import make_function
-from backends.gcp.deploy.package import source_recipe
+from fsd_gcp.deploy import package
+from fsd_gcp.deploy.function import make_function
+from fsd_gcp.deploy.package import source_recipe
+from fsdcore.deploy import build_package
 from fsdcore.errors import DeploymentError
-from fsdcore.events import SILENT
-from fsdcore.packaging import build_package
+from fsdcore.record.observer import SILENT
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
 # Imports the worker as the real entry point does, and tells what it would multiply with.
 PROBE = """
 import sys
 
-import backends.gcp.worker
+import fsd_gcp.worker
 from fsdcore.kernels.choice import make_kernel
 
 
 def worker(request):
     kernels = {choice: type(make_kernel(choice)).__name__ for choice in ("auto", "compiled", "scipy")}
     native = sys.modules.get("fsdcore.kernels._native")
-    return {"kernels": kernels, "library": native.__file__ if native else "", "worker": backends.gcp.worker.__file__}
+    return {"kernels": kernels, "library": native.__file__ if native else "", "worker": fsd_gcp.worker.__file__}
 """
 
 
@@ -45,7 +45,7 @@ def test_instances_multiply_with_the_compiled_kernel_of_the_source(
     told = json.loads(answer.text)
     assert told["kernels"] == {"auto": "CompiledKernel", "compiled": "CompiledKernel", "scipy": "ScipyKernel"}
     # Both from the folder of the function, where the source was unpacked.
-    home = Path(told["worker"]).parents[2]
+    home = Path(told["worker"]).parents[1]
     assert Path(told["library"]).parent == home / "fsdcore" / "kernels"
     assert not home.is_relative_to(Path(__file__).parents[4])
 

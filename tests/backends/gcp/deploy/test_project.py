@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from backends.gcp.deploy.project import APIS, Room, room
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.environment import PROJECT, REGION
-from backends.gcp.emulator.management import Management
-from backends.gcp.settings import GcpSettings
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.management import Management
+from fsd_gcp.deploy.project import APIS, Room, room
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.settings import GcpSettings
 from fsdcore.cli.app import app
 from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker

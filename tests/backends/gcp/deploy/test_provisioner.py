@@ -11,11 +11,11 @@ from google.oauth2.credentials import Credentials as UserCredentials
 from google.pubsub_v1.types import Topic
 from typer.testing import CliRunner, Result
 
-from backends.gcp import GcpBackend
-from backends.gcp.deploy import access, provisioner
-from backends.gcp.deploy.messaging import find_queues
-from backends.gcp.emulator.environment import PROJECT
-from backends.gcp.emulator.functions import FunctionsServer
+from fsd_emulators.gcp.environment import PROJECT
+from fsd_emulators.gcp.functions import FunctionsServer
+from fsd_gcp import GcpBackend
+from fsd_gcp.deploy import access, provisioner
+from fsd_gcp.deploy.messaging import find_queues
 from fsdcore.cli.app import app
 from fsdcore.errors import AccessDeniedError, ConfigError, DeploymentMissingError
 from tests.backends.gcp.deploy.conftest import BackendMaker

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from google.api_core import exceptions
 
-from backends.gcp.deploy.settling import Settling, is_of_new_account, is_of_new_builder
-from backends.gcp.emulator.management import Management
+from fsd_emulators.gcp.management import Management
+from fsd_gcp.deploy.settling import Settling, is_of_new_account, is_of_new_builder
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import AccessDeniedError, FsdError
 from fsdcore.testing.clock import ManualClock

@@ -21,19 +21,19 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-import backends.gcp
-from backends.gcp.deploy.access import GRANTS
-from backends.gcp.deploy.bucket import make_bucket
-from backends.gcp.deploy.builder import ROLES as BUILDING
-from backends.gcp.deploy.claims import BUILDS, WORKERS, description
-from backends.gcp.deploy.function import function_of
-from backends.gcp.deploy.messaging import subscription_of
-from backends.gcp.deploy.package import ENTRY
-from backends.gcp.deploy.project import APIS
-from backends.gcp.deployment import VARIABLE, Deployment
-from backends.gcp.settings import GcpSettings
+import fsd_gcp
+from fsd_gcp.deploy.access import GRANTS
+from fsd_gcp.deploy.bucket import make_bucket
+from fsd_gcp.deploy.builder import ROLES as BUILDING
+from fsd_gcp.deploy.claims import BUILDS, WORKERS, description
+from fsd_gcp.deploy.function import function_of
+from fsd_gcp.deploy.messaging import subscription_of
+from fsd_gcp.deploy.package import ENTRY
+from fsd_gcp.deploy.project import APIS
+from fsd_gcp.deployment import VARIABLE, Deployment
+from fsd_gcp.settings import GcpSettings
 
-FOLDER = Path(backends.gcp.__path__[0]) / "terraform"
+FOLDER = Path(fsd_gcp.__path__[0]) / "terraform"
 DIGEST = "0A" * 32
 SETTINGS = GcpSettings(name="demo", region="europe-west4", python="3.12", lanes=2, cpu="2", ack_deadline=30, run_days=3)
 DEPLOYMENT = Deployment.of(SETTINGS, project="p", workers=3)
@@ -317,9 +317,9 @@ def test_the_source_is_made_by_the_command(
     capsys: pytest.CaptureFixture[str], package_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(package_cache))
-    monkeypatch.delitem(sys.modules, "backends.gcp.deploy.package")
+    monkeypatch.delitem(sys.modules, "fsd_gcp.deploy.package")
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("backends.gcp.deploy.package", run_name="__main__")
+        runpy.run_module("fsd_gcp.deploy.package", run_name="__main__")
     assert ended.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) <= set(VARIABLES)

@@ -9,16 +9,16 @@ from contextlib import closing
 import msgspec
 import pytest
 
-from backends.gcp import GcpBackend, GcpSettings
-from backends.gcp.asking import TRIAL, Lack, NoWayError, Trial
-from backends.gcp.deploy import working
-from backends.gcp.deploy.working import await_working
-from backends.gcp.deployment import Deployment
-from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
-from backends.gcp.emulator.management import Management
-from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
-from backends.gcp.emulator.storage import StorageFaults, StorageServer
-from backends.gcp.trial import tried
+from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
+from fsd_emulators.gcp.management import Management
+from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_gcp import GcpBackend, GcpSettings
+from fsd_gcp.asking import TRIAL, Lack, NoWayError, Trial
+from fsd_gcp.deploy import working
+from fsd_gcp.deploy.working import await_working
+from fsd_gcp.deployment import Deployment
+from fsd_gcp.trial import tried
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import (
     AccessDeniedError,
@@ -29,7 +29,7 @@ from fsdcore.errors import (
     DeploymentMissingError,
     FsdError,
 )
-from fsdcore.events import SILENT
+from fsdcore.record.observer import SILENT
 from fsdcore.testing.clock import ManualClock
 from tests.backends.gcp.deploy.conftest import BackendMaker
 from tests.backends.gcp.stubs import CUT, SILENCE, Reply, Stub, by_worker

@@ -7,7 +7,7 @@ from google.pubsub_v1 import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.gcp.emulator.broker import Broker, Delivery, Outstanding, ServiceError, Subscription
+from fsd_emulators.gcp.broker import Broker, Delivery, Outstanding, ServiceError, Subscription
 from fsdcore.testing.clock import ManualClock
 
 TOPIC = "projects/p/topics/t"

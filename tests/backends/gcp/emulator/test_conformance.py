@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import AlreadyExists, InvalidArgument, NotFound
 
-from backends.gcp.emulator.google import GooglePubsub
-from backends.gcp.emulator.pubsub import PubsubServer
+from fsd_emulators.gcp.google import GooglePubsub
+from fsd_emulators.gcp.pubsub import PubsubServer
 from fsdcore.errors import MissingExtraError
 from tests.backends.gcp.emulator.pubsub_clients import PROJECT, Pubsub
 

@@ -17,8 +17,8 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError, InvalidArgu
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import functions_v2
 
-from backends.gcp.emulator.control import ApiError, memory_bytes
-from backends.gcp.emulator.functions import FunctionsFaults, FunctionsServer
+from fsd_emulators.gcp.control import ApiError, memory_bytes
+from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from tests.backends.gcp.conftest import PROJECT, REGION
 
@@ -353,7 +353,7 @@ def test_an_operation_ends_whatever_happens_to_its_work(cloud: Cloud, monkeypatc
     def full(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("backends.gcp.emulator.control.build", full)
+    monkeypatch.setattr("fsd_emulators.gcp.control.build", full)
     with pytest.raises(GoogleAPICallError, match="Internal error"):
         cloud.create(cloud.function())
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from backends.gcp.emulator import storage
-from backends.gcp.emulator.environment import PROJECT
-from backends.gcp.emulator.local import LocalGcp
+from fsd_emulators.gcp import storage
+from fsd_emulators.gcp.environment import PROJECT
+from fsd_emulators.gcp.local import LocalGcp
+from fsd_emulators.processes import tcp_ready
 from fsdcore.errors import MissingExtraError, ServerError
-from fsdcore.processes import tcp_ready
 
 
 def test_every_service_listens_on_this_machine_alone_until_it_is_stopped(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from backends.gcp.emulator.functions import FunctionsServer
+from fsd_emulators.gcp.functions import FunctionsServer
 from fsdcore.clock import SYSTEM_CLOCK
 
 TOPIC = "v1/projects/p/topics/t"

@@ -17,10 +17,10 @@ from google.api_core.exceptions import (
     ServiceUnavailable,
 )
 
-from backends.gcp.emulator.calls import Call
-from backends.gcp.emulator.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.gcp.calls import Call
+from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.processes import HOST, ServerProcess, free_port, tcp_ready
 from fsdcore.errors import ServerError
-from fsdcore.processes import HOST, ServerProcess, free_port, tcp_ready
 from tests.backends.gcp.emulator.pubsub_clients import Pubsub
 
 DATA = [f"{number:03d}".encode() for number in range(100)]
@@ -195,7 +195,7 @@ def test_a_reset_leaves_nothing(pubsub: PubsubServer, clients: Pubsub) -> None:
 
 def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "backends.gcp.emulator.pubsub", "--port", str(port)]
+    command = [sys.executable, "-m", "fsd_emulators.gcp.pubsub", "--port", str(port)]
     with ServerProcess("pubsub", command, ready=tcp_ready(port), log=tmp_path / "log") as server:
         clients = Pubsub(f"{HOST}:{port}")
         clients.publish(b"x")

@@ -20,8 +20,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from backends.gcp.emulator.calls import Call
-from backends.gcp.emulator.storage import StorageFaults, StorageServer, kind_of
+from fsd_emulators.gcp.calls import Call
+from fsd_emulators.gcp.storage import StorageFaults, StorageServer, kind_of
 from tests.backends.gcp.conftest import ABANDONS_SOCKETS
 
 ONE_TRY: dict[str, Any] = {"retry": None, "timeout": 20.0}

@@ -1,5 +1,0 @@
-"""Making and removing a deployment: the client's side only, no part of the package that workers run."""
-
-from backends.aws.deploy.provisioner import AwsProvisioner
-
-__all__ = ["AwsProvisioner"]

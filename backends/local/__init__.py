@@ -1,5 +1,0 @@
-"""Runs in this process: workers are threads, queues are in memory, objects in memory or in a directory."""
-
-from backends.local.backend import LocalBackend, LocalSettings
-
-__all__ = ["LocalBackend", "LocalSettings"]

@@ -1,0 +1,1 @@
+"""A run from outside: settings, sessions, runs and what they lock."""

@@ -1,0 +1,1 @@
+"""What a backend implements: stores, channels, computes, and what they can."""

@@ -1,0 +1,192 @@
+"""Measuring a deployment: the parameters of the forecast, from short runs and a few requests of its services.
+
+How fast workers compute comes from the records of runs made for the purpose; how fast the services answer is measured
+from where the program runs, the quickest of several tries each, and written down as such.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fsdcore.client.config import RunSettings
+from fsdcore.client.session import Session
+from fsdcore.clock import Deadline
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
+from fsdcore.contracts.compute import new_run_id
+from fsdcore.errors import DeadlineError
+from fsdcore.estimate.activity import activity_of
+from fsdcore.estimate.profile import Profile, profile_of
+from fsdcore.estimate.speeds import ChannelModel, ComputeModel, Model, StoreModel
+from fsdcore.estimate.structure import structure_of
+from fsdcore.messages.frames import DATA, build_frames, make_body
+from fsdcore.network.generate import radixnet
+from fsdcore.network.network import Network
+from fsdcore.partition import make_partition
+from fsdcore.record.observer import SILENT, Observer
+from fsdcore.record.record import Record
+
+__all__ = ["calibrate", "runtime_bytes"]
+
+_NEURONS, _LAYERS, _SAMPLES = 1024, 6, 2000
+_TRIES, _LARGE, _SECONDS = 5, 4 << 20, 30.0
+# What the allocator keeps on top of what a fresh worker is measured at.
+_KEPT_BYTES = 1.25e7
+# Frames of a layer that one receive brings, beyond the first: from the receives and messages of the authors' runs.
+_GATHERING = 0.085
+
+
+def calibrate(backend: Backend, settings: RunSettings, observer: Observer = SILENT) -> Model:
+    """Measure `backend` as `settings` would use it; raises what its runs raise."""
+    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    store = _store(backend)
+    compute = _compute(backend, settings, observer)
+    channels = {}
+    for number, kind in enumerate(backend.channels, start=1):
+        channels[kind] = _channel(backend, kind, store)
+        observer.progress("channels", number, len(backend.channels))
+    here = "measured from where `fsd calibrate` ran"
+    return Model(
+        name=f"{settings.backend}-{date}",
+        date=date,
+        compute=compute,
+        store=store,
+        channels=channels,
+        sources={
+            "compute": f"records of runs of {_NEURONS} neurons, {_LAYERS} layers, {_SAMPLES} samples; "
+            "message_seconds and runtime_bytes: measured from where `fsd calibrate` ran",
+            "store": here,
+            "channels": f"{here}; gathering: from the receives and messages of the authors' runs",
+        },
+    )
+
+
+def _quickest(work: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(_TRIES):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return max(min(taken), 1e-7)
+
+
+def _store(backend: Backend) -> StoreModel:
+    store, key = backend.store, f"runs/calibration-{secrets.token_hex(8)}"
+    large = secrets.token_bytes(_LARGE)
+    try:
+        small = _quickest(lambda: store.put(key, b"x")), _quickest(lambda: store.get(key))
+        moved = _quickest(lambda: store.put(key, large)) + _quickest(lambda: store.get(key))
+    finally:
+        store.delete([key])
+    rate = 2 * _LARGE / max(moved - sum(small), 1e-6)
+    return StoreModel(put_seconds=small[0], get_seconds=small[1], bytes_per_second=rate)
+
+
+def _compute(backend: Backend, settings: RunSettings, observer: Observer) -> ComputeModel:
+    """From runs with one worker, which nothing disturbs, and with two, which talk."""
+    network = radixnet(_NEURONS, _LAYERS)
+    inputs = _inputs()
+    alone = dataclasses.replace(settings, workers=1, batch_size=_SAMPLES)
+    two = dataclasses.replace(settings, workers=2, batch_size=_SAMPLES, method="block")
+    activity = activity_of(network, inputs, _SAMPLES)
+    profiles = [profile_of(structure_of(network, make_partition(network, n, "block")), activity) for n in (1, 2)]
+    ones = _runs(backend, alone, network, inputs, observer)
+    single = min(ones, key=lambda record: record.seconds["multiply"])
+    pair = min(_runs(backend, two, network, inputs, observer), key=lambda record: record.seconds["encode"])
+    start = single.per_worker[0].started - (_ended(single) - single.wall_seconds)
+    return ComputeModel(
+        multiply_rate=float(profiles[0].local.sum()) / max(single.seconds["multiply"], 1e-6),
+        codec_rate=2 * _values(profiles[1]) / max(pair.seconds["encode"] + pair.seconds["decode"], 1e-6),
+        message_seconds=_message_seconds(),
+        start_seconds=max(start, 0.0),
+        billed_start_seconds=max(worker.start_seconds for record in ones for worker in record.per_worker),
+        invoke_seconds=max(pair.per_worker[1].started - pair.per_worker[0].started, 0.0),
+        runtime_bytes=runtime_bytes(backend),
+    )
+
+
+def _inputs() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return (np.random.default_rng(0).random((_SAMPLES, _NEURONS)) < 0.3).astype(np.float32)
+
+
+def _runs(
+    backend: Backend, settings: RunSettings, network: Network, inputs: object, observer: Observer
+) -> list[Record]:
+    model = Session(backend, settings, observer).load(network)
+    return [model.run(inputs).record for _ in range(_TRIES)]
+
+
+def _ended(record: Record) -> float:
+    return max(worker.ended for worker in record.per_worker)
+
+
+def _values(profile: Profile) -> float:
+    return float((profile.messages.rows * profile.messages.live).sum())
+
+
+def _message_seconds() -> float:
+    """Of an empty-handed message: a body made, cut into a frame, and taken apart."""
+    run = new_run_id()
+    return 2 * _quickest(lambda: list(build_frames(run, Slot(DATA, 0, 2), 0, 1, make_body(b"x" * 64), 1 << 18)))
+
+
+def runtime_bytes(backend: Backend) -> float:
+    """The peak of a fresh interpreter here that has imported what a worker does, and what a run adds to it.
+
+    Interpreter and libraries alone were seen to take 5 MB more or less on one machine, by how their files lie in
+    memory.
+    """
+    imports = f"import {type(backend).__module__}; from fsdcore.worker.worker import peak_memory_bytes"
+    program = f"{imports}; print(peak_memory_bytes())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, encoding="utf-8")
+    return int(done.stdout) + _KEPT_BYTES
+
+
+def _channel(backend: Backend, kind: str, store: StoreModel) -> ChannelModel:
+    """Two endpoints here: small frames there one by one, then a large one."""
+    limits = backend.channel_capabilities(kind)
+    run = new_run_id()
+    ends = [backend.open_channel(kind, Address(run, rank, 2)) for rank in range(2)]
+    try:
+        small = [_round(run, ends, number, b"") for number in range(1, _TRIES + 1)]
+        size = min(limits.max_frame_bytes, limits.max_publish_bytes) - 1024
+        large = [_round(run, ends, number, secrets.token_bytes(min(size, _LARGE))) for number in range(6, 9)]
+    finally:
+        for end in ends:
+            end.close()
+        backend.store.delete(backend.store.list(f"runs/{run}/"))
+    send, receive = (max(min(each), 1e-7) for each in zip(*small, strict=True))
+    longer = max(min(sum(each) for each in large) - send - receive, 1e-7)
+    polled = not limits.redelivers
+    return ChannelModel(
+        send_seconds=send,
+        delivery_seconds=max(0.0, receive - store.get_seconds) if polled else receive / 2,
+        receive_seconds=store.get_seconds if polled else receive / 2,
+        bytes_per_second=min(size, _LARGE) / longer,
+        gathering=0.0 if polled else _GATHERING,
+        poll_seconds=max(store.get_seconds, 1e-3) * 2 if polled else 0.0,
+    )
+
+
+def _round(run: str, ends: list[Channel], number: int, plain: bytes) -> tuple[float, float]:
+    """Seconds to send one message from end to end, and then to have it."""
+    slot = Slot(DATA, 0, number)
+    sender, receiver = ends
+    (frame,) = build_frames(run, slot, 0, 1, make_body(plain), 1 << 31)
+    receiver.expect(slot, [0])
+    start = time.perf_counter()
+    sender.send([Outgoing(1, frame)])
+    sent = time.perf_counter()
+    received = receiver.receive(Deadline.after(_SECONDS))
+    if not received:
+        raise DeadlineError(f"a frame that was sent did not come within {_SECONDS:g} s")
+    receiver.acknowledge(received)
+    return sent - start, time.perf_counter() - sent

@@ -1,0 +1,1 @@
+"""A run from inside: one worker, from its start to its end."""

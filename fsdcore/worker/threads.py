@@ -1,0 +1,67 @@
+"""Workers as threads of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from fsdcore.clock import Deadline
+from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.compute import Compute, Exit, Exits, Invocation
+from fsdcore.contracts.limits import ComputeCapabilities
+from fsdcore.turns import Turns
+
+__all__ = ["ThreadCompute"]
+
+_CLOSE_SECONDS = 5.0
+# Beyond this threads only wait for each other.
+_MOST_WORKERS = 512
+
+
+class ThreadCompute(Compute):
+    """Each invocation is a thread. `worker_backend` is what workers get, by default the backend it was made with.
+
+    `close` waits a few seconds for threads that run, which stop when their run is told to.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.worker_backend = backend
+        self._lock, self._turns = threading.Lock(), Turns()
+        self._threads: list[threading.Thread] = []
+        self._exits = Exits()
+
+    @property
+    def capabilities(self) -> ComputeCapabilities:
+        return ComputeCapabilities(max_workers=_MOST_WORKERS, reports_exit=True)
+
+    def invoke(self, invocation: Invocation) -> None:
+        # Through bytes and back, as every service would have it.
+        payload = invocation.to_json()
+        name = f"fsd-{invocation.run[:6]}-{invocation.rank}"
+        thread = threading.Thread(target=self._run, args=(payload,), name=name, daemon=True)
+        with self._lock:
+            self._threads = [other for other in self._threads if other.is_alive() or other.ident is None]
+            self._threads.append(thread)
+        thread.start()
+
+    def _run(self, payload: bytes) -> None:
+        from fsdcore.worker.worker import run_worker
+
+        invocation = Invocation.from_json(payload)
+        ended = Exit(invocation.rank, "it stopped without an error")
+        try:
+            with self._turns.taken():
+                run_worker(self.worker_backend, invocation)
+            ended = Exit(invocation.rank, None)
+        except BaseException as error:  # noqa: BLE001 - the end of a thread: there is nobody above to tell
+            ended = Exit(invocation.rank, f"{type(error).__name__}: {error}")
+        finally:
+            self._exits.add(invocation.run, [ended])
+
+    def exits(self, run: str) -> Sequence[Exit]:
+        return self._exits.of(run)
+
+    def close(self) -> None:
+        deadline = Deadline.after(_CLOSE_SECONDS)
+        for thread in self._threads:
+            thread.join(deadline.remaining())
