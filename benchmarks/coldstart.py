@@ -27,7 +27,7 @@ def worker(root: str, workers: int, samples: int) -> None:
 
     mark()
     from fsd_local import LocalBackend, LocalSettings
-    from fsdcore.kernels.choice import make_kernel
+    from fsdcore.kernels import make_kernel
     from fsdcore.plan.files import open_rank
     from fsdcore.record.recorder import Recorder
     from fsdcore.worker.handoff import read_inputs
@@ -63,7 +63,7 @@ def measure(quick: bool) -> list[Table]:
     """A worker of 8, 1,024 neurons."""
     # Here, so that a worker does not import what only the benchmark needs.
     from benchmarks.workload import split, workload
-    from fsd_local.directory_store import DirectoryStore
+    from fsd_local.stores import DirectoryStore
     from fsdcore.plan.files import write_plan
     from fsdcore.worker.handoff import write_inputs
 

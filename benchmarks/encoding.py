@@ -21,7 +21,8 @@ from benchmarks.tables import Table
 from benchmarks.workload import Workload, split, workload
 from fsd_local import LocalBackend
 from fsdcore.messages.frames import HEADER_BYTES
-from fsdcore.messages.rows import Columns, RowEncoder, Rows, open_rows
+from fsdcore.messages.rows import RowEncoder, Rows, open_rows
+from fsdcore.messages.sample_lists import Columns
 from fsdcore.messages.zstd import compress
 from fsdcore.plan.files import read_rank, write_plan
 

@@ -13,15 +13,14 @@ import tempfile
 import scipy.sparse as sp
 
 import fsdcore as fsd
-from benchmarks.memory import client_backend
+from benchmarks.processes import client_backend
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.estimate import Forecast
 from fsdcore.estimate.activity import activity_of
 from fsdcore.estimate.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
-from fsdcore.network.digits import digits
-from fsdcore.network.generate import radixnet
+from fsdcore.network.generate import digits, radixnet
 from fsdcore.record.record import Record
 
 _COUNTERS = ("messages", "frames", "publishes", "blocks_sent", "bytes_sent")

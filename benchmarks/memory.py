@@ -18,11 +18,8 @@ from fsd_local import LocalSettings
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.network.activations import RELU
-from fsdcore.network.digits import digits
-from fsdcore.network.generate import radixnet
+from fsdcore.network.generate import digits, radixnet
 from fsdcore.network.network import Layer, Network
-
-__all__ = ["client_backend", "measure", "random_network"]
 
 # Weights of a neuron of the random networks.
 _FAN_IN = 16

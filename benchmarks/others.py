@@ -19,8 +19,6 @@ import scipy.sparse as sp
 
 from fsdcore.network.network import Network
 
-__all__ = ["Run", "installed"]
-
 Samples = npt.NDArray[np.int32]
 Run = Callable[[sp.csr_array], Samples]
 

@@ -6,8 +6,6 @@ import scipy.sparse as sp
 
 import fsdcore as fsd
 
-__all__ = ["plain_loop"]
-
 _CACHE: dict[str, list[sp.csr_array]] = {}
 
 

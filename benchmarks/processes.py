@@ -13,8 +13,6 @@ from fsd_local import LocalBackend, LocalSettings
 from fsdcore.contracts.compute import Compute, Invocation
 from fsdcore.worker.worker import keep_memory_together, run_worker
 
-__all__ = ["client_backend"]
-
 
 class _Started(Compute):
     """All workers are started by the benchmark, so there is nothing left to start."""

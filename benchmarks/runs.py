@@ -19,8 +19,7 @@ from benchmarks.workload import DATA, Workload, split, workload
 from fsd_local import LocalBackend
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Model, Session
-from fsdcore.record.record import Record
-from fsdcore.record.spans import ACTIVITIES
+from fsdcore.record.record import ACTIVITIES, Record
 
 _COUNTERS = ("rows_sent", "bytes_sent", "messages", "publishes")
 

@@ -21,8 +21,8 @@ from benchmarks.others import installed
 from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
+from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import PreparedLayer, SparseSamples, Strip
-from fsdcore.kernels.choice import make_kernel
 from fsdcore.messages.rows import Rows
 from fsdcore.network.generate import radixnet
 from fsdcore.network.network import Network

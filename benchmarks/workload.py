@@ -10,13 +10,10 @@ import scipy.sparse as sp
 
 import fsdcore as fsd
 from fsdcore.network.activations import clipped_relu
-from fsdcore.network.digits import digits
 from fsdcore.network.formats import load_inputs
-from fsdcore.network.generate import radixnet
+from fsdcore.network.generate import digits, radixnet
 from fsdcore.network.network import Layer, Network
 from fsdcore.partition.files import load_partition, save_partition
-
-__all__ = ["DATA", "Workload", "generated", "split", "workload"]
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "graphchallenge-1024"
 _CACHE = Path("bench-results") / "partitions"

@@ -16,8 +16,6 @@ from fsdcore.network.network import Network
 from fsdcore.partition.base import Partition
 from fsdcore.record.observer import SILENT, Observer
 
-__all__ = ["connect", "connect_config"]
-
 
 def connect(
     backend: str | None = None,

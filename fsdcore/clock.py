@@ -6,8 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "Deadline", "SystemClock"]
-
 
 class Clock(ABC):
     """Where the core reads and spends time."""

@@ -13,8 +13,6 @@ import msgspec
 from fsdcore.errors import ConfigError, FsdError
 from fsdcore.text import printable
 
-__all__ = ["UNPACK_VARIABLE", "Refusal", "converted", "from_json", "from_toml", "unpack_limit"]
-
 _Kind = TypeVar("_Kind")
 # Makes the error that says what was to be read, from the reason why it cannot be.
 Refusal: TypeAlias = Callable[[str], FsdError]

@@ -35,33 +35,6 @@ from __future__ import annotations
 
 from typing import ClassVar, TypeVar
 
-__all__ = [
-    "AbortedError",
-    "AccessDeniedError",
-    "BackendNotFoundError",
-    "ChannelError",
-    "ComputeError",
-    "ConfigError",
-    "CredentialsError",
-    "DeadlineError",
-    "DeploymentError",
-    "DeploymentMissingError",
-    "FormatError",
-    "FrameTooLargeError",
-    "FsdError",
-    "InputError",
-    "KeyMissingError",
-    "MissingExtraError",
-    "PlanError",
-    "PreconditionError",
-    "RunCancelledError",
-    "RunError",
-    "ServerError",
-    "StoreError",
-    "WireError",
-    "WorkerFailedError",
-]
-
 _Error = TypeVar("_Error", bound="FsdError")
 
 

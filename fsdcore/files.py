@@ -19,21 +19,6 @@ from typing import NamedTuple, TypeAlias
 
 from fsdcore.errors import ConfigError, FormatError, InputError
 
-__all__ = [
-    "MARK",
-    "PathLike",
-    "check_writable",
-    "first_line",
-    "is_straight",
-    "new_file",
-    "read_document",
-    "read_text",
-    "replacing",
-    "same_file",
-    "settled",
-    "write_text",
-]
-
 PathLike: TypeAlias = str | os.PathLike[str]
 
 # What editors of Windows begin a UTF-8 file with.

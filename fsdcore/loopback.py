@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["absent", "is_endpoint", "is_loopback", "is_refused", "silent"]
-
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}")
 # A host, and a port if there is a colon.
 _NAME = re.compile(r"[^\s/?#@\\]*[^\s/?#@\\:]")

@@ -5,21 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 
-__all__ = [
-    "bytes_",
-    "count",
-    "dollars",
-    "exact",
-    "percent",
-    "plain",
-    "printable",
-    "quantity",
-    "rate",
-    "seconds",
-    "suggestion",
-    "without_secrets",
-]
-
 # Libraries of HTTP repeat a header that they cannot send, signature or token and all.
 _HEADER = re.compile(r"(?is)(invalid header value|in header value).*")
 _HIDDEN = re.compile(

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-__all__ = ["Turns", "standing_aside", "turns_of_this_thread"]
-
 # A thread goes on without a turn after so many seconds, or one that hangs would keep the others from their deadlines.
 _LONGEST_SECONDS = 1.0
 

@@ -12,7 +12,7 @@ import pytest
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
-from fsdcore.kernels.choice import KERNELS
+from fsdcore.kernels import KERNELS
 from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault
 

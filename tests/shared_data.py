@@ -12,15 +12,6 @@ import scipy.sparse as sp
 from fsdcore.network.activations import IDENTITY, clipped_relu
 from fsdcore.network.network import Layer, Network
 
-__all__ = [
-    "graph_challenge_data",
-    "official_indices",
-    "official_inputs",
-    "official_network",
-    "shared_data",
-    "trained_mnist",
-]
-
 
 def shared_data() -> Path | None:
     """The folder ``shared/data`` beside the project; None if it is not there."""

@@ -18,7 +18,6 @@ def classes(base: type[FsdError] = FsdError) -> set[type[FsdError]]:
 def test_the_tree_in_the_docstring_is_the_real_one() -> None:
     drawn = set(re.findall(r"\w+Error(?= |\n|$)", errors.__doc__ or "")) - {"ValueError", "TimeoutError"}
     assert {kind.__name__ for kind in classes()} <= drawn
-    assert {kind.__name__ for kind in classes()} == set(errors.__all__)
 
 
 @pytest.mark.parametrize("kind", sorted(classes(), key=repr), ids=repr)

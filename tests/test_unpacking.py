@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.decoding import UNPACK_VARIABLE, unpack_limit
 from fsdcore.errors import ConfigError, FormatError, WireError
 from fsdcore.messages.segments import SegmentReader, compress_segment, pack_segments

@@ -18,8 +18,6 @@ from fsd_emulators.server import Server
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import MissingExtraError, ServerError
 
-__all__ = ["DIRECT", "HOST", "Check", "ServerProcess", "free_port", "http_ready", "tcp_ready"]
-
 Check: TypeAlias = Callable[[], bool]
 
 HOST = "127.0.0.1"

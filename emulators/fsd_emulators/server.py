@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Emulator", "Server"]
-
 
 class Server(ABC):
     """Something that serves on this machine; as a context manager it starts and stops."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["refusal"]
-
 # Also names of buckets before it, as clients of S3 write them. Browsers lead these names nowhere else.
 _HERE = re.compile(r"(([\w-]+\.)*localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 

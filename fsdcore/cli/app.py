@@ -11,28 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from fsdcore.cli import (
-    advise,
-    calibrate,
-    demo,
-    deploy,
-    emulate,
-    forecast,
-    generate,
-    networks,
-    plans,
-    report_page,
-    run,
-    simulate,
-    system,
-    trace,
-)
+from fsdcore.cli import deploy, forecast, networks, report_page, run, simulate, system
+from fsdcore.cli import forecast as advise
+from fsdcore.cli import forecast as calibrate
+from fsdcore.cli import networks as generate
+from fsdcore.cli import networks as plans
+from fsdcore.cli import report_page as trace
+from fsdcore.cli import run as demo
+from fsdcore.cli import system as emulate
 from fsdcore.cli.commands import Group, group, register, usage_error, usage_line
-from fsdcore.cli.output import say, tell, version
-from fsdcore.cli.signals import exit_code
+from fsdcore.cli.output import exit_code, say, tell, version
 from fsdcore.errors import FsdError
-
-__all__ = ["app"]
 
 
 class _Commands(Group):

@@ -22,8 +22,6 @@ from fsdcore.client.config import FILE_VARIABLE
 from fsdcore.errors import InputError
 from fsdcore.files import same_file
 
-__all__ = ["Group", "check_apart", "group", "register", "usage_error", "usage_line"]
-
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 # What these options name is written; every other path is read.

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsdcore.cli.output import say, say_all, tell
-from fsdcore.cli.progress import watching
-from fsdcore.cli.signals import exit_code
+from fsdcore.cli.output import exit_code, say, say_all, tell, watching
 from fsdcore.client.config import load_config
 from fsdcore.errors import DeploymentError, DeploymentMissingError, InputError
 
 if TYPE_CHECKING:
     from fsdcore.contracts.backend import DeploymentStatus, Provisioner
-
-__all__ = ["deploy", "destroy", "status"]
 
 BackendName = Annotated[str, typer.Argument(metavar="BACKEND", help="Where workers run; see `fsd backends`.")]
 Name = Annotated[str | None, typer.Option(help="Of the deployment; the same as --set name=...")]

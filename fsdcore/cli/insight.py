@@ -24,27 +24,6 @@ if TYPE_CHECKING:
     from fsdcore.record.observer import Observer
     from fsdcore.record.record import Record
 
-__all__ = [
-    "Billing",
-    "Densities",
-    "MemoryHadOption",
-    "MemoryOfBackendOption",
-    "MemoryOption",
-    "ModelOption",
-    "Options",
-    "Planned",
-    "PricesOption",
-    "SamplesOption",
-    "activity",
-    "densities",
-    "forecast_for",
-    "forecaster_of",
-    "options",
-    "show_bill",
-    "show_bill_of",
-    "show_forecast",
-]
-
 PricesOption = Annotated[str | None, typer.Option(help="A price list, PROVIDER/REGION, or your own file (.toml).")]
 ModelOption = Annotated[str | None, typer.Option(help="How fast it is: a model's name, or a file (.toml).")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="An option of the prices: architecture=arm64.")]

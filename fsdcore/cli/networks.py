@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fsdcore.cli.commands import check_apart, group, register
-from fsdcore.cli.output import check_output, say, say_all, size, table
-from fsdcore.cli.progress import watching
+from fsdcore.cli.deploy import Assignments, BackendName, ConfigFile, Name
+from fsdcore.cli.output import check_output, say, say_all, size, table, watching
+from fsdcore.client.config import load_config
+from fsdcore.errors import InputError
 
 if TYPE_CHECKING:
     from fsdcore.network.activations import FloatArray
     from fsdcore.network.network import Network
-
-__all__ = ["imports", "info", "partition"]
 
 imports = group("Read networks from other formats.")
 
@@ -116,3 +116,91 @@ def partition(
     if output is not None:
         save_partition(output, made)
         say(f"{output}: {workers} workers, {method}, seed {seed}")
+
+
+app = group("Make networks and inputs.")
+
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.", min=0)]
+Bias = Annotated[float | None, typer.Option(help="Of every neuron; needed where no official network has that size.")]
+Neurons = Annotated[int, typer.Option(help="Neurons per layer, a power of two from 64 to 65536.")]
+
+
+@register(app, "radixnet")
+def radixnet(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it (.safetensors).")],
+    neurons: Neurons = 1024,
+    layers: Annotated[int, typer.Option(help="Number of layers.")] = 120,
+    bias: Bias = None,
+    seed: Seed = 0,
+) -> None:
+    """Make a network like those of the Graph Challenge: 32 connections per neuron, clipped ReLU."""
+    check_output(output)
+    from fsdcore.network.formats import save_network
+    from fsdcore.network.generate import radixnet as generated
+
+    with watching() as observer:
+        network = generated(neurons, layers, seed=seed, bias=bias, observer=observer)
+        save_network(network, output)
+    say(f"{output}: {len(network)} layers of {neurons} neurons, {network.nonzeros:,} weights")
+
+
+@register(app, "digits")
+def digits(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write them (.npz or .npy).")],
+    samples: Annotated[int, typer.Option(help="Number of samples.")] = 1000,
+    neurons: Annotated[int, typer.Option(help="Neurons per sample: the pixels of a square picture.")] = 1024,
+    seed: Seed = 0,
+) -> None:
+    """Make inputs: handwritten digits, scaled to the network's size, each pixel 0 or 1."""
+    check_output(output, (".npz", ".npy"))
+    from fsdcore.network.formats import save_outputs
+    from fsdcore.network.generate import digits as generated
+
+    inputs = generated(samples, neurons, seed=seed)
+    save_outputs(output, inputs)
+    say(f"{output}: {inputs.shape[0]:,} samples of {inputs.shape[1]:,} neurons, {inputs.nnz:,} nonzeros")
+
+
+def plans(
+    backend: BackendName,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="PLAN", help="Remove this plan, by its name; may be repeated.")
+    ] = None,
+    remove_all: Annotated[bool, typer.Option("--remove-all", help="Remove all plans.")] = False,
+    name: Name = None,
+    assignments: Assignments = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show the plans in the store of BACKEND, which stay until they are removed, or remove some.
+
+    A plan is a network over so many workers, as runs read it. The next load makes one that was removed again.
+    """
+    from fsdcore.client import registry
+    from fsdcore.plan.files import remove_plan, stored_plans
+
+    kind = registry.backend_class(backend)
+    given = [*(assignments or ()), *([f"name={name}"] if name is not None else ())]
+    made = kind(load_config(config, backend=backend, channel=kind.channels[0], assignments=given).backend_settings)
+    try:
+        found = stored_plans(made.store)
+        wanted = list(found) if remove_all else list(dict.fromkeys(remove or ()))
+        for plan in wanted:
+            if plan not in found:
+                raise InputError(f"there is no plan {plan!r}; see: fsd plans {backend}")
+        for plan in wanted:
+            remove_plan(made.store, plan)
+            say(f"removed: {plan}")
+        if wanted:
+            return
+        if not found:
+            say("no plans")
+            return
+        rows = [
+            (plan, str(one.workers), one.method, str(len(one.widths) - 1), f"{max(one.widths):,}")
+            if one is not None
+            else (plan, "", "unfinished, or of another release", "", "")
+            for plan, one in found.items()
+        ]
+        table(("plan", "workers", "method", "layers", "widest"), rows)
+    finally:
+        made.close()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
 
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from fsdcore.errors import InputError
 from fsdcore.files import check_writable, is_straight
+from fsdcore.record.observer import Observer, Silent
 from fsdcore.text import bytes_, plain, printable
-
-__all__ = ["check_output", "console", "say", "say_all", "size", "table", "tell", "version"]
 
 # Where there is no terminal, lines are as long as they need to be.
 _PIPE_WIDTH = 1000
@@ -94,3 +99,112 @@ def check_output(path: Path | None, endings: Sequence[str] = (), one_format: boo
     if endings and path.suffix not in endings and not (one_format and is_straight(path)):
         raise InputError(f"{path}: the name must end in {' or '.join(endings)}")
     check_writable(path)
+
+
+class Bars:
+    """An observer that draws one bar per task, and takes it away when the task ends.
+
+    Threads may call it at once, and out of order: a bar never goes back.
+    """
+
+    def __init__(self, drawn: Progress) -> None:
+        self._drawn = drawn
+        self._bars: dict[str, tuple[TaskID, int]] = {}
+        self._lock = threading.Lock()
+
+    def progress(self, task: str, done: int, total: int) -> None:
+        """Move the bar of `task`."""
+        with self._lock:
+            bar, before = self._bars.get(task) or (self._drawn.add_task(printable(task), total=total), 0)
+            if done >= total:
+                self._drawn.remove_task(bar)
+                self._bars.pop(task, None)
+                return
+            done = max(done, before)
+            self._drawn.update(bar, completed=done, total=total)
+            self._bars[task] = (bar, done)
+
+    def notice(self, text: str) -> None:
+        """Write the line above the bars."""
+        self._drawn.console.print(Text(f"fsd: {printable(text)}"))
+
+
+@contextmanager
+def watching() -> Iterator[Observer]:
+    """An observer for the block: bars on stderr if that is a terminal, only notices if it is not."""
+    drawn_on = console(stderr=True)
+    if not drawn_on.is_terminal:
+        yield _Plain()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=drawn_on, transient=True) as drawn:
+        yield Bars(drawn)
+
+
+class _Plain(Silent):
+    """An observer that writes notices alone, a line each on stderr."""
+
+    def notice(self, text: str) -> None:
+        tell(text)
+
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], Any]
+
+
+def requests_to_end() -> list[signal.Signals]:
+    """SIGTERM and, where there is such, SIGHUP; not what the parent, as nohup does, has this process ignore."""
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def handling(numbers: list[signal.Signals], handler: _Handler) -> Iterator[None]:
+    """Have `handler` called for these signals in the block. Only the main thread may; in another that is nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
+def ending_like_ctrl_c() -> Iterator[None]:
+    """In the block the first request to end raises `KeyboardInterrupt`, with its number.
+
+    Those after it are ignored, since services and terminals send several: what was begun is cleaned up in peace. A
+    second Ctrl-C ends that as well.
+    """
+    numbers = requests_to_end()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    with handling(numbers, stop):
+        yield
+
+
+@contextmanager
+def running_workers() -> Iterator[None]:
+    """A run, which tells its workers to stop when it is stopped: the user is told so, too."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note("all workers were told to stop")
+        raise
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """What a shell expects of a process that ended for a signal."""
+    return 128 + int(error.args[0] if error.args else signal.SIGINT)

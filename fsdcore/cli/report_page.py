@@ -11,14 +11,12 @@ from fsdcore.cli.commands import check_apart
 from fsdcore.cli.forecast import read_forecast
 from fsdcore.cli.insight import MemoryHadOption, Options, PricesOption, memory_had, options
 from fsdcore.cli.output import check_output, say, size
-from fsdcore.errors import InputError
+from fsdcore.errors import FsdError, InputError
 from fsdcore.files import write_text
 
 if TYPE_CHECKING:
     from fsdcore.estimate.bill import Bill
     from fsdcore.record.record import Record
-
-__all__ = ["report"]
 
 _ENDINGS = (".html", ".htm")
 
@@ -59,3 +57,35 @@ def _bill(run: Record, listed: str, memory_bytes: int, chosen: dict[str, str]) -
 
     prices = load_prices(listed)
     return bill(usage_of(run, memory_bytes, prices.tariff.compute.vcpus_of(memory_bytes)), prices, chosen)
+
+
+def trace(
+    record: Annotated[Path, typer.Argument(help="A record that `fsd run --trace --record` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the trace (.json).")],
+) -> None:
+    """Write what each rank of a traced run did when, and who waited for whom.
+
+    The file opens in https://ui.perfetto.dev and in chrome://tracing.
+    """
+    from fsdcore.files import replacing
+    from fsdcore.record.file import read_record
+    from fsdcore.report.trace import make_trace
+
+    check_output(output, (".json",), one_format=True)
+    read = read_record(record)
+    try:
+        made = make_trace(read)
+    except InputError as error:
+        raise _of_file(error, record) from error
+    with replacing(output) as temporary:
+        temporary.write_bytes(made.data)
+    say(
+        f"{output}: {read.workers} ranks, {made.slices:,} slices, {made.messages:,} messages that were waited for, "
+        f"{size(len(made.data))}"
+    )
+    for note in made.notes:
+        say(f"note: {note}")
+
+
+def _of_file(error: InputError, file: Path) -> FsdError:
+    return type(error)(f"{file}: {error}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fsdcore.cli.insight import Billing, MemoryOfBackendOption, ModelOption, PricesOption, forecast_for, show_bill_of
-from fsdcore.cli.output import check_output, say
-from fsdcore.cli.progress import watching
-from fsdcore.cli.report import check_categories, check_outputs, show_record
-from fsdcore.cli.signals import running_workers
+from fsdcore.cli.output import check_output, running_workers, say, size, table, watching
 from fsdcore.client.config import Config, load_config
-from fsdcore.errors import FormatError, InputError, PlanError
+from fsdcore.errors import FormatError, InputError, PlanError, RunError
 from fsdcore.files import write_text
 
 if TYPE_CHECKING:
     from fsdcore.client.session import Result
     from fsdcore.network.network import Network
     from fsdcore.partition import Partition
-
-__all__ = ["run"]
+    from fsdcore.record.observer import Observer
+    from fsdcore.record.record import Record
 
 
 @dataclass(frozen=True)
@@ -186,3 +183,115 @@ def _write(files: _Files, result: Result) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+def show_record(record: Record) -> None:
+    """One run, a line for each number."""
+    rows = _numbers(record)
+    rows += [(f"{name}, all workers", _seconds(spent)) for name, spent in record.seconds.items()]
+    say(f"run {record.run_id}: backend {record.backend}, {record.channel}")
+    table(("what was sent", "total"), rows)
+
+
+def show_variants(records: Sequence[tuple[str, Record]]) -> None:
+    """Several runs of the same work, a column for each."""
+    columns = [dict(_numbers(record)) for _, record in records]
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    table(("what was sent", *(name for name, _ in records)), rows)
+
+
+def _numbers(record: Record) -> list[tuple[str, str]]:
+    counters = record.counters
+    return [
+        ("workers", str(record.workers)),
+        ("samples", f"{record.samples:,}"),
+        ("wall time", _seconds(record.wall_seconds)),
+        ("rows", f"{counters.get('rows_sent', 0):,}"),
+        ("bytes", size(counters.get("bytes_sent", 0))),
+        ("messages", f"{counters.get('messages', 0):,}"),
+        ("publishes", f"{counters.get('publishes', 0):,}"),
+        ("store writes", f"{counters.get('puts', 0):,}"),
+        ("store reads", f"{counters.get('gets', 0):,}"),
+    ]
+
+
+def _seconds(spent: float) -> str:
+    return f"{spent:.2f} s"
+
+
+def check_outputs(network: Network, x: Any, outputs: Any, observer: Observer, what: str = "") -> str:
+    """What was found, in a line; `RunError`, naming sample and neuron, if `outputs` of `what` are wrong."""
+    from fsdcore.network.verify import verify
+
+    verdict = verify(network, x, outputs, observer)
+    if not verdict.right:
+        raise RunError(f"{what}{verdict}")
+    return str(verdict)
+
+
+def check_categories(found: Any, truth: Any, file: str) -> None:
+    """`RunError`, naming the first sample, if the categories `found` are not those of `file`."""
+    wrong = sorted(set(found.tolist()) ^ set(truth.tolist()))
+    if wrong:
+        where = "missing" if wrong[0] not in found else "not in the file"
+        raise RunError(
+            f"the categories differ from {file} in {len(wrong)} samples; the first is sample {wrong[0]}, {where}"
+        )
+
+
+_NEURONS, _LAYERS, _SAMPLES = 1024, 120, 1000
+_CHANNELS = ("queue", "object")
+
+
+def demo(
+    workers: Annotated[int, typer.Option(help="How many workers share the network.", min=2)] = 8,
+    channel: Annotated[str | None, typer.Option(help="Only this channel; queue and object if left out.")] = None,
+) -> None:
+    """Run a generated network on this machine, alone and split over workers, and check the outputs."""
+    variants = dict(_variants(workers, channel))
+    with watching() as observer:
+        network, x = _work(observer)
+        results = _results(variants, network, x, observer)
+    say(f"{_LAYERS} layers of {_NEURONS:,} neurons, {network.nonzeros:,} weights, {_SAMPLES:,} samples")
+    show_variants([(name, result.record) for name, result in results.items()])
+    with watching() as observer:
+        for name, result in results.items():
+            check_outputs(network, x, result.outputs, observer, f"{name}: ")
+    say(f"{', '.join(results)}: all outputs are right, compared with the network in float64")
+
+
+def _variants(workers: int, channel: str | None) -> Iterator[tuple[str, Config]]:
+    """The runs to compare, each with its name."""
+    yield "serial", load_config(backend="local", workers=1, channel="queue")
+    for kind in (channel,) if channel else _CHANNELS:
+        yield kind, load_config(backend="local", workers=workers, channel=kind)
+
+
+def _work(observer: Observer) -> tuple[Network, Any]:
+    from fsdcore.network.generate import digits, radixnet
+
+    return radixnet(_NEURONS, _LAYERS, observer=observer), digits(_SAMPLES, _NEURONS)
+
+
+def _results(variants: dict[str, Config], network: Network, x: Any, observer: Observer) -> dict[str, Result]:
+    from fsdcore.api import connect_config
+
+    results: dict[str, Result] = {}
+    splits: dict[int, Partition] = {}
+    for name, settings in variants.items():
+        split = _chosen_split(splits, network, settings, observer)
+        with connect_config(settings, observer) as session:
+            model = session.load(network, split)
+            with running_workers():
+                results[name] = model.run(x)
+    return results
+
+
+def _chosen_split(splits: dict[int, Partition], network: Network, settings: Config, observer: Observer) -> Partition:
+    """The partition for that many workers; made once, the variants share it."""
+    from fsdcore.partition import make_partition
+
+    run = settings.run
+    if run.workers not in splits:
+        splits[run.workers] = make_partition(network, run.workers, run.method, run.seed, observer)
+    return splits[run.workers]

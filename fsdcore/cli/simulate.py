@@ -19,8 +19,7 @@ from fsdcore.cli.insight import (
     forecaster_of,
     options,
 )
-from fsdcore.cli.output import check_output, say, table
-from fsdcore.cli.progress import watching
+from fsdcore.cli.output import check_output, say, table, watching
 from fsdcore.client.config import load_config
 from fsdcore.errors import InputError
 from fsdcore.files import write_text
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from fsdcore.estimate.prepare import Sources
     from fsdcore.estimate.simulate import Summary, Work
     from fsdcore.record.observer import Observer
-
-__all__ = ["simulate"]
 
 
 class _Size(NamedTuple):

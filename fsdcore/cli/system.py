@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterator
+import shlex
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, cast
 
 import typer
 
 from fsdcore.cli.commands import group, register
-from fsdcore.cli.output import say, size, table, version
+from fsdcore.cli.output import handling, requests_to_end, say, size, table, tell, version
 from fsdcore.client import registry
 from fsdcore.contracts.backend import Check
-from fsdcore.errors import BackendNotFoundError, FsdError, MissingExtraError
+from fsdcore.errors import BackendNotFoundError, FsdError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from fsdcore.client.config import Config
     from fsdcore.contracts.backend import Backend
-
-__all__ = ["backends", "config_app", "doctor"]
 
 config_app = group("The configuration.")
 
@@ -187,7 +191,7 @@ def _versions(file: Path | None) -> Iterator[tuple[str, str]]:
 def _kernel(file: Path | None) -> str:
     """What the configured setting gives; `ConfigError` if it is a kernel that is not installed."""
     from fsdcore.client.config import load_config
-    from fsdcore.kernels.choice import kernel_name
+    from fsdcore.kernels import kernel_name
 
     try:
         choice = load_config(file).run.kernel
@@ -209,3 +213,66 @@ def _state(name: str) -> tuple[bool, str, str]:
     finally:
         backend.close()
     return True, ", ".join(backend.channels), found
+
+
+_HOW = "those of the project's backends are in its checkout: pip install ./emulators"
+
+
+class Services(Protocol):
+    """The services of a backend; they run within a block. `services` is where each listens, for people, and
+    `environment` the variables that lead the backend, and the provider's own clients, to them."""
+
+    @property
+    def services(self) -> Mapping[str, str]: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def emulate(
+    backend: Annotated[str, typer.Argument(metavar="BACKEND", help="Whose services to run; see `fsd backends`.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Where logs and data are kept; left out, they go when the services stop.")
+    ] = None,
+) -> None:
+    """Run the services of BACKEND on this machine until Ctrl-C; needs no account.
+
+    Writes the variables to set in another terminal, where every command then uses these services.
+    """
+    with _told_to_stop() as stopped, _kept_in(folder) as kept, _services_of(backend, kept) as emulator:
+        for service, address in emulator.services.items():
+            say(f"# {service}: {address}")
+        for name, value in emulator.environment.items():
+            say(f"export {name}={shlex.quote(value)}")
+        tell(f"{backend} runs on this machine; stop it with Ctrl-C")
+        stopped.wait()
+
+
+@contextmanager
+def _kept_in(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="fsd-") as made:
+        yield Path(made)
+
+
+def _services_of(backend: str, folder: Path) -> Services:
+    kind = registry.emulator_class(backend)
+    if kind is None and registry.backend_class(backend)().provisioner() is None:
+        raise InputError(f"backend {backend!r} has no services to run: use it as it is")
+    if kind is None:
+        raise MissingExtraError(f"the services of backend {backend!r} are not installed; {_HOW}")
+    return cast(Services, kind(folder))
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, SIGTERM and SIGHUP set: each is the usual end here, not an error."""
+    stopped = threading.Event()
+    with handling([signal.SIGINT, *requests_to_end()], lambda *_: stopped.set()):
+        yield stopped

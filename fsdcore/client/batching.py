@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from fsdcore.client.config import RunSettings
 
-__all__ = ["Batches", "batches_of", "default_batch_size"]
-
 # What the activations of all batches under way may take of a worker, unless one batch alone takes more.
 _UNDER_WAY_BYTES = 64 * 1024 * 1024
 

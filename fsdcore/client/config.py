@@ -26,8 +26,6 @@ from fsdcore.errors import BackendNotFoundError, ConfigError, FormatError, Missi
 from fsdcore.files import read_text
 from fsdcore.text import suggestion
 
-__all__ = ["AUTO", "FILE_VARIABLE", "Config", "RunSettings", "load_config"]
-
 # The channel of a run that is to choose the cheapest by its forecast.
 AUTO = "auto"
 

@@ -9,8 +9,6 @@ from fsdcore.contracts.backend import Backend
 from fsdcore.errors import BackendNotFoundError, MissingExtraError
 from fsdcore.text import suggestion
 
-__all__ = ["EMULATORS", "GROUP", "backend_class", "backend_names", "emulator_class"]
-
 GROUP = "fsdcore.backends"
 # Classes made with a folder; their objects start the services of a backend on this machine: `fsd emulate`.
 EMULATORS = "fsdcore.emulators"

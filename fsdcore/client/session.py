@@ -34,6 +34,7 @@ from fsdcore.partition.base import Partition
 from fsdcore.plan.files import (
     Manifest,
     custom_method,
+    find_kept,
     find_plan,
     plan_id,
     plan_name,
@@ -41,17 +42,10 @@ from fsdcore.plan.files import (
     read_partition,
     write_plan,
 )
-from fsdcore.plan.kept import find_kept
 from fsdcore.plan.plan import check_workers
 from fsdcore.record.observer import SILENT, Observer, following, notice
 from fsdcore.record.record import Record, Setting, WorkerRecord, by_layer, total_counters, total_seconds
 from fsdcore.record.recorder import Recorder
-
-__all__ = [
-    "Model",
-    "Result",
-    "Session",
-]
 
 # What the rows of a worker for one batch may take, packed or not.
 _MOST_BATCH_BYTES = (1 << 32) - (1 << 20)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from fsdcore.record.record import Record, Setting, WorkerRecord
 
-__all__ = ["Telemetry"]
-
 _OF_RUN = ("run_id", "channel", "layers", "samples", "batches", "wall_seconds")
 
 

@@ -17,8 +17,6 @@ from fsdcore.decoding import from_json
 from fsdcore.errors import ConfigError
 from fsdcore.record.observer import SILENT, Observer
 
-__all__ = ["Backend", "Check", "DeploymentFacts", "DeploymentStatus", "NoSettings", "Provisioner", "Removal"]
-
 
 @dataclass(frozen=True)
 class NoSettings:

@@ -10,8 +10,6 @@ from typing import NamedTuple
 from fsdcore.clock import Deadline
 from fsdcore.contracts.limits import ChannelCapabilities
 
-__all__ = ["Address", "Channel", "Outgoing", "Received", "Slot"]
-
 
 @dataclass(frozen=True)
 class Address:

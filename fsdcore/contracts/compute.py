@@ -5,18 +5,15 @@ from __future__ import annotations
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 
-from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
-
-__all__ = ["Compute", "Exit", "Exits", "Invocation", "RunId", "new_run_id"]
-
 
 _RANDOM_BITS = 20
 # As `new_run_id` makes them.
@@ -146,3 +143,16 @@ class Compute(ABC):
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back what the client of the service holds; workers that run are left alone."""
+
+
+def children(rank: int, workers: int, branching: int) -> range:
+    """The ranks that `rank` starts, in a tree of `workers` with the given fan-out."""
+    first = rank * branching + 1
+    return range(min(first, workers), min(first + branching, workers))
+
+
+def start_children(compute: Compute, invocation: Invocation, end: Deadline, count: Callable[[str], None]) -> None:
+    """Start the children of the invocation's rank for a run that ends at `end`; `count` is told of each call."""
+    for rank in children(invocation.rank, invocation.workers, invocation.branching):
+        count("invocations")
+        compute.invoke(invocation.for_rank(rank, end.remaining()))

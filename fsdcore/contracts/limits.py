@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ChannelCapabilities", "ComputeCapabilities", "StoreCapabilities"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelCapabilities:

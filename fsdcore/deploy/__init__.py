@@ -5,7 +5,7 @@ needs. Distributions are fetched by uv from a lock with hashes; the compiled ker
 the target, and else is compiled for it, so that a package has one whatever machine it is made on.
 """
 
+from fsdcore.deploy.fetching import Target
 from fsdcore.deploy.package import Package, Recipe, build_package, cache_folder
-from fsdcore.deploy.target import Target
 
 __all__ = ["Package", "Recipe", "Target", "build_package", "cache_folder"]

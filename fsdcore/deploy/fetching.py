@@ -5,16 +5,59 @@ uv is a program of its own, which chooses wheels for any machine from any other,
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from fsdcore.deploy.target import Target
 from fsdcore.errors import DeploymentError
+from fsdcore.record.observer import Observer
 
-__all__ = ["fetch", "wheels_for"]
+# How the names of compiled modules end, on any system.
+COMPILED = frozenset({".so", ".pyd", ".dylib"})
+_ELF_MACHINES = {62: "x86_64", 183: "arm64"}
+_GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a worker runs: `python` such as ``3.13``, `machine` ``x86_64`` or ``arm64``, and Linux with `glibc` 2.x."""
+
+    python: str
+    machine: str
+    glibc: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this interpreter is of the target's version, so that it can compile for it."""
+        return self.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    def __str__(self) -> str:
+        return f"Python {self.python} on {self.machine} with glibc 2.{self.glibc}"
+
+
+def misfit(library: Path, target: Target) -> str | None:
+    """Why a compiled module cannot be used on `target`; None if it can."""
+    content = library.read_bytes()
+    if content[:4] != b"\x7fELF":
+        return "not built for Linux"
+    if b"libc.so.6" not in content:
+        return "not built for a Linux with glibc"
+    machine = _ELF_MACHINES.get(int.from_bytes(content[18:20], "little"), "another machine")
+    if machine != target.machine:
+        return f"built for {machine}, not {target.machine}"
+    if "abi3" not in library.name and f"cpython-{target.python.replace('.', '')}-" not in library.name:
+        return f"built for another version than Python {target.python}"
+    needed = max((int(minor) for minor in _GLIBC.findall(content)), default=0)
+    return f"needs glibc 2.{needed}, the target has 2.{target.glibc}" if needed > target.glibc else None
+
 
 _ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 # The minor versions of glibc that uv knows a platform of.
@@ -79,3 +122,66 @@ def _reason(told: str) -> str:
     if "Failed to fetch" in reason:
         reason += "; another index is set by UV_DEFAULT_INDEX, a proxy by HTTPS_PROXY"
     return reason
+
+
+# What the names of folders begin with in which something is being made.
+SCRATCH = "making-"
+_DIGITS = 16
+
+
+def kept(folder: Path, stem: str, make: Callable[[Path], Path], task: str, observer: Observer) -> Path:
+    """What is kept in `folder` as `stem`; if there is nothing, what `make` makes in a new folder that it is given.
+
+    `observer` hears of `task` if it is made.
+    """
+    path = find(folder, stem)
+    if path is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        observer.progress(task, 0, 1)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
+            path = keep(make(Path(scratch)), folder, stem)
+        observer.progress(task, 1, 1)
+    return path
+
+
+def find(folder: Path, stem: str) -> Path | None:
+    """What was kept in `folder` as `stem`, whole; None if there is nothing."""
+    for path in folder.glob(f"{stem}-*"):
+        if path.stem.rpartition("-")[2] == _digest(path):
+            return path
+    return None
+
+
+def keep(made: Path, folder: Path, stem: str) -> Path:
+    """Move what was made to `folder`, to be found as `stem`; it keeps its ending."""
+    path = folder / f"{stem}-{_digest(made)}{made.suffix}"
+    try:
+        made.replace(path)
+    except OSError:
+        # A folder that is there is not replaced. Another process may have made the same; or it is damaged.
+        if find(folder, stem) is None:
+            remove([path])
+            made.replace(path)
+    return path
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and folders; what others have removed, or hold, is passed over."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _digest(path: Path) -> str:
+    """Of the content of a file; of a folder, of the names and sizes of all files, which is what gets lost of one."""
+    if not path.is_dir():
+        content = path.read_bytes()
+    else:
+        files = (file for file in path.rglob("*") if file.is_file())
+        content = "\n".join(
+            sorted(f"{file.relative_to(path).as_posix()} {file.stat().st_size}" for file in files)
+        ).encode()
+    return hashlib.sha256(content).hexdigest()[:_DIGITS]

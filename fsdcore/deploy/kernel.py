@@ -10,13 +10,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from fsdcore.deploy.fetching import called, fetch
-from fsdcore.deploy.kept import kept
-from fsdcore.deploy.target import Target
+from fsdcore.deploy.fetching import Target, called, fetch, kept
 from fsdcore.errors import DeploymentError
 from fsdcore.record.observer import Observer
-
-__all__ = ["KERNEL", "compiled_kernel"]
 
 # Where it lies in a package.
 KERNEL = "fsdcore/kernels/_native.abi3.so"

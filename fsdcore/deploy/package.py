@@ -16,15 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from fsdcore.clock import SYSTEM_CLOCK
-from fsdcore.deploy.fetching import fetch
-from fsdcore.deploy.kept import SCRATCH, kept, remove
+from fsdcore.deploy.fetching import COMPILED, SCRATCH, Target, fetch, kept, misfit, remove
 from fsdcore.deploy.kernel import KERNEL, compiled_kernel
-from fsdcore.deploy.target import COMPILED, Target, misfit
 from fsdcore.errors import DeploymentError, InputError
 from fsdcore.files import settled
 from fsdcore.record.observer import SILENT, Observer
-
-__all__ = ["Package", "Recipe", "build_package", "cache_folder"]
 
 Unneeded: TypeAlias = Callable[[PurePosixPath], bool]
 

@@ -14,8 +14,6 @@ from fsdcore import text as units
 from fsdcore.errors import InputError
 from fsdcore.estimate.forecast import Forecast, Forecaster, Setting
 
-__all__ = ["Advice", "Choices", "Goal", "advise", "best_of", "pareto"]
-
 SERIAL = "serial"
 
 

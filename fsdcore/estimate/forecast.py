@@ -16,16 +16,12 @@ from fsdcore.client.batching import Batches, batches_of, default_batch_size
 from fsdcore.client.config import RunSettings
 from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
 from fsdcore.estimate.bill import Bill, PriceList, Usage, bill
-from fsdcore.estimate.client_waits import found_after, looks, reading, writing
-from fsdcore.estimate.memory import memory_bytes
-from fsdcore.estimate.profile import Floats, Profile
+from fsdcore.estimate.profile import Floats, Profile, memory_bytes
 from fsdcore.estimate.rehearsal import Rehearsal
 from fsdcore.estimate.speeds import ChannelModel, Model
-from fsdcore.estimate.timing import Loads, Timeline, timeline
+from fsdcore.estimate.timing import Loads, Timeline, found_after, looks, reading, timeline, writing
 from fsdcore.estimate.traffic import Counts, as_sent, beyond_front, count, frames_of
 from fsdcore.record.record import COUNTERS, Record
-
-__all__ = ["Forecast", "Forecaster", "Setting", "Target", "loads_of", "store_reads"]
 
 # What a worker reads of an object at first, and of a plan at a time.
 _FRONT, _PLAN_READ = 256 * 1024, 16 << 20

@@ -9,20 +9,16 @@ from fsdcore.client.config import RunSettings
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.store import Store
 from fsdcore.errors import InputError
-from fsdcore.estimate.activity import Activity, activity_of
+from fsdcore.estimate.activity import Activity, activity_of, structure_of
 from fsdcore.estimate.bill import load_prices, price_names
 from fsdcore.estimate.forecast import Forecaster, Setting, Target
 from fsdcore.estimate.profile import profile_of
 from fsdcore.estimate.rehearsal import rehearse
 from fsdcore.estimate.speeds import load_model, model_names
-from fsdcore.estimate.structure import structure_of
 from fsdcore.network.network import Network
 from fsdcore.partition import Partition, make_partition
-from fsdcore.plan.files import find_plan, plan_name, read_partition
-from fsdcore.plan.kept import find_kept, keep
+from fsdcore.plan.files import find_kept, find_plan, keep, plan_name, read_partition
 from fsdcore.record.observer import SILENT, Observer
-
-__all__ = ["Sources", "cheapest_channel", "forecaster_for", "partition_for", "rehearsed", "setting_for", "target_for"]
 
 # The memory of a worker where none is said.
 _MEMORY_BYTES = 2048 << 20

@@ -31,8 +31,6 @@ from fsdcore.record.observer import SILENT, Observer
 from fsdcore.record.record import WorkerRecord
 from fsdcore.worker.worker import run_worker
 
-__all__ = ["Rehearsal", "rehearse"]
-
 _LIMITS = ChannelCapabilities(
     max_frame_bytes=1 << 31,
     max_publish_frames=1 << 20,

@@ -15,8 +15,6 @@ from fsdcore.errors import InputError
 from fsdcore.files import read_text
 from fsdcore.text import suggestion
 
-__all__ = ["ChannelModel", "ComputeModel", "Model", "StoreModel", "load_model", "model_names"]
-
 _DATA = resources.files("fsdcore.estimate").joinpath("models")
 
 

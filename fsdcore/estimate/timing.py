@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.contracts.launch import children
+from fsdcore.client.run import Polling
+from fsdcore.contracts.compute import children
 from fsdcore.estimate.profile import Floats, Ints
-from fsdcore.estimate.speeds import ChannelModel, Model
-
-__all__ = ["PHASES", "Loads", "Timeline", "begin_seconds", "timeline"]
+from fsdcore.estimate.speeds import ChannelModel, Model, StoreModel
 
 PHASES = ("start", "load", "multiply", "encode", "decode", "send", "receive", "wait")
 
@@ -183,3 +182,42 @@ def _gather(clock: _Clock, model: Model, channel: ChannelModel | None) -> None:
         last = np.where(others, 0.0, clock.now.max() + channel.delivery_seconds + channel.receive_seconds)
         clock.until(last)
     clock.spend("send", ~others * model.store.put_seconds)
+
+
+class Looks(NamedTuple):
+    """Requests until the client has found that the run is done, and when that was; the one that reads it included."""
+
+    lists: int
+    gets: int
+    found: float
+
+
+def looks(since: float, done: float, latency: float, store: StoreModel) -> Looks:
+    """Of a client whose run began at 0 and that looks, from `since` on, for what is there from `done` on, in seconds.
+
+    `latency`: what it takes a request to last, 0 where requests cost nothing; `store`: what they do take.
+    """
+    polling = Polling(latency, 0.0)
+    now, lists, gets = since, 0, 0
+    while True:
+        listing = polling.lists(now)
+        lists, gets = lists + listing, gets + (not listing)
+        now += store.get_seconds
+        if now >= done:
+            return Looks(lists, gets + listing, now + store.get_seconds * listing)
+        now += polling.pause(now - since)
+
+
+def found_after(seconds: float, latency: float, store: StoreModel) -> float:
+    """When a client that looks from 0 on has found what is there after `seconds`, on average: half a pause later."""
+    return seconds + Polling(latency, 0.0).pause(seconds) / 2 + 2 * store.get_seconds
+
+
+def writing(input_bytes: Sequence[float], store: StoreModel) -> float:
+    """Seconds to write the inputs of all batches."""
+    return len(input_bytes) * store.put_seconds + sum(input_bytes) / store.bytes_per_second
+
+
+def reading(objects: int, output_bytes: float, store: StoreModel) -> float:
+    """Seconds to read the outputs."""
+    return objects * store.get_seconds + output_bytes / store.bytes_per_second

@@ -19,18 +19,6 @@ from fsdcore.messages.object_channel import ENTRY_BYTES, FRONT_BYTES, HEAD_BYTES
 from fsdcore.messages.packing import pack_in_order
 from fsdcore.record.record import BLOCK_BYTES
 
-__all__ = [
-    "Counts",
-    "Frames",
-    "Publishes",
-    "as_sent",
-    "beyond_front",
-    "count",
-    "counts_of",
-    "frames_of",
-    "publishes_of",
-]
-
 Ints = npt.NDArray[np.int64]
 
 

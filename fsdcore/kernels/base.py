@@ -12,21 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.messages.rows import Columns, Rows, Table
+from fsdcore.messages.rows import Rows, Table
+from fsdcore.messages.sample_lists import Columns
 from fsdcore.network.activations import Activation, FloatArray
 
 if TYPE_CHECKING:
     from fsdcore.plan.plan import Block, LayerPart, Send
-
-__all__ = [
-    "SAMPLES_TOGETHER",
-    "Activations",
-    "Kernel",
-    "PreparedLayer",
-    "SparseRows",
-    "SparseSamples",
-    "Strip",
-]
 
 Index = npt.NDArray[np.int32]
 

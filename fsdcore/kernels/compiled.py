@@ -19,12 +19,11 @@ import numpy.typing as npt
 
 from fsdcore.kernels import _native
 from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
-from fsdcore.messages.rows import Columns, Rows, Table
+from fsdcore.messages.rows import Rows, Table
+from fsdcore.messages.sample_lists import Columns
 from fsdcore.network.activations import FloatArray
 from fsdcore.plan.plan import Block
 from fsdcore.turns import standing_aside
-
-__all__ = ["CompiledKernel"]
 
 # Widths of tiles are multiples of this; the widest tile.
 _STEP, _WIDEST = 16, 64

@@ -6,11 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, Strip
-from fsdcore.messages.rows import Columns, Rows, Table
+from fsdcore.messages.rows import Rows, Table
+from fsdcore.messages.sample_lists import Columns
 from fsdcore.network.activations import FloatArray
 from fsdcore.plan.plan import Block
-
-__all__ = ["ScipyKernel"]
 
 # Floats of x and z that one tile may hold together: both then stay in the second-level cache.
 _TILE_FLOATS = 128 * 1024

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from fsdcore.network.activations import FloatArray
 
-__all__ = ["Choice", "RowTable"]
-
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]

@@ -36,23 +36,6 @@ from fsdcore.contracts.channel import Slot
 from fsdcore.errors import FrameTooLargeError, WireError
 from fsdcore.messages.zstd import compress, decompress
 
-__all__ = [
-    "ABORT",
-    "CLIENT",
-    "COLLECTIVE",
-    "DATA",
-    "HEADER_BYTES",
-    "Body",
-    "Frame",
-    "Outline",
-    "build_frames",
-    "is_marked",
-    "make_body",
-    "open_body",
-    "outline",
-    "parse_frame",
-]
-
 DATA, ABORT, COLLECTIVE = 1, 2, 3
 _KINDS = frozenset({DATA, ABORT, COLLECTIVE})
 CLIENT = 0xFFFFFFFF

@@ -16,8 +16,6 @@ from fsdcore.errors import AbortedError, WireError
 from fsdcore.messages.frames import ABORT, CLIENT, COLLECTIVE, DATA, Body, Frame, is_marked, open_body, parse_frame
 from fsdcore.text import printable
 
-__all__ = ["AbortNotice", "Left", "Mailbox", "Piece"]
-
 _LARGEST_NOTICE = 64 * 1024
 _MOST_COLLECTIVES = 1 << 16
 

@@ -20,8 +20,6 @@ from fsdcore.record.record import BLOCK_BYTES
 from fsdcore.record.recorder import Recorder
 from fsdcore.turns import standing_aside
 
-__all__ = ["Awaited", "Messenger", "Patience", "abort_frames"]
-
 # One receive of a background thread lasts this long at most, so that it notices `close`.
 _BACKGROUND_SECONDS = 0.5
 # And so long while something has come early: it is asked for again once there is room.

@@ -20,14 +20,11 @@ from collections.abc import Callable, Sequence
 
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received, Slot
-from fsdcore.contracts.counting import CountingStore
 from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
-from fsdcore.contracts.store import Store
+from fsdcore.contracts.store import CountingStore, Store
 from fsdcore.errors import FrameTooLargeError, KeyMissingError, WireError
 from fsdcore.messages.frames import ABORT, Outline, outline, parse_frame
 from fsdcore.messages.packing import check_publish
-
-__all__ = ["ENTRY_BYTES", "FRONT_BYTES", "HEAD_BYTES", "ObjectChannel", "object_channel_capabilities"]
 
 _MAGIC = b"FSDO"
 _HEAD = struct.Struct("<4sII")

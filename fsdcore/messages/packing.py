@@ -8,8 +8,6 @@ from fsdcore.contracts.channel import Outgoing
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import FrameTooLargeError
 
-__all__ = ["Packer", "check_publish", "pack", "pack_in_order"]
-
 
 class _Bin:
     def __init__(self, target: int) -> None:

@@ -40,8 +40,6 @@ from fsdcore.messages.sample_lists import ALL, RICE, Columns, Listed, decode_col
 from fsdcore.messages.zstd import compress, decompress
 from fsdcore.network.activations import FloatArray
 
-__all__ = ["Columns", "Encoded", "Message", "RowEncoder", "Rows", "Table", "decode_rows", "encode_rows", "open_rows"]
-
 Words = npt.NDArray[np.uint32]
 Mask = npt.NDArray[np.bool_]
 

@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from fsdcore.errors import WireError
 
-__all__ = ["ALL", "BITMAP", "RICE", "Columns", "Listed", "decode_columns", "encode_columns", "read_columns"]
-
 Columns = npt.NDArray[np.int32]
 # A form and its bytes.
 Listed = tuple[int, bytes]

@@ -23,8 +23,6 @@ from fsdcore.decoding import UNPACK_VARIABLE, from_json, unpack_limit
 from fsdcore.errors import WireError
 from fsdcore.messages.zstd import compress, decompress
 
-__all__ = ["Arrays", "SegmentReader", "pack_arrays", "pack_segments", "unpack_arrays"]
-
 Arrays = dict[str, npt.NDArray[Any]]
 _MAGIC = b"FSDS"
 _HEAD = struct.Struct("<4sII")

@@ -12,8 +12,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["compress", "decompress"]
-
 
 class _Compressors(threading.local):
     """This thread's compressors: making one costs more than a short message."""

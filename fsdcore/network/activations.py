@@ -16,18 +16,6 @@ import numpy.typing as npt
 
 from fsdcore.errors import InputError
 
-__all__ = [
-    "IDENTITY",
-    "RELU",
-    "SIGMOID",
-    "SOFTMAX",
-    "TANH",
-    "Activation",
-    "as_activation",
-    "clipped_relu",
-    "leaky_relu",
-]
-
 FloatArray = npt.NDArray[np.float32]
 
 _LARGEST = float(np.finfo(np.float32).max)

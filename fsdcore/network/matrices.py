@@ -17,8 +17,6 @@ import scipy.sparse as sp
 
 from fsdcore.errors import FsdError, InputError
 
-__all__ = ["MOST_NEURONS", "as_csr", "as_floats", "as_whole", "check_csr", "checked_places", "frozen", "undiagonal"]
-
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 _Parts: TypeAlias = tuple[FloatArray, npt.NDArray[Any], npt.NDArray[Any]]
 

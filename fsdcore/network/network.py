@@ -16,8 +16,6 @@ from fsdcore.errors import InputError
 from fsdcore.network.activations import SOFTMAX, Activation, FloatArray, as_activation
 from fsdcore.network.matrices import as_csr, as_floats, frozen
 
-__all__ = ["Layer", "Network", "as_inputs", "as_network"]
-
 
 @dataclass(frozen=True, eq=False)
 class _Weights:

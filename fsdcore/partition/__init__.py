@@ -7,11 +7,10 @@ from collections.abc import Callable
 from fsdcore.errors import ConfigError
 from fsdcore.network.matrices import as_whole
 from fsdcore.network.network import Network, as_network
-from fsdcore.partition.base import Owners, Partition
+from fsdcore.partition.base import Owners, Partition, block, random
 from fsdcore.partition.files import load_partition, save_partition
 from fsdcore.partition.hypergraph import hypergraph
 from fsdcore.partition.quality import QualityReport, quality
-from fsdcore.partition.simple import block, random
 from fsdcore.record.observer import SILENT, Observer
 from fsdcore.text import suggestion
 

@@ -14,10 +14,8 @@ import numpy.typing as npt
 
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, replacing
-from fsdcore.network.formats.archives import Archive
+from fsdcore.network.formats.files import Archive
 from fsdcore.partition.base import Partition
-
-__all__ = ["load_partition", "save_partition"]
 
 _FORMAT = "fsd-partition-1"
 _NAMES = ("owners", "widths", "about")

@@ -11,8 +11,6 @@ from fsdcore.errors import PlanError
 from fsdcore.network.network import Layer, Network, as_network
 from fsdcore.partition.base import Owners, Partition
 
-__all__ = ["QualityReport", "layer_memory", "quality", "widest_block"]
-
 IntArray = npt.NDArray[np.int64]
 
 

@@ -17,31 +17,17 @@ import numpy as np
 
 from fsdcore.contracts.store import Store
 from fsdcore.decoding import Refusal, converted, from_json
-from fsdcore.errors import InputError, PlanError, WireError
+from fsdcore.errors import InputError, KeyMissingError, PlanError, WireError
 from fsdcore.messages.segments import Arrays, SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.network.activations import Activation
+from fsdcore.network.network import Network
+from fsdcore.partition.base import Partition
 from fsdcore.plan.plan import Index, LayerPart, RankPart, from_arrays, layer_arrays
 from fsdcore.plan.readahead import ReadAhead
 from fsdcore.record.observer import SILENT, Observer
 
 if TYPE_CHECKING:
-    from fsdcore.network.network import Network
-    from fsdcore.partition.base import Owners, Partition
-
-__all__ = [
-    "Manifest",
-    "RankPlan",
-    "find_plan",
-    "open_rank",
-    "plan_id",
-    "plan_name",
-    "read_owners",
-    "read_partition",
-    "read_rank",
-    "remove_plan",
-    "stored_plans",
-    "write_plan",
-]
+    from fsdcore.partition.base import Owners
 
 _Layer = TypeVar("_Layer")
 
@@ -278,3 +264,25 @@ def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
     with closing(open_rank(store, plan, rank, workers, lambda part: part)) as opened:
         layers = tuple(opened.layers[number] for number in range(len(opened)))
         return RankPart(rank, workers, opened.input_rows, layers)
+
+
+def keep(store: Store, plan: str, partition: Partition) -> None:
+    """Keep the partition that the plan of this name is, or would be, made of."""
+    segments = [compress_segment(pack_arrays({"owners": owners})) for owners in partition.owners]
+    about = {"workers": partition.workers, "method": partition.method, "seed": partition.seed}
+    store.put(f"plans/{plan}/partition", pack_segments(segments, about))
+
+
+def find_kept(store: Store, plan: str, network: Network, workers: int, method: str, seed: int) -> Partition | None:
+    """The partition that was kept for the plan, None if none was; `PlanError` or `WireError` if it is damaged."""
+    try:
+        reader = SegmentReader(store, f"plans/{plan}/partition")
+    except KeyMissingError:
+        return None
+    try:
+        owners = tuple(unpack_arrays(part)["owners"].astype(np.int32) for part in reader.read(range(len(reader))))
+    except KeyError as error:
+        raise WireError(f"the object plans/{plan}/partition is damaged: there is no array {error}") from error
+    partition = Partition(workers, owners, method, seed, network.fingerprint)
+    partition.check(network)
+    return partition

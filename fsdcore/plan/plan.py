@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from fsdcore.network.network import Layer, Network
     from fsdcore.partition.base import Owners, Partition
 
-__all__ = ["Block", "LayerPart", "RankPart", "Send", "Source", "from_arrays", "layer_arrays", "visiting_order"]
-
 Index = npt.NDArray[np.int32]
 
 

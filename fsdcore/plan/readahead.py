@@ -10,8 +10,6 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import FsdError
 from fsdcore.turns import standing_aside, turns_of_this_thread
 
-__all__ = ["ReadAhead"]
-
 _T = TypeVar("_T")
 
 # Changing between reading and what else the process does, item by item, would double what reading takes.

@@ -14,8 +14,7 @@ import msgspec
 from fsdcore.decoding import from_json
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import read_document
-from fsdcore.record.record import COUNTERS, RECORD_VERSION, Record, WorkerRecord
-from fsdcore.record.spans import ACTIVITIES, Span
+from fsdcore.record.record import ACTIVITIES, COUNTERS, RECORD_VERSION, Record, Span, WorkerRecord
 
 _COUNTERS, _ACTIVITIES = frozenset(COUNTERS), frozenset(ACTIVITIES)
 # Seconds of a clock until the year 5138, and what any counter stays below.

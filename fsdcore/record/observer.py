@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from fsdcore.record.record import Record, Setting
 
-__all__ = ["SILENT", "Follower", "Listener", "Observer", "Silent", "following", "notice"]
-
 
 class Observer(Protocol):
     """Hears of progress. May be called from several threads at once."""

@@ -6,8 +6,7 @@ import threading
 import time
 from typing import Self
 
-from fsdcore.record.record import COUNTERS, WorkerRecord
-from fsdcore.record.spans import ACTIVITIES, SpanLog
+from fsdcore.record.record import ACTIVITIES, COUNTERS, SpanLog, WorkerRecord
 
 _NUMBERS = {activity: number for number, activity in enumerate(ACTIVITIES)}
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from fsdcore.estimate.bill import Bill
 from fsdcore.record.record import Record
-from fsdcore.report.charts import legend, share_bar
+from fsdcore.report.charts import Markup, as_table, element, legend, share_bar, table
 from fsdcore.report.facts import COMMUNICATING, OTHER, Verdict, activity_seconds, verdict
-from fsdcore.report.markup import Markup, as_table, element, table
 from fsdcore.text import bytes_, count, dollars, exact, percent, rate, seconds
-
-__all__ = ["answer", "sentence", "summary", "tiles"]
 
 _HEADS = {
     "computing": "Computing",

@@ -7,29 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from fsdcore.record.record import Record, WorkerRecord
-from fsdcore.record.spans import ACTIVITIES
-
-__all__ = [
-    "COMMUNICATING",
-    "COMPUTING",
-    "DRAWN",
-    "MOST_RANKS",
-    "OTHER",
-    "Cause",
-    "Verdict",
-    "activity_seconds",
-    "awaited",
-    "cause",
-    "density",
-    "ends",
-    "last_rank",
-    "lifetime",
-    "received",
-    "shown_ranks",
-    "verdict",
-    "worker_seconds",
-]
+from fsdcore.record.record import ACTIVITIES, Record, WorkerRecord
 
 COMPUTING = ("multiply",)
 COMMUNICATING = ("encode", "send", "wait", "decode")

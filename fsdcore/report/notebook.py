@@ -11,12 +11,9 @@ from fsdcore.estimate.advice import Advice
 from fsdcore.estimate.bill import Bill
 from fsdcore.record.record import Record
 from fsdcore.report.answer import sentence, tiles
-from fsdcore.report.charts import legend, share_bar
+from fsdcore.report.charts import Markup, element, joined, legend, share_bar
 from fsdcore.report.facts import activity_seconds
-from fsdcore.report.markup import Markup, element, joined
 from fsdcore.text import bytes_, count, dollars, percent, quantity, seconds
-
-__all__ = ["card"]
 
 Shown: TypeAlias = Record | Result | Bill | Forecast | Advice
 

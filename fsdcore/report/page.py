@@ -14,18 +14,12 @@ from fsdcore.estimate.bill import Bill
 from fsdcore.record.file import check
 from fsdcore.record.record import Record
 from fsdcore.report.answer import answer, summary
-from fsdcore.report.configuration import configuration
-from fsdcore.report.costs import costs
-from fsdcore.report.layers import layers
-from fsdcore.report.markup import Markup, element
-from fsdcore.report.placing import aligned
-from fsdcore.report.spans import timeline_data
+from fsdcore.report.charts import Markup, element
+from fsdcore.report.costs import configuration, costs
 from fsdcore.report.stragglers import stragglers
-from fsdcore.report.timeline import timeline
-from fsdcore.report.traffic import squares, traffic
+from fsdcore.report.timelines import aligned, timeline, timeline_data
+from fsdcore.report.traffic import layers, squares, traffic
 from fsdcore.text import count
-
-__all__ = ["report"]
 
 _SECTIONS = (
     ("answer", "Answer"),

@@ -6,12 +6,9 @@ import math
 from statistics import median
 
 from fsdcore.record.record import Record, WorkerRecord
-from fsdcore.report.charts import life_bar
+from fsdcore.report.charts import Markup, element, life_bar, scrolled
 from fsdcore.report.facts import Cause, awaited, cause, ends, last_rank, shown_ranks, worker_seconds
-from fsdcore.report.markup import Markup, element, scrolled
 from fsdcore.text import bytes_, percent, seconds
-
-__all__ = ["findings", "stragglers"]
 
 # Ranks that have a line.
 _MOST_SHOWN = 256

@@ -15,11 +15,8 @@ import msgspec
 
 from fsdcore.errors import InputError
 from fsdcore.record.file import check
-from fsdcore.record.record import Record
-from fsdcore.record.spans import ACTIVITIES
-from fsdcore.report.placing import Flow, Slice, Timeline, shown_later, timeline_of
-
-__all__ = ["MOST_BYTES", "Trace", "make_trace"]
+from fsdcore.record.record import ACTIVITIES, Record
+from fsdcore.report.timelines import Flow, Slice, Timeline, shown_later, timeline_of
 
 # What viewers open in a moment.
 MOST_BYTES = 5_000_000

@@ -15,8 +15,6 @@ from fsdcore.network.activations import TANH, clipped_relu
 from fsdcore.network.verify import verify
 from fsdcore.testing.networks import random_inputs, random_network
 
-__all__ = ["BackendTests"]
-
 _NETWORK = random_network((20, 24, 18, 24, 10), (clipped_relu(2.0), TANH))
 _INPUTS = random_inputs(17, 20)
 

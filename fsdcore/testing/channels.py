@@ -14,8 +14,6 @@ from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import FrameTooLargeError
 from fsdcore.messages.frames import DATA, HEADER_BYTES, Body, build_frames
 
-__all__ = ["ChannelTests", "Opener"]
-
 Opener: TypeAlias = Callable[[Address], Channel]
 
 _PATIENCE = 20.0

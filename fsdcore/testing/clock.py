@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 from fsdcore.clock import Clock
 
-__all__ = ["ManualClock"]
-
 
 class ManualClock(Clock):
     """Stands still until it is moved; `sleep` moves it at once. All methods may be called from several threads.

@@ -17,8 +17,6 @@ from fsdcore.plan.files import find_plan, plan_id, plan_name, write_plan
 from fsdcore.testing.networks import random_inputs, random_network
 from fsdcore.worker.handoff import read_done, read_failure, write_inputs
 
-__all__ = ["ComputeTests"]
-
 _NETWORK = random_network((20, 24, 18, 24, 10), (clipped_relu(2.0), TANH))
 _INPUTS = random_inputs(17, 20)
 _PATIENCE = 60.0

@@ -22,19 +22,6 @@ from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ChannelError, StoreError
 
-__all__ = [
-    "CrashWorker",
-    "Delay",
-    "DropUntilRedelivery",
-    "Duplicate",
-    "FailOnce",
-    "Fault",
-    "FaultyBackend",
-    "Latency",
-    "Reorder",
-    "WorkerCrash",
-]
-
 
 class WorkerCrash(BaseException):
     """A worker dies without a word, as when its function is killed."""

@@ -11,8 +11,6 @@ import scipy.sparse as sp
 from fsdcore.network.activations import RELU, Activation
 from fsdcore.network.network import Layer, Network
 
-__all__ = ["random_inputs", "random_network"]
-
 
 def random_network(
     widths: Sequence[int],

@@ -9,8 +9,6 @@ import pytest
 from fsdcore.contracts.store import Store
 from fsdcore.errors import KeyMissingError, PreconditionError
 
-__all__ = ["StoreTests"]
-
 _BYTES = bytes(range(256))
 
 

@@ -17,8 +17,6 @@ from fsdcore.messages.frames import COLLECTIVE, make_body, open_body
 from fsdcore.messages.messenger import Messenger
 from fsdcore.messages.segments import pack_arrays, unpack_arrays
 
-__all__ = ["Collectives"]
-
 _LARGEST = 256 * 1024 * 1024
 
 Operator = Callable[[npt.NDArray[np.generic], npt.NDArray[np.generic]], npt.NDArray[np.generic]]

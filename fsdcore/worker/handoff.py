@@ -37,19 +37,6 @@ from fsdcore.record.record import WorkerRecord
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = [
-    "Failure",
-    "claim",
-    "read_done",
-    "read_failure",
-    "read_inputs",
-    "read_outputs",
-    "write_done",
-    "write_failure",
-    "write_inputs",
-    "write_outputs",
-]
-
 # A strip has about so many nonzeros, or the fewest samples that a kernel takes at a time; a segment of it so many.
 _STRIP_NONZEROS = 1 << 20
 _SEGMENT_NONZEROS = 1 << 18

@@ -38,20 +38,6 @@ from fsdcore.errors import (
     WireError,
 )
 
-__all__ = [
-    "BEAT_SECONDS",
-    "LEASES",
-    "LEASE_SECONDS",
-    "Heartbeat",
-    "Lease",
-    "Terms",
-    "Watch",
-    "remove_dead",
-    "remove_run",
-    "take_lane",
-    "take_lease",
-]
-
 LEASES = "leases/"
 _RUNS, _LANES = f"{LEASES}runs/", f"{LEASES}lanes/"
 

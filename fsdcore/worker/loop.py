@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,10 @@ from fsdcore.errors import FsdError
 from fsdcore.kernels.base import Activations, Kernel, PreparedLayer, Strip
 from fsdcore.messages.frames import DATA, Body
 from fsdcore.messages.messenger import Awaited, Messenger
-from fsdcore.messages.rows import Columns, Encoded, Message, RowEncoder, Rows, Table, open_rows
+from fsdcore.messages.rows import Encoded, Message, RowEncoder, Rows, Table, open_rows
+from fsdcore.messages.sample_lists import Columns
 from fsdcore.plan.plan import Send
 from fsdcore.record.recorder import Recorder
-
-__all__ = ["BatchLoop", "Tools"]
 
 _T = TypeVar("_T")
 Positions = npt.NDArray[np.integer]
@@ -216,3 +215,37 @@ class _Opened:
             return work()
         except FsdError as error:
             raise error.at(peer=self._ranks[source]) from None
+
+
+Steps: TypeAlias = Iterator[Awaited]
+
+
+def run_in_flight(batches: Iterable[Callable[[], Steps]], most: int, messenger: Messenger | None) -> None:
+    """Run every batch to its end, `most` of them at once; each gives what it must wait for, then goes on.
+
+    What a batch raises ends all; `DeadlineError` if all wait and the time of one is over.
+    """
+    fresh = iter(batches)
+    waits: dict[Steps, Awaited] = {}
+    while True:
+        steps = _able(waits, messenger)
+        if steps is None and len(waits) < most:
+            begin = next(fresh, None)
+            steps = begin() if begin is not None else None
+        if steps is None:
+            if not waits or messenger is None:
+                return
+            messenger.wait_any(list(waits.values()))
+            continue
+        awaited = next(steps, None)
+        if awaited is None:
+            waits.pop(steps, None)
+        else:
+            waits[steps] = awaited
+
+
+def _able(waits: dict[Steps, Awaited], messenger: Messenger | None) -> Steps | None:
+    """The oldest batch whose message is there."""
+    if messenger is None:
+        return None
+    return next((steps for steps, awaited in waits.items() if messenger.arrived(awaited)), None)

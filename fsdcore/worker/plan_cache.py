@@ -13,8 +13,6 @@ from fsdcore.kernels.base import Kernel, PreparedLayer
 from fsdcore.plan.files import RankPlan, open_rank
 from fsdcore.plan.plan import LayerPart
 
-__all__ = ["PlanCache"]
-
 _Key = tuple[str, int, int, str]
 
 

@@ -11,8 +11,6 @@ from fsdcore.contracts.compute import Compute, Exit, Exits, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.turns import Turns
 
-__all__ = ["ThreadCompute"]
-
 _CLOSE_SECONDS = 5.0
 # Beyond this threads only wait for each other.
 _MOST_WORKERS = 512

@@ -18,13 +18,12 @@ import msgspec
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address
-from fsdcore.contracts.compute import Invocation
-from fsdcore.contracts.counting import CountingStore
-from fsdcore.contracts.launch import start_children
+from fsdcore.contracts.compute import Invocation, start_children
+from fsdcore.contracts.store import CountingStore
 from fsdcore.errors import AbortedError, ChannelError, DeadlineError, FsdError, StoreError
+from fsdcore.kernels import kernel_name as name_of_kernel
+from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import Kernel, PreparedLayer
-from fsdcore.kernels.choice import kernel_name as name_of_kernel
-from fsdcore.kernels.choice import make_kernel
 from fsdcore.messages.mailbox import AbortNotice, Mailbox
 from fsdcore.messages.messenger import Messenger, Patience
 from fsdcore.plan.files import RankPlan
@@ -32,12 +31,9 @@ from fsdcore.record.record import WorkerRecord
 from fsdcore.record.recorder import Recorder
 from fsdcore.worker.collectives import Collectives
 from fsdcore.worker.handoff import claim, failure_of, read_inputs, write_done, write_failure, write_outputs
-from fsdcore.worker.inflight import Steps, run_in_flight
 from fsdcore.worker.leases import Watch, remove_run
-from fsdcore.worker.loop import BatchLoop, Tools
+from fsdcore.worker.loop import BatchLoop, Steps, Tools, run_in_flight
 from fsdcore.worker.plan_cache import PlanCache
-
-__all__ = ["keep_memory_together", "peak_memory_bytes", "process_seconds", "run_worker"]
 
 # The name by which glibc knows how many heaps there may be.
 _MOST_HEAPS = -8

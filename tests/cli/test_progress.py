@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from fsdcore.cli.progress import Bars, watching
+from fsdcore.cli.output import Bars, watching
 from fsdcore.record.observer import notice
 
 

@@ -15,7 +15,7 @@ import pytest
 import scipy.sparse as sp
 from typer.testing import CliRunner, Result
 
-import fsdcore.cli.demo
+import fsdcore.cli.run
 from fsdcore.cli.app import app
 from fsdcore.client.session import Model
 from fsdcore.client.session import Result as Result_
@@ -182,8 +182,8 @@ def test_ctrl_c_stops_the_run(tmp_path: Path) -> None:
 
 
 def test_the_demo_agrees_with_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsdcore.cli.demo, "_LAYERS", 4)
-    monkeypatch.setattr(fsdcore.cli.demo, "_SAMPLES", 50)
+    monkeypatch.setattr(fsdcore.cli.run, "_LAYERS", 4)
+    monkeypatch.setattr(fsdcore.cli.run, "_SAMPLES", 50)
     done = fsd("demo", "--workers", 3)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1].startswith("serial, queue, object: all outputs are right")

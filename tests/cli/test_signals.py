@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fsd_local.directory_store import DirectoryStore
-from fsdcore.cli.signals import exit_code, requests_to_end
+from fsd_local.stores import DirectoryStore
+from fsdcore.cli.output import exit_code, requests_to_end
 from fsdcore.network.formats import save_network
 from fsdcore.testing import random_network
 from fsdcore.worker.leases import LEASES
@@ -19,7 +19,7 @@ from fsdcore.worker.leases import LEASES
 # Takes the only lane of a store, and dies.
 _HOLDS = """
 import sys
-from fsd_local.directory_store import DirectoryStore
+from fsd_local.stores import DirectoryStore
 from fsdcore.clock import Deadline
 from fsdcore.worker.leases import take_lane
 take_lane(DirectoryStore(sys.argv[1]), "queue", 1, 900.0, Deadline.after(0.0), print)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from fsdcore import kernels as choice
 from fsdcore.cli.app import app
 from fsdcore.client import registry
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import AccessDeniedError
-from fsdcore.kernels import choice
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,17 @@ import pytest
 import scipy.sparse as sp
 
 from fsd_local import LocalBackend, LocalSettings
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
-from fsdcore.client.polling import Polling
-from fsdcore.client.run import Request, execute
+from fsdcore.client.run import Polling, Request, execute
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.limits import StoreCapabilities
 from fsdcore.contracts.store import Store
 from fsdcore.errors import KeyMissingError
-from fsdcore.estimate.client_waits import Looks, found_after, looks
 from fsdcore.estimate.speeds import StoreModel
+from fsdcore.estimate.timing import Looks, found_after, looks
 from fsdcore.testing import random_network
 from fsdcore.testing.clock import ManualClock
 from fsdcore.worker.worker import run_worker

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fsd_local import LocalSettings
 from fsdcore.api import connect
 from fsdcore.errors import ConfigError, InputError, KeyMissingError, PlanError
-from fsdcore.kernels.choice import kernel_name as name_of_kernel
+from fsdcore.kernels import kernel_name as name_of_kernel
 from fsdcore.network.activations import (
     IDENTITY,
     RELU,
@@ -311,7 +311,7 @@ def test_the_record_names_the_kernel_of_each_worker_and_a_fallback_is_said(monke
         model = session.load(SMALL)
         record = model.run(random_inputs(3, 12)).record
         assert {worker.kernel for worker in record.per_worker} == {name_of_kernel("auto")}
-        monkeypatch.setattr("fsdcore.kernels.choice.compiled_is_there", lambda: False)
+        monkeypatch.setattr("fsdcore.kernels.compiled_is_there", lambda: False)
         listening.notices.clear()
         record = model.run(random_inputs(3, 12)).record
     assert all(worker.kernel.startswith("scipy") for worker in record.per_worker)

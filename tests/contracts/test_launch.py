@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.contracts.launch import children
+from fsdcore.contracts.compute import children
 
 
 @given(st.integers(1, 300), st.integers(1, 320))

@@ -11,8 +11,8 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 import scipy.sparse as sp
 
+from fsdcore.kernels import kernel_name, make_kernel
 from fsdcore.kernels.base import SparseSamples, Strip
-from fsdcore.kernels.choice import kernel_name, make_kernel
 from fsdcore.network.network import Layer, Network
 from fsdcore.partition import make_partition
 from fsdcore.plan.plan import from_arrays, layer_arrays

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fsdcore.deploy.kept import find, keep, remove
+from fsdcore.deploy.fetching import find, keep, remove
 
 
 def made(folder: Path, content: str = "content") -> Path:

@@ -14,9 +14,9 @@ import pytest
 
 import fsdcore.kernels
 from fsdcore.deploy import Target, kernel
-from fsdcore.deploy.target import misfit
+from fsdcore.deploy.fetching import misfit
 from fsdcore.errors import DeploymentError
-from fsdcore.kernels.choice import compiled_is_there
+from fsdcore.kernels import compiled_is_there
 from fsdcore.record.observer import SILENT
 
 PROJECT = Path(fsdcore.kernels.__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest
 
 from fsdcore.deploy import Package, Recipe, Target, build_package, kernel
 from fsdcore.deploy import package as building
-from fsdcore.deploy.kept import remove
+from fsdcore.deploy.fetching import remove
 from fsdcore.errors import DeploymentError, InputError
 from fsdcore.record.observer import Observer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsdcore.deploy import Target
-from fsdcore.deploy.target import misfit
+from fsdcore.deploy.fetching import misfit
 
 TARGET = Target("3.12", "x86_64", 28)
 

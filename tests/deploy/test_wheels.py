@@ -12,13 +12,13 @@ import pytest
 import uv
 
 from fsdcore.deploy import Target
-from fsdcore.deploy.target import misfit
+from fsdcore.deploy.fetching import misfit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).parents[2]
 _KERNEL = "fsdcore/kernels/_native.abi3.so"
-_TELL = "from fsdcore.kernels.choice import kernel_name; print(kernel_name())"
+_TELL = "from fsdcore.kernels import kernel_name; print(kernel_name())"
 
 
 @pytest.fixture(scope="module")

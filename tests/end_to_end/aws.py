@@ -24,8 +24,6 @@ from fsdcore.record.record import BLOCK_BYTES
 from fsdcore.worker.leases import LEASES
 from tests.end_to_end.sites import Site
 
-__all__ = ["AwsSite", "deployed"]
-
 _OLD_RUN = "0" * 16
 _SETTINGS = AwsSettings(name="site", topics=2, lanes=2, timeout_seconds=900, memory_mb=1_024, visibility_timeout=3)
 _COUNTERS = {

@@ -28,8 +28,6 @@ from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.messages.frames import DATA, Body, build_frames
 from tests.end_to_end.sites import Site
 
-__all__ = ["GcpSite", "deployed"]
-
 # A machine of Google's, which is a caller.
 _MACHINE = "123-compute@developer.gserviceaccount.com"
 _OLD_RUN = "0" * 16

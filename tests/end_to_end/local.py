@@ -10,8 +10,6 @@ from fsdcore.testing import CrashWorker, Delay, DropUntilRedelivery, Duplicate, 
 from fsdcore.testing.faults import Fault
 from tests.end_to_end.sites import Site
 
-__all__ = ["LocalSite"]
-
 _FAULTS: dict[str, Fault] = {
     "duplicates": Duplicate(2),
     "disorder": Reorder(1),

@@ -15,8 +15,6 @@ from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
 from fsdcore.record.record import Record
 
-__all__ = ["Site", "bits", "calls_of"]
-
 _CALLS = ("puts", "gets", "lists", "invocations")
 # Of the object channel these are no calls of a service: its puts and gets are.
 _QUEUE_CALLS = ("publishes", "receives", "acknowledges")

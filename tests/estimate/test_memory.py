@@ -8,13 +8,10 @@ from benchmarks.forecast import Case, peaks
 from benchmarks.memory import random_network
 from fsd_local import LocalBackend
 from fsdcore.client.batching import batches_of, default_batch_size
-from fsdcore.estimate.activity import activity_of
+from fsdcore.estimate.activity import activity_of, structure_of
 from fsdcore.estimate.calibrate import runtime_bytes
-from fsdcore.estimate.memory import memory_bytes
-from fsdcore.estimate.profile import profile_of
-from fsdcore.estimate.structure import structure_of
-from fsdcore.network.digits import digits
-from fsdcore.network.generate import radixnet
+from fsdcore.estimate.profile import memory_bytes, profile_of
+from fsdcore.network.generate import digits, radixnet
 from fsdcore.partition import make_partition
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fsdcore.errors import InputError
 from fsdcore.estimate.bill import Usage, bill, load_prices
-from fsdcore.estimate.fit import EvenRun, even_timeline, fit_model
+from fsdcore.estimate.calibrate import EvenRun, even_timeline, fit_model
 from fsdcore.estimate.speeds import Model, load_model
 from tests.estimate.test_bill import paper_lines, paper_usage
 

@@ -17,11 +17,9 @@ from fsdcore.client.session import Session
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import InputError
 from fsdcore.estimate import Forecaster, Target
-from fsdcore.estimate.activity import activity_of, assumed_activity
-from fsdcore.estimate.memory import memory_bytes
+from fsdcore.estimate.activity import activity_of, assumed_activity, structure_of
 from fsdcore.estimate.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
-from fsdcore.estimate.profile import profile_of
-from fsdcore.estimate.structure import structure_of
+from fsdcore.estimate.profile import memory_bytes, profile_of
 from fsdcore.estimate.traffic import count
 from fsdcore.network.activations import TANH
 from fsdcore.network.generate import radixnet

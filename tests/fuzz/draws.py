@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from fsdcore.messages.segments import Arrays
 
-__all__ = ["Draws"]
-
 _Array = npt.NDArray[Any]
 
 _EDGES = [0, 1, 2, 7, 8, 127, 128, 255, 256, 2**15 - 1, 2**15, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1]

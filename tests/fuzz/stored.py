@@ -13,14 +13,13 @@ import scipy.sparse as sp
 
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Slot
+from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import Kernel, PreparedLayer
-from fsdcore.kernels.choice import make_kernel
 from fsdcore.messages.frames import DATA, build_frames
 from fsdcore.messages.rows import RowEncoder, Rows, Table
 from fsdcore.messages.segments import Arrays, compress_segment, pack_arrays, pack_segments
 from fsdcore.network.activations import RELU
-from fsdcore.plan.files import RankPlan, find_plan, open_rank, read_partition
-from fsdcore.plan.kept import find_kept
+from fsdcore.plan.files import RankPlan, find_kept, find_plan, open_rank, read_partition
 from fsdcore.plan.plan import Block, LayerPart, visiting_order
 from fsdcore.worker.handoff import read_done, read_failure, read_inputs, read_outputs
 from fsdcore.worker.leases import Watch, remove_dead, take_lane

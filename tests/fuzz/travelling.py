@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from fsd_aws.deployment import Deployment as AwsDeployment
-from fsd_aws.messages import read_frame
+from fsd_aws.queue import read_frame
 from fsd_aws.settings import AwsSettings
 from fsd_gcp.deployment import Deployment as GcpDeployment
 from fsd_gcp.settings import GcpSettings
-from fsd_local.directory_store import DirectoryStore
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import DirectoryStore, MemoryStore
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.contracts.compute import Invocation

@@ -15,8 +15,6 @@ from tests.fuzz import files, stored, travelling
 from tests.fuzz.draws import Draws
 from tests.fuzz.world import World
 
-__all__ = ["DECODERS", "Decoder", "share", "try_input"]
-
 Decoder: TypeAlias = Callable[[World, Draws], None]
 
 DECODERS: dict[str, Decoder] = {**travelling.DECODERS, **stored.DECODERS, **files.DECODERS}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsd_local import LocalBackend
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.store import Store
@@ -22,12 +22,9 @@ from fsdcore.messages.sample_lists import Columns
 from fsdcore.messages.segments import Arrays, SegmentReader, unpack_arrays
 from fsdcore.network.activations import TANH, clipped_relu
 from fsdcore.partition import make_partition
-from fsdcore.plan.files import write_plan
-from fsdcore.plan.kept import keep
+from fsdcore.plan.files import keep, write_plan
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.worker.handoff import write_inputs
-
-__all__ = ["PLAN", "RUN", "SAMPLES", "WORKERS", "World"]
 
 RUN, PLAN, WORKERS, SAMPLES = "1a2152009aa6e3f1", "a/plan", 3, 33
 

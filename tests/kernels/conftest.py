@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsdcore.kernels.choice import compiled_is_there
+from fsdcore.kernels import compiled_is_there
 
 
 @pytest.fixture

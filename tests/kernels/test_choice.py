@@ -8,9 +8,9 @@ import types
 import numpy as np
 import pytest
 
+from fsdcore import kernels as choice
 from fsdcore.errors import ConfigError
-from fsdcore.kernels import choice
-from fsdcore.kernels.choice import kernel_name, make_kernel
+from fsdcore.kernels import kernel_name, make_kernel
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
 

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsdcore.kernels import compiled as compiled_module
+from fsdcore.kernels import compiled_is_there, make_kernel
 from fsdcore.kernels.base import Activations, Kernel, SparseRows, SparseSamples, Strip
-from fsdcore.kernels.choice import compiled_is_there, make_kernel
 from fsdcore.messages.rows import Rows, Table
 from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, TANH, Activation, FloatArray, clipped_relu, leaky_relu
 from fsdcore.plan.plan import Block, LayerPart, Source, visiting_order

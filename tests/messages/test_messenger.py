@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from fsd_local import LocalSettings
-from fsd_local.memory_store import MemoryStore
 from fsd_local.queue import LocalQueueChannel, QueueService
+from fsd_local.stores import MemoryStore
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Address, Outgoing, Received, Slot
 from fsdcore.errors import AbortedError, ChannelError, DeadlineError, RunError, WireError

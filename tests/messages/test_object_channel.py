@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsd_local import LocalBackend
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import Deadline

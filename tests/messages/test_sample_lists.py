@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from fsd_local import LocalSettings
 from fsdcore.errors import ChannelError
 from fsdcore.messages.frames import Body
-from fsdcore.messages.rows import Columns, Message, open_rows
+from fsdcore.messages.rows import Message, open_rows
+from fsdcore.messages.sample_lists import Columns
 from fsdcore.network.activations import clipped_relu
 from fsdcore.network.network import Layer, Network
 from fsdcore.testing import Delay, DropUntilRedelivery, Duplicate, FailOnce, Reorder, random_inputs

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fsdcore.messages.segments
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.errors import KeyMissingError, WireError
 from fsdcore.messages.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from fsdcore.errors import InputError, MissingExtraError
-from fsdcore.network.digits import digits
+from fsdcore.network.generate import digits
 
 pytest.importorskip("sklearn", reason="needs scikit-learn")
 

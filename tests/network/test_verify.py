@@ -15,8 +15,7 @@ from fsdcore.errors import InputError
 from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, Activation, clipped_relu, leaky_relu
 from fsdcore.network.generate import radixnet
 from fsdcore.network.network import Layer, Network
-from fsdcore.network.rounding import TOLERABLE, Rounding
-from fsdcore.network.verify import verify
+from fsdcore.network.verify import TOLERABLE, Rounding, verify
 from fsdcore.testing import random_inputs, random_network
 from tests.shared_data import official_inputs, official_network, trained_mnist
 

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from fsdcore.network.activations import RELU
 from fsdcore.network.network import Layer, Network
 
-__all__ = ["layer_of", "networks", "random_network"]
-
 
 def layer_of(matrix: npt.ArrayLike) -> Layer:
     return Layer(sp.csr_array(np.asarray(matrix, np.float32)), np.float32(0), RELU)

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsdcore.partition.balance import largest_load, rebalance, share_out
+from fsdcore.partition.hypergraph import largest_load, rebalance, share_out
 
 
 def rows_of(sizes: list[int], columns: int = 60) -> sp.csr_array:

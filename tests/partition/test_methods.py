@@ -16,7 +16,7 @@ from fsdcore.errors import ConfigError, InputError, MissingExtraError, PlanError
 from fsdcore.network.generate import radixnet
 from fsdcore.network.network import Network
 from fsdcore.partition import METHODS, Partition, make_partition, quality
-from fsdcore.partition.balance import largest_load
+from fsdcore.partition.hypergraph import largest_load
 from tests.partition.networks import layer_of, networks, random_network
 
 WORKERS = st.sampled_from([1, 2, 3, 5, 8, 16, 62, 128])

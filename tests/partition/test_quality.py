@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdcore.errors import PlanError
-from fsdcore.kernels import _native
-from fsdcore.kernels.choice import make_kernel
+from fsdcore.kernels import _native, make_kernel
 from fsdcore.network.generate import radixnet
 from fsdcore.network.network import Network
 from fsdcore.partition import METHODS, Partition, QualityReport, make_partition, quality

@@ -11,9 +11,17 @@ import pytest
 
 from fsdcore.errors import FormatError
 from fsdcore.record.file import read_record
-from fsdcore.record.record import COUNTERS, RECORD_VERSION, Record, by_layer, total_counters, total_seconds
+from fsdcore.record.record import (
+    ACTIVITIES,
+    COUNTERS,
+    RECORD_VERSION,
+    Record,
+    SpanLog,
+    by_layer,
+    total_counters,
+    total_seconds,
+)
 from fsdcore.record.recorder import Recorder
-from fsdcore.record.spans import ACTIVITIES, SpanLog
 from fsdcore.report.trace import make_trace
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker

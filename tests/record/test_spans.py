@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsdcore.record.spans import ACTIVITIES, MOST_SPANS, WAIT, Span, SpanLog
+from fsdcore.record.record import ACTIVITIES, MOST_SPANS, WAIT, Span, SpanLog
 from fsdcore.worker.collectives import Collectives
 
 LOAD, MULTIPLY, ENCODE, SEND = (ACTIVITIES.index(name) for name in ("load", "multiply", "encode", "send"))

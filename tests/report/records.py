@@ -7,8 +7,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fsdcore.record.record import COUNTERS, Record, WorkerRecord, by_layer, total_counters, total_seconds
-from fsdcore.record.spans import ACTIVITIES, Span
+from fsdcore.record.record import (
+    ACTIVITIES,
+    COUNTERS,
+    Record,
+    Span,
+    WorkerRecord,
+    by_layer,
+    total_counters,
+    total_seconds,
+)
 
 # Seconds that a worker of these records lives beyond what it timed.
 BEYOND = 0.02

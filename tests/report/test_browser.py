@@ -9,11 +9,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from fsdcore.estimate.bill import bill, load_prices, usage_of
-from fsdcore.record.record import Record
-from fsdcore.record.spans import ACTIVITIES
+from fsdcore.record.record import ACTIVITIES, Record
 from fsdcore.report import report
 from fsdcore.report.facts import DRAWN, activity_seconds, density, received, worker_seconds
-from fsdcore.report.placing import aligned
+from fsdcore.report.timelines import aligned
 from tests.report.conftest import Opened, OpenPage
 from tests.report.records import made_record
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.report.markup import Markup, element, table
+from fsdcore.report.charts import Markup, element, table
 
 
 class _Reader(HTMLParser):

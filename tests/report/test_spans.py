@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.record.record import Record
-from fsdcore.record.spans import ACTIVITIES
+from fsdcore.record.record import ACTIVITIES, Record
 from fsdcore.report import report
-from fsdcore.report.spans import Spans, spans_of, timeline_data
+from fsdcore.report.timelines import Spans, spans_of, timeline_data
 from fsdcore.report.trace import make_trace
 from tests.report.records import changed, made_record
 

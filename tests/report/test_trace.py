@@ -19,9 +19,18 @@ from hypothesis import strategies as st
 from fsdcore.errors import InputError
 from fsdcore.network.generate import radixnet
 from fsdcore.record.file import read_record
-from fsdcore.record.record import COUNTERS, Record, WorkerRecord, by_layer, total_counters, total_seconds
-from fsdcore.record.spans import ACTIVITIES, WAIT, Span
-from fsdcore.report.placing import timeline_of
+from fsdcore.record.record import (
+    ACTIVITIES,
+    COUNTERS,
+    WAIT,
+    Record,
+    Span,
+    WorkerRecord,
+    by_layer,
+    total_counters,
+    total_seconds,
+)
+from fsdcore.report.timelines import timeline_of
 from fsdcore.report.trace import MOST_BYTES, Trace, make_trace
 from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker

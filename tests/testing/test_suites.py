@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsd_local.memory_store import MemoryStore
 from fsd_local.queue import LocalQueueChannel, QueueService
+from fsd_local.stores import MemoryStore
 from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fsdcore.worker.handoff
-from fsd_local.memory_store import MemoryStore
-from fsdcore.contracts.counting import CountingStore
+from fsd_local.stores import MemoryStore
+from fsdcore.contracts.store import CountingStore
 from fsdcore.errors import DeadlineError, KeyMissingError, WireError
 from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.messages.rows import Rows, encode_rows

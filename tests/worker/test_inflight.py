@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fsdcore.client.batching
 from fsd_local import LocalSettings
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.client.run import Done, Request, execute
 from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
@@ -35,7 +35,7 @@ from fsdcore.testing import (
     random_network,
 )
 from fsdcore.testing.faults import Fault
-from fsdcore.worker.inflight import Steps, run_in_flight
+from fsdcore.worker.loop import Steps, run_in_flight
 from tests.conftest import SessionMaker
 
 relaxed = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.clock import Deadline
 from fsdcore.contracts.store import Store
 from fsdcore.errors import AbortedError, DeadlineError, RunError, StoreError, WireError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fsd_local.memory_store import MemoryStore
-from fsdcore.contracts.counting import CountingStore
+from fsd_local.stores import MemoryStore
+from fsdcore.contracts.store import CountingStore
+from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import PreparedLayer
-from fsdcore.kernels.choice import make_kernel
 from fsdcore.partition import make_partition
 from fsdcore.plan.files import RankPlan, read_rank, write_plan
 from fsdcore.testing import random_network

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline

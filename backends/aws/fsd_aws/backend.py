@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsd_aws.clients import Clients
 from fsd_aws.compute import LambdaCompute
-from fsd_aws.deployment import Deployment
-from fsd_aws.discovery import find_deployment
+from fsd_aws.deployment import Deployment, find_deployment
 from fsd_aws.errors import remake
 from fsd_aws.queue import SnsChannel, SqsChannel, queue_capabilities, sqs_capabilities
 from fsd_aws.settings import AwsSettings
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fsdcore.contracts.backend import Check, Provisioner
-
-__all__ = ["AwsBackend"]
 
 _SETTLE_SECONDS = 30.0
 
@@ -81,7 +78,7 @@ class AwsBackend(Backend):
         return AwsProvisioner(self.clients, self.settings, self.observer)
 
     def checks(self, workers: int) -> Iterable[Check]:
-        from fsd_aws.deploy.checks import checks
+        from fsd_aws.deploy.provisioner import checks
 
         return checks(self.clients, self.settings.name, workers)
 

@@ -15,8 +15,6 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import ConfigError, CredentialsError
 from fsdcore.loopback import is_endpoint, is_loopback, is_refused
 
-__all__ = ["Clients"]
-
 # A long poll lasts up to 20 s.
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 # Many workers that poll one prefix are told to slow down, for some seconds.

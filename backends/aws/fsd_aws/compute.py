@@ -11,8 +11,6 @@ from fsdcore.contracts.compute import Compute, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.errors import ComputeError, InputError
 
-__all__ = ["FunctionMissingError", "LambdaCompute", "too_few", "unreserved"]
-
 _MOST_PAYLOAD_BYTES = 1_000_000
 _MEBIBYTE = 1 << 20
 

@@ -15,8 +15,6 @@ from fsdcore.errors import ConfigError, WireError
 from fsdcore.worker.plan_cache import PlanCache
 from fsdcore.worker.worker import keep_memory_together, process_seconds, run_worker
 
-__all__ = ["handle"]
-
 # What a worker needs to tell client and peers that its time is up, before Lambda ends it; at most half of its time.
 _REPORT_SECONDS = 4.0
 # The share of the function's memory that plan parts may keep between workers.

@@ -9,8 +9,6 @@ from typing import Literal
 
 from fsdcore.errors import ConfigError
 
-__all__ = ["AwsSettings", "own_python"]
-
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _LONGEST_NAME = 24
 _ZONE = re.compile(r"[a-z0-9]+-az\d+")

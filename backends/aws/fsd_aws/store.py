@@ -18,8 +18,6 @@ from fsdcore.contracts.limits import StoreCapabilities
 from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
 
-__all__ = ["S3Store"]
-
 _CAPABILITIES = StoreCapabilities(
     durable=True, shared=True, max_object_bytes=5 << 30, requests_in_flight=16, latency_seconds=0.02
 )

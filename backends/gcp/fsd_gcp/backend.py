@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from fsd_gcp.clients import Clients, Endpoints
+from fsd_gcp.calls.clients import Clients, Endpoints
+from fsd_gcp.calls.errors import project_checked, translated
 from fsd_gcp.deployment import VARIABLE, Deployment, function_name
-from fsd_gcp.errors import project_checked, translated
 from fsd_gcp.settings import GcpSettings
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.backend import Backend
@@ -22,12 +22,10 @@ from fsdcore.worker.handoff import failure_of, write_failure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fsd_gcp.calls.identity import IdentityTokens
     from fsd_gcp.compute import GcpCompute
-    from fsd_gcp.identity import IdentityTokens
     from fsd_gcp.store import GcsStore
     from fsdcore.contracts.backend import Check, Provisioner
-
-__all__ = ["GcpBackend"]
 
 _MEBI = 1 << 20
 # How long a start that is denied is repeated, since roles that were just given take minutes. Less by a client: the
@@ -103,7 +101,7 @@ class GcpBackend(Backend):
     @cached_property
     def tokens(self) -> IdentityTokens:
         """What starts are made with."""
-        from fsd_gcp.identity import IdentityTokens
+        from fsd_gcp.calls.identity import IdentityTokens
 
         deployment = self.deployment
         account, in_worker = deployment.service_account, self._in_worker
@@ -156,7 +154,7 @@ class GcpBackend(Backend):
         with translated("connecting to Pub/Sub"):
             clients = self.clients.publisher, self.clients.subscriber
             if kind == "stream":
-                from fsd_gcp.stream import StreamingChannel
+                from fsd_gcp.queue import StreamingChannel
 
                 return StreamingChannel(*clients, self.deployment, address)
             from fsd_gcp.queue import PubsubChannel

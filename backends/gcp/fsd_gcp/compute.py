@@ -22,17 +22,15 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
-from fsd_gcp.asking import Answer, is_denied, may_pass, read, send
-from fsd_gcp.connections import wait_up_to
+from fsd_gcp.calls.asking import Answer, is_denied, may_pass, read, send
+from fsd_gcp.calls.connections import wait_up_to
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.compute import Compute, Exit, Exits, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
 
 if TYPE_CHECKING:
-    from fsd_gcp.identity import IdentityTokens
-
-__all__ = ["GcpCompute"]
+    from fsd_gcp.calls.identity import IdentityTokens
 
 # What it may take to send a request, its token included.
 _SEND_SECONDS = 30.0

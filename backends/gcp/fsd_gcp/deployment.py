@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from fsdcore.contracts.backend import DeploymentFacts
 
-__all__ = ["LABEL", "REGION_LABEL", "VARIABLE", "Deployment", "function_name"]
-
 VARIABLE = "FSD_GCP_DEPLOYMENT"
 LABEL = "fsd-deployment"
 # A function is of a region, and all else of a project: two deployments of one name would share it.

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from fsdcore.errors import ConfigError
 from fsdcore.loopback import is_endpoint
 
-__all__ = ["GcpSettings", "checked_project", "is_account", "is_region"]
-
 _NAME = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 # A service account's id has 6 to 30 characters, "fsdb-" among them.
 _LONGEST_NAME = 24

@@ -16,12 +16,10 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from urllib3.exceptions import HTTPError
 
-from fsd_gcp.errors import BucketMissingError, one_line, translation
+from fsd_gcp.calls.errors import BucketMissingError, one_line, translation
 from fsdcore.contracts.limits import StoreCapabilities
 from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import KeyMissingError, PreconditionError, StoreError
-
-__all__ = ["CAPABILITIES", "GcsStore"]
 
 _IN_FLIGHT = 8
 CAPABILITIES = StoreCapabilities(

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError
 
-from fsd_gcp.asking import Lack, Trial, ask
-from fsd_gcp.errors import one_line
+from fsd_gcp.calls.asking import Lack, Trial, ask
+from fsd_gcp.calls.errors import one_line
 from fsdcore.clock import Deadline
 from fsdcore.errors import AccessDeniedError, FsdError
 
 if TYPE_CHECKING:
     from fsd_gcp.backend import GcpBackend
     from fsd_gcp.deployment import Deployment
-
-__all__ = ["tried"]
 
 _IN_FLIGHT = 16
 _SECONDS = 30.0

@@ -16,16 +16,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from fsd_gcp.asking import OWN, SENT, TOLD, TRIAL
 from fsd_gcp.backend import GcpBackend
+from fsd_gcp.calls.asking import OWN, SENT, TOLD, TRIAL
 from fsd_gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.compute import Invocation
 from fsdcore.errors import ConfigError, FsdError, WireError
 from fsdcore.worker.plan_cache import PlanCache
 from fsdcore.worker.worker import keep_memory_together, process_seconds, run_worker
-
-__all__ = ["worker"]
 
 Answer: TypeAlias = tuple[str, int, dict[str, str]]
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsd_local.directory_store import DirectoryStore
-from fsd_local.memory_store import MemoryStore
 from fsd_local.queue import LocalQueueChannel, QueueService
+from fsd_local.stores import DirectoryStore, MemoryStore
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.contracts.compute import Compute
@@ -18,8 +17,6 @@ from fsdcore.errors import ConfigError
 from fsdcore.messages.frames import HEADER_BYTES
 from fsdcore.messages.object_channel import ObjectChannel, object_channel_capabilities
 from fsdcore.worker.threads import ThreadCompute
-
-__all__ = ["LocalBackend", "LocalSettings"]
 
 # In memory a look at the store costs next to nothing, so the object channel may look often.
 _LONGEST_PAUSE = 0.005

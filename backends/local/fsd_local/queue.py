@@ -14,8 +14,6 @@ from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.messages.packing import check_publish
 
-__all__ = ["LocalQueueChannel", "Queue", "QueueService"]
-
 
 class _Hidden(NamedTuple):
     data: bytes

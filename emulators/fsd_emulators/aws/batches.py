@@ -13,8 +13,6 @@ from xml.sax.saxutils import escape
 
 from fsd_emulators.aws.actions import Action
 
-__all__ = ["Entry", "entries_of", "is_batch", "with_failed", "without"]
-
 _BATCHES = {
     ("sns", "PublishBatch"),
     ("sqs", "SendMessageBatch"),

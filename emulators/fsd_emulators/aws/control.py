@@ -15,8 +15,6 @@ from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.ministack import Ministack
 from fsd_emulators.aws.records import Fault
 
-__all__ = ["Control"]
-
 
 class Control:
     """What clients ask of local AWS itself, under ``/_fsd/``: JSON in and out."""

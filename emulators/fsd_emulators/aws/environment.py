@@ -23,8 +23,6 @@ from fsd_emulators.aws.functions import Function
 from fsd_emulators.processes import HOST
 from fsd_emulators.visitors import refusal
 
-__all__ = ["RESPONSE_BYTES", "Call", "Environment", "Outcome"]
-
 RESPONSE_BYTES = 6_291_556
 # What Lambda gives a function to initialize before it counts as part of its timeout.
 _INIT_SECONDS = 10.0

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from fsd_emulators.aws.actions import Action
 from fsd_emulators.aws.records import Fault
 
-__all__ = ["Faults"]
-
 
 class Faults:
     """The rules that stand; the first that meets a request takes it."""

@@ -29,8 +29,6 @@ from fsd_emulators.aws.ministack import Ministack
 from fsd_emulators.aws.records import Fault, RequestRecord
 from fsd_emulators.aws.refusals import Refusal, refusal_answer
 
-__all__ = ["Front", "whole_body"]
-
 _MOST_RECORDS = 500_000
 _HOP_HEADERS = {
     "connection",

@@ -17,8 +17,6 @@ from typing import Any
 from fsd_emulators.aws.ministack import Ministack
 from fsd_emulators.aws.refusals import Refusal
 
-__all__ = ["UNPACKED_BYTES", "Function", "Functions", "check_settings", "unpacked_size"]
-
 # How old a definition may be: stacks change functions behind the endpoint's back.
 _FRESH_SECONDS = 1.0
 UNPACKED_BYTES = 262_144_000

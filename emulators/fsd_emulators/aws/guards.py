@@ -12,8 +12,6 @@ from fsd_emulators.aws.batches import Entry, entries_of
 from fsd_emulators.aws.functions import UNPACKED_BYTES, check_settings, unpacked_size
 from fsd_emulators.aws.refusals import Refusal
 
-__all__ = ["MESSAGE_BYTES", "bad_entries", "check"]
-
 MESSAGE_BYTES = 262_144
 _LONGEST_WAIT = 20
 _ZIP_BYTES = 50 * (1 << 20)

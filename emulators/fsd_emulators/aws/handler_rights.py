@@ -18,8 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-__all__ = ["Asked", "Place", "asked", "rights_table"]
-
 # By type: its properties and, by handler and permission, the ARNs it can be limited to, each with its kind.
 Table = dict[str, dict[str, Any]]
 

@@ -18,8 +18,6 @@ from fsd_emulators.aws.records import EnvironmentRecord, InvocationRecord
 from fsd_emulators.aws.refusals import Refusal
 from fsd_emulators.aws.runtime import Credentials, make_runtime
 
-__all__ = ["ASYNC_BYTES", "SYNC_BYTES", "LambdaService"]
-
 SYNC_BYTES, ASYNC_BYTES = 6_291_456, 1_048_576
 _TAIL_BYTES = 4_096
 _MOST_RECORDS = 200_000

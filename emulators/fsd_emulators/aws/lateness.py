@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["NAME_TAKEN", "Late", "Lateness"]
-
 NAME_TAKEN = (
     "You must wait 60 seconds after deleting a queue before you can create another with the same name. "
     "(Service: Sqs, Status Code: 400, Error Code: AWS.SimpleQueueService.QueueDeletedRecently)"

@@ -19,8 +19,6 @@ from fsd_emulators.processes import DIRECT, HOST, ServerProcess, free_port, http
 from fsd_emulators.server import Emulator
 from fsdcore.errors import MissingExtraError, ServerError
 
-__all__ = ["LocalAws"]
-
 _Type = TypeVar("_Type")
 _PACKAGES = ("aiohttp", "awslambdaric", "boto3", "psutil")
 _STOP_SECONDS = 20.0

@@ -22,8 +22,6 @@ from fsd_emulators.environments import environment_python
 from fsd_emulators.processes import HOST, ServerProcess, free_port, http_ready
 from fsdcore.errors import MissingExtraError, ServerError
 
-__all__ = ["ACCESS_KEY", "SECRET_KEY", "Answer", "Ministack", "ministack_command"]
-
 ACCESS_KEY = SECRET_KEY = "test"
 _PROGRAM = Path(__file__).parent / "ministack_program.py"
 # The types that templates of deployments have.

@@ -6,8 +6,6 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["EnvironmentRecord", "Fault", "InvocationRecord", "RequestRecord"]
-
 FaultKind = Literal["error", "reset", "abort", "duplicate", "delay", "fail-entries", "kill"]
 
 

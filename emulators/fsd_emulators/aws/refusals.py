@@ -6,8 +6,6 @@ import json
 import uuid
 from xml.sax.saxutils import escape
 
-__all__ = ["Refusal", "refusal_answer"]
-
 _REST = ("lambda",)
 _XML = ("s3", "s3express")
 _JSON = ("sqs", "logs", "dynamodb")

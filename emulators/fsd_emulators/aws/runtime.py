@@ -10,8 +10,6 @@ from pathlib import Path
 from fsd_emulators.aws.functions import Function
 from fsd_emulators.aws.ministack import ACCESS_KEY, SECRET_KEY
 
-__all__ = ["Credentials", "command", "make_runtime", "variables"]
-
 # What Lambda's Python runtime has of its own: everything else must be in the function's zip.
 _PACKAGES = (
     "awslambdaric",

@@ -17,8 +17,6 @@ from typing import Any
 
 from fsdcore.clock import SYSTEM_CLOCK, Clock
 
-__all__ = ["Broker", "Delivery", "Outstanding", "ServiceError", "Subscription"]
-
 
 class ServiceError(Exception):
     """What the service answers instead: `code` is the name of a gRPC status code."""

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Call", "CallLog"]
-
 
 @dataclass(frozen=True)
 class Call:

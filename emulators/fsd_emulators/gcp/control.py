@@ -21,8 +21,6 @@ from fsd_emulators.gcp.management import Management
 from fsd_emulators.gcp.sources import BuildError, build
 from fsdcore.errors import ServerError
 
-__all__ = ["ApiError", "ControlPlane", "memory_bytes"]
-
 _BUCKET = "uploads"
 _NAME = re.compile(r"projects/[^/]+/locations/[^/]+/functions/[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|K|k|M|G)?")

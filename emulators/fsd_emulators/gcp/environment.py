@@ -6,8 +6,6 @@ from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_emulators.gcp.storage import StorageServer
 
-__all__ = ["PROJECT", "REGION", "environment"]
-
 PROJECT = "local-project"
 REGION = "europe-west1"
 

@@ -28,8 +28,6 @@ from fsd_emulators.gcp.web import Handler, WebServer
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import ServerError
 
-__all__ = ["FunctionsFaults", "FunctionsServer"]
-
 _MOST_BYTES = 32 << 20
 _SHARES = ("unavailable", "throttled", "aborted", "cut_off", "silent", "twice")
 _REFUSALS = {

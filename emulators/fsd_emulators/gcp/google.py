@@ -9,8 +9,6 @@ from pathlib import Path
 from fsd_emulators.processes import HOST, ServerProcess, free_port, tcp_ready
 from fsdcore.errors import MissingExtraError
 
-__all__ = ["GooglePubsub"]
-
 _VARIABLE = "PUBSUB_EMULATOR_JAR"
 _JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
 _SDK = Path("/usr/lib/google-cloud-sdk")

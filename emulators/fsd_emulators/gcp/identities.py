@@ -13,8 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 from fsd_emulators.gcp.web import Handler, WebServer
 from fsdcore.clock import SYSTEM_CLOCK
 
-__all__ = ["MetadataServer", "email_of", "granted", "token_for"]
-
 _HOUR = 3_600
 _ACCOUNT = "/computeMetadata/v1/instance/service-accounts/"
 _FLAVOR = ("Metadata-Flavor", "Google")

@@ -20,8 +20,6 @@ from fsd_emulators.gcp.system import own_memory
 from fsd_emulators.processes import HOST, ServerProcess
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 
-__all__ = ["QUEUE_SECONDS", "Answer", "Instance", "NoInstanceError", "Pool", "Revision"]
-
 _LAUNCH = Path(__file__).with_name("launch.py")
 QUEUE_SECONDS = 10.0
 _WATCH_SECONDS = 0.1

@@ -13,8 +13,6 @@ from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_emulators.gcp.storage import StorageServer
 from fsd_emulators.server import Emulator
 
-__all__ = ["LocalGcp"]
-
 
 class LocalGcp(Emulator):
     """Cloud Storage, Pub/Sub and Cloud Functions; as a context manager it starts and stops them.

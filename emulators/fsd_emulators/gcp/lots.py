@@ -6,8 +6,6 @@ import random
 import threading
 from collections.abc import Sequence
 
-__all__ = ["Lots"]
-
 
 class Lots:
     """Draws, one for each call; `struck` is how many calls went wrong. May be used from several threads."""

@@ -19,8 +19,6 @@ from fsd_emulators.gcp.errors import ApiError
 from fsd_emulators.gcp.identities import email_of, token_for
 from fsdcore.clock import SYSTEM_CLOCK
 
-__all__ = ["Management"]
-
 _API = ".googleapis.com"
 # Which service a path is of: policies of functions and of Cloud Run's services are told apart by the path alone.
 _APIS = (

@@ -26,8 +26,6 @@ from fsd_emulators.processes import HOST
 from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.errors import ServerError
 
-__all__ = ["PubsubFaults", "PubsubServer"]
-
 MAX_REQUEST_BYTES = 10_000_000
 MAX_REQUEST_MESSAGES = 1000
 MAX_PULL_BYTES = 10_000_000

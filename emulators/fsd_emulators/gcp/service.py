@@ -7,8 +7,6 @@ from typing import Generic, Protocol, TypeVar
 from fsd_emulators.gcp.calls import CallLog
 from fsd_emulators.server import Server
 
-__all__ = ["Service"]
-
 _Faults = TypeVar("_Faults")
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-__all__ = ["BuildError", "build"]
-
 _MOST_BYTES = 500_000_000
 _HASH = "--hash="
 

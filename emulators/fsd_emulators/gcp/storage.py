@@ -22,8 +22,6 @@ from fsd_emulators.processes import HOST, ServerProcess, http_ready
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import MissingExtraError
 
-__all__ = ["StorageFaults", "StorageServer"]
-
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {

@@ -9,8 +9,6 @@ from typing import Any
 
 from fsd_emulators.gcp.broker import Delivery, Outstanding, ServiceError, Subscription
 
-__all__ = ["Stream"]
-
 _MOST_MESSAGES = 1000
 _MOST_BYTES = 10_000_000
 _LONGEST_WAIT = 30.0

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["listening_port", "own_memory"]
-
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LISTENS = "0A"
 

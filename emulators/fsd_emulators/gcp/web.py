@@ -13,8 +13,6 @@ from typing import Any
 from fsd_emulators.processes import HOST
 from fsd_emulators.visitors import refusal
 
-__all__ = ["Handler", "WebServer"]
-
 
 class WebServer(ThreadingHTTPServer):
     """A thread for each connection, all ended with the process. Port 0 takes any that is free."""

@@ -19,8 +19,6 @@ from fsdcore.errors import ConfigError
 from fsdcore.files import settled
 from fsdcore.messages.object_channel import ObjectChannel, object_channel_capabilities
 
-__all__ = ["FilesystemBackend"]
-
 
 class FilesystemBackend(Backend):
     """Workers are processes of this machine; all they share is a directory."""

@@ -18,8 +18,6 @@ from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import ChannelError
 from fsdcore.messages.packing import check_publish
 
-__all__ = ["LIMITS", "SpoolChannel"]
-
 LIMITS = ChannelCapabilities(
     max_frame_bytes=1 << 20,
     max_publish_frames=32,

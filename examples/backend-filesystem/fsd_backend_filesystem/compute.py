@@ -23,8 +23,6 @@ from fsdcore.contracts.compute import Compute, Exit, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.errors import ComputeError
 
-__all__ = ["FINISHED", "Orders", "ProcessCompute"]
-
 FINISHED = "worker finished"
 _COMMAND = (sys.executable, "-m", "fsd_backend_filesystem.worker")
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from fsdcore.errors import ConfigError
 
-__all__ = ["FilesystemSettings"]
-
 
 @dataclass(frozen=True)
 class FilesystemSettings:

@@ -13,8 +13,6 @@ from fsdcore.contracts.limits import StoreCapabilities
 from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
 
-__all__ = ["CAPABILITIES", "FilesystemStore"]
-
 CAPABILITIES = StoreCapabilities(durable=True, shared=True)
 # A quoted key has no "=": a name that ends in one is an object, one that begins with it is not finished.
 _END = "="

@@ -1,7 +1,7 @@
 """The loop of every worker, the launch tree and the channel in virtual time: events in order, nothing computed.
 
 An event is a worker whose thread is free: it goes on with the oldest batch whose messages are there, or begins the
-next one, as `fsdcore.worker.inflight` does, up to its next wait. What it sends on the way is due at its targets later
+next one, as `fsdcore.worker.loop` does, up to its next wait. What it sends on the way is due at its targets later
 than the event itself, so that all that has come by then is known when an event's turn is.
 """
 
@@ -14,17 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.contracts.launch import children
-from fsdcore.estimate.client_waits import looks, reading, writing
-from fsdcore.estimate.simulate.conditions import Conditions
-from fsdcore.estimate.simulate.draws import Chance
+from fsdcore.contracts.compute import children
+from fsdcore.estimate.simulate.conditions import Chance, Conditions
 from fsdcore.estimate.simulate.inbox import Costs, Taken, take_by_name, take_from_queue
 from fsdcore.estimate.simulate.ledger import Ledger
 from fsdcore.estimate.simulate.work import LayerTraffic, Work
 from fsdcore.estimate.speeds import ComputeModel
-from fsdcore.estimate.timing import Loads
-
-__all__ = ["simulate_once"]
+from fsdcore.estimate.timing import Loads, looks, reading, writing
 
 Floats = npt.NDArray[np.float64]
 _NEVER = math.inf

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Costs", "Taken", "take_by_name", "take_from_queue"]
-
 Floats = npt.NDArray[np.float64]
 
 

@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsdcore.estimate.simulate.work import Work
-from fsdcore.record.record import COUNTERS, Record, Setting, WorkerRecord
-from fsdcore.record.spans import ACTIVITIES, SpanLog
-
-__all__ = ["Ledger"]
+from fsdcore.record.record import ACTIVITIES, COUNTERS, Record, Setting, SpanLog, WorkerRecord
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

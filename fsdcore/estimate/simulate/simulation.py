@@ -12,16 +12,13 @@ import numpy as np
 
 from fsdcore.errors import InputError
 from fsdcore.estimate.bill import Bill, PriceList, Usage, bill
-from fsdcore.estimate.client_waits import found_after, reading, writing
 from fsdcore.estimate.simulate.conditions import STEADY, Conditions, check_conditions
 from fsdcore.estimate.simulate.engine import simulate_once
 from fsdcore.estimate.simulate.ledger import Ledger, worker_seconds
 from fsdcore.estimate.simulate.work import Work
 from fsdcore.estimate.speeds import Model
-from fsdcore.estimate.timing import timeline
+from fsdcore.estimate.timing import found_after, reading, timeline, writing
 from fsdcore.record.record import Record, Setting
-
-__all__ = ["Billing", "Run", "Simulation", "Summary", "forecast_seconds", "gains"]
 
 PERCENTILES = (50, 90, 99)
 # Fast enough that it no longer counts.

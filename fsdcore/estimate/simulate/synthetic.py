@@ -18,13 +18,11 @@ import scipy.sparse as sp
 
 from fsdcore.errors import InputError
 from fsdcore.estimate import Forecaster, Setting, Target
+from fsdcore.estimate.activity import LayerStructure, Structure
 from fsdcore.estimate.profile import Messages, Profile
 from fsdcore.estimate.simulate.work import BatchWork, Work, work_of
-from fsdcore.estimate.structure import LayerStructure, Structure
 from fsdcore.estimate.timing import Loads
 from fsdcore.messages.rows import Rows, encode_rows
-
-__all__ = ["Shape", "shape_forecaster", "shape_work"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

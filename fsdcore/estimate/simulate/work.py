@@ -18,8 +18,6 @@ from fsdcore.estimate.timing import Loads
 from fsdcore.estimate.traffic import Counts, as_sent, beyond_front, counts_of, frames_of, publishes_of
 from fsdcore.messages.frames import HEADER_BYTES
 
-__all__ = ["BatchWork", "LayerTraffic", "Work", "batch_work", "work_of"]
-
 Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]

@@ -17,8 +17,6 @@ from fsdcore.network.matrices import MOST_NEURONS, as_floats, as_whole, frozen
 from fsdcore.network.network import Layer, Network
 from fsdcore.record.observer import SILENT, Observer
 
-__all__ = ["ACTIVATION", "layer_files", "load_graph_challenge", "official_bias"]
-
 ACTIVATION = clipped_relu(32)
 _BIAS = {1024: -0.3, 4096: -0.35, 16384: -0.4, 65536: -0.45}
 

@@ -17,13 +17,10 @@ import scipy.sparse as sp
 from fsdcore.decoding import unpack_limit
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, first_line, replacing, write_text
-from fsdcore.network.formats.archives import Archive, read_array
-from fsdcore.network.formats.files import UNREADABLE, read_bytes, too_much
+from fsdcore.network.formats.files import UNREADABLE, Archive, read_array, read_bytes, too_much
 from fsdcore.network.formats.tsv import Axis, read_indices, read_triples
 from fsdcore.network.matrices import MOST_NEURONS, as_csr, as_floats, as_whole, check_csr, checked_places, undiagonal
 from fsdcore.network.network import as_inputs
-
-__all__ = ["load_categories", "load_inputs", "save_categories", "save_outputs"]
 
 _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 

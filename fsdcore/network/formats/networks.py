@@ -26,8 +26,6 @@ from fsdcore.network.matrices import MOST_NEURONS, check_csr
 from fsdcore.network.network import Layer, Network, as_network
 from fsdcore.record.observer import SILENT, Observer
 
-__all__ = ["load_network", "save_network"]
-
 _FORMAT = "fsd-network"
 _VERSION = "1"
 _DTYPES = {

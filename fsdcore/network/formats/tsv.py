@@ -21,8 +21,6 @@ from fsdcore.files import PathLike
 from fsdcore.network.formats.files import read_bytes
 from fsdcore.network.matrices import MOST_NEURONS
 
-__all__ = ["Axis", "Triples", "read_indices", "read_triples"]
-
 IndexArray = npt.NDArray[np.int64]
 
 _RECORD = np.dtype([("first", np.int64), ("second", np.int64), ("value", np.float32)])

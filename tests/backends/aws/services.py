@@ -9,8 +9,6 @@ from fsd_aws.clients import Clients
 from fsd_aws.deployment import Deployment
 from fsd_aws.settings import AwsSettings
 
-__all__ = ["REGION", "make_resources"]
-
 REGION = "eu-west-1"
 
 

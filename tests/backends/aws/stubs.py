@@ -11,8 +11,6 @@ from fsd_aws.clients import Clients
 from fsd_aws.deployment import Deployment
 from fsd_aws.settings import AwsSettings
 
-__all__ = ["StubbedClients", "make_deployment"]
-
 
 def make_deployment(workers: int = 4, **settings: Any) -> Deployment:
     """A deployment that is nowhere."""

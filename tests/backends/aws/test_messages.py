@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsd_aws.messages import limits, read_frame, sns_entry, sqs_entry
+from fsd_aws.queue import limits, read_frame, sns_entry, sqs_entry
 
 PAYLOADS = ["attribute", "text"]
 FRAMES = st.binary(min_size=1, max_size=300)

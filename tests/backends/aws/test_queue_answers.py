@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsd_aws import attempts, queue
+from fsd_aws import errors as attempts
+from fsd_aws import queue
 from fsd_aws.deployment import Deployment
 from fsd_aws.queue import SnsChannel, SqsChannel
 from fsdcore.clock import Deadline

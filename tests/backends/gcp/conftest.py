@@ -7,16 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsd_emulators.gcp.environment import PROJECT, REGION, environment
+from fsd_emulators.gcp.environment import REGION, environment
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_emulators.gcp.storage import StorageFaults, StorageServer
-from fsd_gcp.clients import Clients, Endpoints
-from fsd_gcp.deploy.messaging import make_queues
+from fsd_gcp.calls.clients import Clients, Endpoints
+from fsd_gcp.deploy.resources import make_queues
 from fsd_gcp.deployment import Deployment
 from fsd_gcp.settings import GcpSettings
-
-__all__ = ["ABANDONS_SOCKETS", "PROJECT", "REGION"]
 
 ABANDONS_SOCKETS = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, TypeAlias
 
-from fsd_gcp.asking import OWN
-
-__all__ = ["CUT", "SILENCE", "Asked", "Reply", "Stub", "as_json", "by_worker", "serving"]
+from fsd_gcp.calls.asking import OWN
 
 _PATIENCE = 60.0
 

@@ -12,7 +12,7 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_gcp import GcpBackend, GcpSettings
-from fsd_gcp.errors import translation
+from fsd_gcp.calls.errors import translation
 from fsdcore.errors import (
     AccessDeniedError,
     ConfigError,

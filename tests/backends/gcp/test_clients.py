@@ -12,17 +12,17 @@ from google.api_core.exceptions import GoogleAPICallError, NotFound
 from google.auth import compute_engine
 from google.oauth2.credentials import Credentials as UserCredentials
 
+from fsd_emulators.gcp.environment import PROJECT, REGION
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_emulators.gcp.storage import StorageFaults, StorageServer
 from fsd_emulators.processes import free_port
 from fsd_gcp import GcpBackend, GcpSettings
-from fsd_gcp.clients import Clients, Endpoints
-from fsd_gcp.direct import NothingListensError, go_direct
-from fsd_gcp.errors import translated
+from fsd_gcp.calls.clients import Clients, Endpoints
+from fsd_gcp.calls.connections import NothingListensError, go_direct
+from fsd_gcp.calls.errors import translated
 from fsdcore.client.config import load_config
 from fsdcore.errors import ConfigError, ServerError, StoreError
-from tests.backends.gcp.conftest import PROJECT, REGION
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "grpc_proxy")
 SOON = 20.0

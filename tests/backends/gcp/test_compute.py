@@ -12,10 +12,10 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from fsd_gcp import GcpBackend, GcpSettings
-from fsd_gcp.asking import TOLD, NoWayError
+from fsd_gcp.calls.asking import TOLD, NoWayError
+from fsd_gcp.calls.identity import IdentityTokens
 from fsd_gcp.compute import GcpCompute
 from fsd_gcp.deployment import Deployment
-from fsd_gcp.identity import IdentityTokens
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.compute import Exit, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities

@@ -29,9 +29,9 @@ from google.auth.exceptions import RefreshError
 from google.cloud.functions_v2 import Function
 from google.pubsub_v1.types import ListTopicsResponse
 
-from fsd_gcp.clients import Clients, Endpoints
-from fsd_gcp.connections import check_environment, connect, wait_up_to
-from fsd_gcp.errors import translated
+from fsd_gcp.calls.clients import Clients, Endpoints
+from fsd_gcp.calls.connections import check_environment, connect, wait_up_to
+from fsd_gcp.calls.errors import translated
 from fsdcore.errors import ConfigError, CredentialsError
 
 NAME = "europe-west4-p.cloudfunctions.test"

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth.transport.requests import Request
 
-from fsd_gcp.clients import Clients, Endpoints
-from fsd_gcp.errors import translated
+from fsd_gcp.calls.clients import Clients, Endpoints
+from fsd_gcp.calls.errors import translated
 from fsdcore.errors import CredentialsError, DeploymentError
 
 VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"

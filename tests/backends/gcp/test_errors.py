@@ -15,7 +15,7 @@ from google.auth.transport.requests import Request
 from google.oauth2 import credentials
 from google.oauth2.credentials import Credentials as Person
 
-from fsd_gcp.errors import OddTokenError, translated, translation
+from fsd_gcp.calls.errors import OddTokenError, translated, translation
 from fsdcore.errors import AccessDeniedError, ComputeError, ConfigError, CredentialsError, FsdError
 
 LOGIN = "run: gcloud auth application-default login"

@@ -18,9 +18,9 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as Person
 
 from fsd_emulators.gcp.identities import email_of, token_for
-from fsd_gcp.asking import NoWayError
-from fsd_gcp.errors import translated
-from fsd_gcp.identity import ApiDisabledError, IdentityTokens
+from fsd_gcp.calls.asking import NoWayError
+from fsd_gcp.calls.errors import translated
+from fsd_gcp.calls.identity import ApiDisabledError, IdentityTokens
 from fsd_gcp.settings import is_account
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import AccessDeniedError, ComputeError, ConfigError, CredentialsError, DeploymentMissingError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fsd_emulators.gcp.pubsub import PubsubServer
-from fsd_gcp.clients import Clients
+from fsd_gcp.calls.clients import Clients
 from fsd_gcp.deployment import Deployment
 from fsd_gcp.queue import PubsubChannel
 from fsdcore.clock import Deadline

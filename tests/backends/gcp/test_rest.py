@@ -14,12 +14,12 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.exceptions import GoogleAuthError, RefreshError
 
-from fsd_gcp import rest as module
+from fsd_gcp.calls import rest as module
+from fsd_gcp.calls.errors import translated
+from fsd_gcp.calls.rest import OddAnswerError, Rest
 from fsd_gcp.deploy.access import Policy, holders
 from fsd_gcp.deploy.project import APIS, disabled_apis, room
 from fsd_gcp.deployment import Deployment
-from fsd_gcp.errors import translated
-from fsd_gcp.rest import OddAnswerError, Rest
 from fsd_gcp.settings import GcpSettings
 from fsdcore.errors import AccessDeniedError, DeploymentError, FsdError
 

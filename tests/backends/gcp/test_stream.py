@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
-from fsd_gcp.clients import Clients
-from fsd_gcp.deploy.messaging import remove_queues
+from fsd_gcp.calls.clients import Clients
+from fsd_gcp.deploy.resources import remove_queues
 from fsd_gcp.deployment import Deployment
-from fsd_gcp.queue import MOST_MESSAGES, PubsubChannel
-from fsd_gcp.stream import StreamingChannel
+from fsd_gcp.queue import MOST_MESSAGES, PubsubChannel, StreamingChannel
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id

@@ -9,9 +9,9 @@ import pytest
 
 from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_gcp import GcpSettings, worker
-from fsd_gcp import clients as clients_module
-from fsd_gcp.asking import OWN, TOLD
-from fsd_gcp.clients import Clients, Endpoints
+from fsd_gcp.calls import clients as clients_module
+from fsd_gcp.calls.asking import OWN, TOLD
+from fsd_gcp.calls.clients import Clients, Endpoints
 from fsd_gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.compute import Invocation

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsd_local.directory_store import DirectoryStore, _key, _names
+from fsd_local.stores import DirectoryStore, _key, _names
 from fsdcore.contracts.store import check_key
 from fsdcore.errors import AccessDeniedError
 
@@ -82,7 +82,7 @@ def test_it_stays_where_it_was_when_the_process_goes_elsewhere(tmp_path: Path, m
 def test_a_full_disk_is_named_and_leaves_nothing() -> None:
     # A limit on the size of files stands in for the disk.
     code = (
-        "import resource, signal, sys, tempfile; from fsd_local.directory_store import DirectoryStore as D\n"
+        "import resource, signal, sys, tempfile; from fsd_local.stores import DirectoryStore as D\n"
         "from fsdcore.errors import StoreError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "folder = tempfile.mkdtemp()\n"
@@ -102,7 +102,7 @@ def test_what_an_index_claims_is_not_set_aside(tmp_path: Path) -> None:
 
 def test_another_process_sees_the_objects(tmp_path: Path) -> None:
     DirectoryStore(tmp_path).put("a/b", b"data")
-    code = "import sys; from fsd_local.directory_store import DirectoryStore as D; print(D(sys.argv[1]).get('a/b'))"
+    code = "import sys; from fsd_local.stores import DirectoryStore as D; print(D(sys.argv[1]).get('a/b'))"
     seen = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert seen.stdout == "b'data'\n"
 
@@ -119,8 +119,8 @@ def test_a_refusal_of_the_file_system_is_access_denied(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
-    monkeypatch.setattr("fsd_local.directory_store.new_file", refuse)
-    monkeypatch.setattr("fsd_local.directory_store.os.walk", refuse)
+    monkeypatch.setattr("fsd_local.stores.new_file", refuse)
+    monkeypatch.setattr("fsd_local.stores.os.walk", refuse)
     calls: dict[str, Callable[[], object]] = {
         "get": lambda: store.get("k"),
         "put": lambda: store.put("k", b""),

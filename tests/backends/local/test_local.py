@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsd_local.directory_store import DirectoryStore
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import DirectoryStore, MemoryStore
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ConfigError, StoreError

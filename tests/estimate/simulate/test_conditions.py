@@ -9,7 +9,7 @@ import pytest
 
 from fsdcore.errors import InputError
 from fsdcore.estimate.simulate import Conditions, Limit, Spread, condition_names, load_conditions
-from fsdcore.estimate.simulate.draws import Chance, Factors, Gate
+from fsdcore.estimate.simulate.conditions import Chance, Factors, Gate
 
 
 @pytest.mark.parametrize("name", condition_names())

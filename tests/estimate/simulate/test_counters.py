@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsd_local.memory_store import MemoryStore
+from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.errors import KeyMissingError
@@ -23,8 +23,7 @@ from fsdcore.estimate.simulate import STEADY, Billing, Simulation, load_conditio
 from fsdcore.estimate.simulate.engine import simulate_once
 from fsdcore.network.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.record.record import COUNTERS, Record
-from fsdcore.record.spans import ACTIVITIES
+from fsdcore.record.record import ACTIVITIES, COUNTERS, Record
 from fsdcore.testing import random_inputs, random_network
 from tests.estimate.simulate.conftest import work_of_run
 

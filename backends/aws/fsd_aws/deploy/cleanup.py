@@ -13,8 +13,6 @@ from fsd_aws.deploy.templates import TAG
 from fsd_aws.errors import error_code
 from fsdcore.errors import DeploymentError, FsdError
 
-__all__ = ["delete_objects", "remove_tagged"]
-
 _GONE = frozenset(
     {
         "404",

@@ -8,8 +8,6 @@ from fsd_aws.settings import AwsSettings
 from fsdcore.deploy import Package, Recipe, Target, build_package, cache_folder
 from fsdcore.record.observer import Observer
 
-__all__ = ["LARGEST_BYTES", "lambda_package", "lambda_recipe"]
-
 # Amazon Linux 2 with Python 3.11, Amazon Linux 2023 from 3.12 on.
 _GLIBC = {"3.11": 26}
 _NEWER_GLIBC = 34

@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 
 from fsd_aws.deployment import Deployment
 
-__all__ = ["CLIENT_CALLS", "WORKER_CALLS", "deployer_policy", "runner_policy", "worker_policy"]
-
 Statement: TypeAlias = dict[str, Any]
 
 # The calls of the SDK that workers make, and the permission that each needs.

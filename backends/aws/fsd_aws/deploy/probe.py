@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 from fsd_aws.clients import Clients
 from fsd_aws.deploy.stacks import asking
 from fsd_aws.deployment import Deployment
-from fsd_aws.messages import TARGET
+from fsd_aws.queue import TARGET
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeploymentError
 from fsdcore.record.observer import Observer, notice
-
-__all__ = ["Pair", "await_delivery", "new_pairs"]
 
 # What AWS says it may take, and a little more.
 _LONGEST_SECONDS = 960.0

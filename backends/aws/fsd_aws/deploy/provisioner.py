@@ -13,7 +13,7 @@ import botocore.exceptions as sdk
 from boto3.exceptions import S3UploadFailedError
 
 from fsd_aws.clients import Clients
-from fsd_aws.compute import too_few
+from fsd_aws.compute import too_few, unreserved
 from fsd_aws.deploy.cleanup import delete_objects, remove_tagged
 from fsd_aws.deploy.package import LARGEST_BYTES, lambda_package
 from fsd_aws.deploy.policies import deployer_policy, runner_policy
@@ -27,15 +27,15 @@ from fsd_aws.deploy.templates import (
     main_template,
     part_templates,
 )
-from fsd_aws.deployment import OUTPUT, Deployment, stack_name
+from fsd_aws.deployment import OUTPUT, Deployment, find_deployment, stack_name
 from fsd_aws.errors import BucketMissingError, error_code, remake
 from fsd_aws.settings import AwsSettings
-from fsdcore.contracts.backend import DeploymentStatus, Provisioner, Removal
+from fsd_aws.store import S3Store
+from fsdcore.contracts.backend import Check, DeploymentStatus, Provisioner, Removal
 from fsdcore.deploy import Package
-from fsdcore.errors import DeploymentError
+from fsdcore.errors import DeploymentError, DeploymentMissingError
 from fsdcore.record.observer import Observer
-
-__all__ = ["AwsProvisioner"]
+from fsdcore.worker.leases import LEASES
 
 # Workers that still run may write to the bucket after it was emptied.
 _TRIES = 3
@@ -269,3 +269,36 @@ def _lines(found: dict[str, Stack], deployment: Deployment | None) -> Iterator[s
 def _size(package: Package) -> str:
     zipped, unzipped, most = (count / 1e6 for count in (package.zipped_bytes, package.unzipped_bytes, LARGEST_BYTES))
     return f"package {zipped:.1f} MB zipped, {unzipped:.1f} MB unzipped (at most {most:.1f})"
+
+
+# SNS counts by region and second; it is the channel queue's, the others have no such limit.
+_RATES = "SNS takes 300 to 30,000 a second by region (Service Quotas L-F8E2BA85); beyond, runs on queue are slower"
+
+
+def checks(clients: Clients, name: str, workers: int) -> Iterator[Check]:
+    """Region, credentials, concurrency for `workers`, and the deployment of that `name`, in that order."""
+    yield Check("region", True, clients.region)
+    yield Check("credentials", True, clients.credentials())
+    with asking(clients, "asking whose credentials these are"):
+        who = clients.client("sts").get_caller_identity()
+    yield Check("account", True, f"{who['Account']}, {who['Arn']}")
+    yield _concurrency(clients, workers)
+    yield Check("messages", True, _RATES)
+    yield _deployment(clients, name, workers)
+
+
+def _concurrency(clients: Clients, workers: int) -> Check:
+    with asking(clients, "asking for the quota of Lambda"):
+        free = unreserved(clients)
+    remedy = "ask for more in Service Quotas: AWS Lambda, Concurrent executions; or take fewer workers"
+    return Check("concurrency", free >= workers, f"{free:,} functions at once, {workers} workers wanted", remedy)
+
+
+def _deployment(clients: Clients, name: str, workers: int) -> Check:
+    try:
+        found = find_deployment(clients, name)
+        S3Store(clients, found.data_bucket, remake(name)).list(LEASES)
+    except (DeploymentMissingError, BucketMissingError) as error:
+        return Check("deployment", False, error.message)
+    remedy = f"run: fsd deploy aws --name {name} --max-workers {workers}"
+    return Check("deployment", found.workers >= workers, f"{name}, for up to {found.workers} workers", remedy)

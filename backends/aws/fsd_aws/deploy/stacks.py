@@ -19,8 +19,6 @@ from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.errors import DeploymentError
 from fsdcore.record.observer import Observer, notice
 
-__all__ = ["Stack", "Stacks", "asking"]
-
 Stack = dict[str, Any]
 
 _TAKEN_BACK = "UPDATE_ROLLBACK_COMPLETE"

@@ -15,11 +15,9 @@ from typing import Any, TypeAlias
 
 from fsd_aws.deploy.policies import worker_policy
 from fsd_aws.deployment import OUTPUT, VARIABLE, Deployment
-from fsd_aws.messages import QUEUE_BYTES
+from fsd_aws.queue import QUEUE_BYTES
 from fsd_aws.settings import AwsSettings
 from fsdcore.errors import ConfigError
-
-__all__ = ["FUNCTION_OUTPUT", "PACKAGES", "TAG", "TEMPLATES", "check_size", "main_template", "part_templates"]
 
 Template: TypeAlias = dict[str, Any]
 

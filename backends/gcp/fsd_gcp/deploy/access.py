@@ -21,36 +21,17 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2.credentials import Credentials as UserCredentials
 
+from fsd_gcp.calls.errors import is_disabled, sound_answers
 from fsd_gcp.deploy.claims import WORKERS, Claim, by_description, description
 from fsd_gcp.deploy.settling import Settling, is_of_new_account
 from fsd_gcp.deployment import Deployment
-from fsd_gcp.errors import is_disabled, sound_answers
 from fsd_gcp.settings import GcpSettings, is_account
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from fsd_gcp.clients import Clients
-    from fsd_gcp.rest import Rest
-
-__all__ = [
-    "GRANTS",
-    "Grant",
-    "Policy",
-    "account_url",
-    "add",
-    "change",
-    "claim_on_account",
-    "find_account",
-    "give",
-    "holders",
-    "identity",
-    "is_gone",
-    "lacking",
-    "make_account",
-    "remove_account",
-    "whose",
-]
+    from fsd_gcp.calls.clients import Clients
+    from fsd_gcp.calls.rest import Rest
 
 _IN_FLIGHT = 16
 # Older versions of a policy hide what is given on a condition, which would be lost in a write.

@@ -9,21 +9,18 @@ import requests
 from google.api_core.exceptions import Forbidden, GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
-from fsd_gcp.clients import Clients
+from fsd_gcp.calls.clients import Clients
+from fsd_gcp.calls.errors import ProjectDeniedError, is_disabled, one_line, translated
 from fsd_gcp.deploy.access import claim_on_account, is_gone, whose
-from fsd_gcp.deploy.builder import commands, lacking_roles
 from fsd_gcp.deploy.claims import BUILDS, Claim
 from fsd_gcp.deploy.function import find_function
-from fsd_gcp.deploy.project import disabled_apis, enabling, room
+from fsd_gcp.deploy.project import commands, disabled_apis, enabling, lacking_roles, room
 from fsd_gcp.deploy.provisioner import GcpProvisioner
 from fsd_gcp.deployment import Deployment, function_name
-from fsd_gcp.errors import ProjectDeniedError, is_disabled, one_line, translated
 from fsd_gcp.settings import GcpSettings
 from fsdcore.contracts.backend import Check, DeploymentStatus
 from fsdcore.errors import ConfigError, DeploymentMissingError
 from fsdcore.record.observer import Observer
-
-__all__ = ["checks"]
 
 
 def checks(clients: Clients, settings: GcpSettings, workers: int, observer: Observer) -> Iterator[Check]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from fsd_gcp.deployment import LABEL, REGION_LABEL, Deployment
 from fsdcore.errors import ConfigError
 
-__all__ = ["BUILDS", "WORKERS", "Claim", "by_description", "by_labels", "description", "elsewhere"]
-
 # What service accounts are for.
 WORKERS, BUILDS = "workers", "builds"
 _DESCRIBED = re.compile(r"(\w+) of fsd deployment (\S+?)(?: in (\S+))?")

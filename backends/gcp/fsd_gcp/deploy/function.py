@@ -18,12 +18,12 @@ from google.cloud.functions_v2 import (
     UpdateFunctionRequest,
 )
 
+from fsd_gcp.calls.connections import go_direct
+from fsd_gcp.calls.errors import one_line
 from fsd_gcp.deploy.claims import Claim, by_labels
 from fsd_gcp.deploy.package import ENTRY
 from fsd_gcp.deploy.settling import Settling, is_of_new_builder
 from fsd_gcp.deployment import VARIABLE, Deployment
-from fsd_gcp.direct import go_direct
-from fsd_gcp.errors import one_line
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import DeploymentError
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from fsdcore.deploy import Package
     from fsdcore.record.observer import Observer
-
-__all__ = ["claim_on_function", "find_function", "function_of", "make_function", "remove_function"]
 
 # The label that tells which source a function was made of.
 _SOURCE = "fsd-source"

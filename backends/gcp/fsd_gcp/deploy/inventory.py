@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 from google.api_core.exceptions import Forbidden
 from google.cloud.functions_v2 import Function
 
+from fsd_gcp.calls.errors import is_disabled, one_line
 from fsd_gcp.deploy.access import claim_on_account
-from fsd_gcp.deploy.bucket import find_bucket
 from fsd_gcp.deploy.claims import BUILDS, Claim
 from fsd_gcp.deploy.function import claim_on_function
-from fsd_gcp.deploy.messaging import Queues, claim_on_queues, find_queues
-from fsd_gcp.errors import is_disabled, one_line
+from fsd_gcp.deploy.resources import Queues, claim_on_queues, find_bucket, find_queues
 
 if TYPE_CHECKING:
-    from fsd_gcp.clients import Clients
+    from fsd_gcp.calls.clients import Clients
     from fsd_gcp.deployment import Deployment
-
-__all__ = ["Inventory", "look"]
 
 _Found = TypeVar("_Found")
 

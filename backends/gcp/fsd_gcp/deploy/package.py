@@ -15,8 +15,6 @@ from fsdcore.deploy import Package, Recipe, Target, build_package, cache_folder
 from fsdcore.errors import FsdError
 from fsdcore.record.observer import SILENT, Observer
 
-__all__ = ["ENTRY", "LARGEST_BYTES", "source_package", "source_recipe"]
-
 # The function in main.py that answers requests.
 ENTRY = "worker"
 # What a source may have, unzipped.

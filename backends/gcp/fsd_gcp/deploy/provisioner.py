@@ -12,22 +12,19 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.oauth2.credentials import Credentials as UserCredentials
 
-from fsd_gcp.clients import Clients
+from fsd_gcp.calls.clients import Clients
+from fsd_gcp.calls.errors import one_line, project_checked, translated
+from fsd_gcp.calls.identity import IdentityTokens
 from fsd_gcp.deploy.access import GRANTS, give, identity, is_gone, lacking, make_account, whose
-from fsd_gcp.deploy.bucket import make_bucket
-from fsd_gcp.deploy.builder import ROLES, Builder, brought_builder, make_builder
 from fsd_gcp.deploy.function import function_of, make_function
 from fsd_gcp.deploy.inventory import Inventory, look
-from fsd_gcp.deploy.messaging import Queues, find_queues, make_queues, remove_queues, subscription_of
-from fsd_gcp.deploy.notes import Notes
 from fsd_gcp.deploy.package import source_package
-from fsd_gcp.deploy.project import require
+from fsd_gcp.deploy.project import ROLES, Builder, brought_builder, make_builder, require
 from fsd_gcp.deploy.removal import remove_all
-from fsd_gcp.deploy.settling import Settling
+from fsd_gcp.deploy.resources import Queues, find_queues, make_bucket, make_queues, remove_queues, subscription_of
+from fsd_gcp.deploy.settling import Notes, Settling
 from fsd_gcp.deploy.working import await_working
 from fsd_gcp.deployment import VARIABLE, Deployment
-from fsd_gcp.errors import one_line, project_checked, translated
-from fsd_gcp.identity import IdentityTokens
 from fsd_gcp.settings import GcpSettings
 from fsdcore.contracts.backend import DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import AccessDeniedError, ConfigError, CredentialsError
@@ -37,8 +34,6 @@ if TYPE_CHECKING:
     from google.cloud.functions_v2 import Function
 
     from fsdcore.deploy import Package
-
-__all__ = ["GcpProvisioner"]
 
 
 class GcpProvisioner(Provisioner):

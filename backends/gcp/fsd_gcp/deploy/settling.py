@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias, TypeVar
 
 from google.api_core import exceptions
 
-from fsd_gcp.errors import is_disabled
+from fsd_gcp.calls.errors import is_disabled
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
-from fsdcore.record.observer import SILENT, Observer
-
-__all__ = ["Passes", "Settling", "is_of_new_account", "is_of_new_builder"]
+from fsdcore.errors import FsdError
+from fsdcore.record.observer import SILENT, Observer, notice
 
 _SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
@@ -93,3 +93,26 @@ def is_of_new_account(error: exceptions.GoogleAPICallError, new: bool) -> bool:
 def is_of_new_builder(error: exceptions.GoogleAPICallError, new: bool) -> bool:
     """Whether a build may have failed since its account has just been given its roles."""
     return new and not is_disabled(error) and _DENIED.search(error.message or "") is not None
+
+
+class Notes:
+    """Lines for the user, told at once: what they are about may be why the deploy does not come to its end."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.told: list[str] = []
+
+    def add(self, *lines: str) -> None:
+        """Tell what is not empty."""
+        for line in filter(None, lines):
+            notice(self._observer, line)
+            self.told.append(line)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A failure of the block says them, too."""
+        try:
+            yield
+        except FsdError as error:
+            error.message = "; ".join([error.message, *self.told])
+            raise

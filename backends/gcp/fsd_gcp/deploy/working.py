@@ -6,14 +6,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
-from fsd_gcp.asking import TRIAL, Answer, Lack, Trial, ask, is_denied, may_pass
+from fsd_gcp.calls.asking import TRIAL, Answer, Lack, Trial, ask, is_denied, may_pass
 from fsd_gcp.deployment import Deployment
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.decoding import from_json
 from fsdcore.errors import DeploymentError, FsdError, WireError
 from fsdcore.record.observer import Observer, notice
-
-__all__ = ["await_working"]
 
 # Google speaks of two minutes usually, seven or more at times.
 _LONGEST_SECONDS = 600.0

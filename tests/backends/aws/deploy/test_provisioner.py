@@ -13,8 +13,7 @@ from typer.testing import CliRunner, Result
 from fsd_aws import AwsBackend, AwsSettings
 from fsd_aws.deploy import provisioner
 from fsd_aws.deploy.templates import Template, main_template
-from fsd_aws.deployment import Deployment
-from fsd_aws.discovery import find_deployment
+from fsd_aws.deployment import Deployment, find_deployment
 from fsd_aws.errors import BucketMissingError
 from fsd_emulators.aws import LocalAws
 from fsdcore.cli.app import app

@@ -17,11 +17,11 @@ from fsd_emulators.gcp.environment import PROJECT, REGION
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.management import Management
 from fsd_emulators.gcp.web import Handler, WebServer
+from fsd_gcp.calls.rest import Rest
 from fsd_gcp.deploy import access
-from fsd_gcp.deploy import builder as builder_roles
+from fsd_gcp.deploy import project as builder_roles
 from fsd_gcp.deploy.settling import Settling
 from fsd_gcp.deployment import Deployment
-from fsd_gcp.rest import Rest
 from fsd_gcp.settings import GcpSettings
 from fsdcore.errors import ConfigError
 from tests.backends.gcp.deploy.conftest import BackendMaker

@@ -8,7 +8,7 @@ from fsd_emulators.gcp.environment import PROJECT
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.management import Management
 from fsd_gcp.deploy import project
-from fsd_gcp.deploy.builder import ROLES
+from fsd_gcp.deploy.project import ROLES
 from fsdcore.contracts.backend import Check
 from fsdcore.errors import ConfigError, FsdError
 from fsdcore.record.observer import Silent

@@ -22,7 +22,7 @@ PROBE = """
 import sys
 
 import fsd_gcp.worker
-from fsdcore.kernels.choice import make_kernel
+from fsdcore.kernels import make_kernel
 
 
 def worker(request):

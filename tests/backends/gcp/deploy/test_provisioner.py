@@ -15,7 +15,7 @@ from fsd_emulators.gcp.environment import PROJECT
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_gcp import GcpBackend
 from fsd_gcp.deploy import access, provisioner
-from fsd_gcp.deploy.messaging import find_queues
+from fsd_gcp.deploy.resources import find_queues
 from fsdcore.cli.app import app
 from fsdcore.errors import AccessDeniedError, ConfigError, DeploymentMissingError
 from tests.backends.gcp.deploy.conftest import BackendMaker

@@ -23,13 +23,12 @@ from google.cloud.storage import Client
 
 import fsd_gcp
 from fsd_gcp.deploy.access import GRANTS
-from fsd_gcp.deploy.bucket import make_bucket
-from fsd_gcp.deploy.builder import ROLES as BUILDING
 from fsd_gcp.deploy.claims import BUILDS, WORKERS, description
 from fsd_gcp.deploy.function import function_of
-from fsd_gcp.deploy.messaging import subscription_of
 from fsd_gcp.deploy.package import ENTRY
 from fsd_gcp.deploy.project import APIS
+from fsd_gcp.deploy.project import ROLES as BUILDING
+from fsd_gcp.deploy.resources import make_bucket, subscription_of
 from fsd_gcp.deployment import VARIABLE, Deployment
 from fsd_gcp.settings import GcpSettings
 

@@ -14,7 +14,7 @@ from fsd_emulators.gcp.management import Management
 from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
 from fsd_emulators.gcp.storage import StorageFaults, StorageServer
 from fsd_gcp import GcpBackend, GcpSettings
-from fsd_gcp.asking import TRIAL, Lack, NoWayError, Trial
+from fsd_gcp.calls.asking import TRIAL, Lack, NoWayError, Trial
 from fsd_gcp.deploy import working
 from fsd_gcp.deploy.working import await_working
 from fsd_gcp.deployment import Deployment

@@ -12,8 +12,6 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-__all__ = ["PROJECT", "Pubsub", "Stream"]
-
 PROJECT = "projects/conformance"
 # Without it a client takes no more than 4 MB in one answer.
 _OPTIONS = [("grpc.max_receive_message_length", -1)]

@@ -17,10 +17,11 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError, InvalidArgu
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import functions_v2
 
-from fsd_emulators.gcp.control import ApiError, memory_bytes
+from fsd_emulators.gcp.control import memory_bytes
+from fsd_emulators.gcp.environment import PROJECT, REGION
+from fsd_emulators.gcp.errors import ApiError
 from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
-from tests.backends.gcp.conftest import PROJECT, REGION
 
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 SOURCE = """

@@ -18,9 +18,8 @@ from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
-from fsd_gcp.answers import error_passes, is_page, shown, status_passes, words
-from fsd_gcp.asking import NoWayError
-from fsd_gcp.errors import translation
+from fsd_gcp.calls.asking import NoWayError
+from fsd_gcp.calls.errors import error_passes, is_page, shown, status_passes, translation, words
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.decoding import from_json
 from fsdcore.errors import (
@@ -31,8 +30,6 @@ from fsdcore.errors import (
     FsdError,
     WireError,
 )
-
-__all__ = ["ApiDisabledError", "IdentityTokens"]
 
 _LOCAL = "local"
 _BORROWING = "roles/iam.serviceAccountOpenIdTokenCreator"

@@ -10,27 +10,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from fsd_gcp.answers import error_passes, shown, status_passes, words
-from fsd_gcp.connections import connect, wait_up_to
+from fsd_gcp.calls.connections import connect, wait_up_to
+from fsd_gcp.calls.errors import error_passes, shown, status_passes, words
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import AccessDeniedError, ComputeError, CredentialsError, DeploymentMissingError, FsdError
 from fsdcore.loopback import absent, is_loopback, is_refused
-
-__all__ = [
-    "OWN",
-    "SENT",
-    "TOLD",
-    "TRIAL",
-    "Answer",
-    "Lack",
-    "NoWayError",
-    "Trial",
-    "ask",
-    "is_denied",
-    "may_pass",
-    "read",
-    "send",
-]
 
 # The header of every answer that a worker gave. What lacks it came from the service, or from what is before it.
 OWN = "X-Fsd-Worker"

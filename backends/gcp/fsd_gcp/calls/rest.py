@@ -14,11 +14,9 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import AuthorizedSession
 
-from fsd_gcp.direct import go_direct
+from fsd_gcp.calls.connections import go_direct
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
-
-__all__ = ["OddAnswerError", "Rest"]
 
 _ATTEMPT, _TOTAL = 60.0, 120.0
 # What is asked openly can be done without.

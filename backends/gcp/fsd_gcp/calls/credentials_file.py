@@ -18,8 +18,6 @@ from fsdcore.decoding import Refusal, converted, from_json
 from fsdcore.errors import CredentialsError
 from fsdcore.text import printable
 
-__all__ = ["LOGIN", "Place", "check", "missing", "place", "remedy"]
-
 LOGIN = "run: gcloud auth application-default login"
 _VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _FOLDER = "CLOUDSDK_CONFIG"

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from google.auth.credentials import AnonymousCredentials, Credentials
 
-from fsd_gcp.connections import check_environment, secured
-from fsd_gcp.credentials_file import check, place
-from fsd_gcp.direct import channel_options, go_direct
-from fsd_gcp.errors import sound_answers, translated
+from fsd_gcp.calls.connections import channel_options, check_environment, go_direct, secured
+from fsd_gcp.calls.credentials_file import check, place
+from fsd_gcp.calls.errors import sound_answers, translated
 from fsd_gcp.settings import checked_project
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import ConfigError
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
     from google.pubsub_v1.services.publisher import PublisherClient
     from google.pubsub_v1.services.subscriber import SubscriberClient
 
-    from fsd_gcp.rest import Rest
-
-__all__ = ["Clients", "Endpoints"]
+    from fsd_gcp.calls.rest import Rest
 
 # Where Google's own library looks for Cloud Storage if it is told of no other place.
 _EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -172,7 +169,7 @@ class Clients:
     @cached_property
     def rest(self) -> Rest:
         """For deployments alone: workers do not have it."""
-        from fsd_gcp.rest import Rest
+        from fsd_gcp.calls.rest import Rest
 
         return Rest(self.credentials, self.endpoints.functions)
 
