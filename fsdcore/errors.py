@@ -24,8 +24,7 @@
     └── RunError                        a run that did not finish; exit code 1
         ├── DeadlineError (TimeoutError)
         ├── WorkerFailedError           a worker ended with an error, or ended without a word
-        ├── AbortedError                a peer failed first: never the first cause
-        └── RunCancelledError           the user stopped the run
+        └── AbortedError                a peer failed first: never the first cause
 
 Every error carries `run`, `rank`, `layer`, `batch` and `peer` where they are known; the text names them.
 Provider errors are translated into this tree in one place per backend.

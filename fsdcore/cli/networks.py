@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fsdcore.arrays import Float32s
 from fsdcore.cli.commands import check_apart, group, register
 from fsdcore.cli.deploy import Assignments, BackendName, ConfigFile, Name
 from fsdcore.cli.output import check_output, say, say_all, size, table, watching
@@ -16,7 +17,6 @@ from fsdcore.client.config import load_config
 from fsdcore.errors import InputError
 
 if TYPE_CHECKING:
-    from fsdcore.network.activations import FloatArray
     from fsdcore.network.network import Network
 
 imports = group("Read networks from other formats.")
@@ -76,7 +76,7 @@ def _facts(network: Network) -> Iterator[tuple[str, str]]:
     yield "fingerprint", network.fingerprint
 
 
-def _ends(bias: FloatArray) -> Iterator[float]:
+def _ends(bias: Float32s) -> Iterator[float]:
     if bias.size:
         yield from (bias.min(), bias.max())
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 class ChannelCapabilities:
     """The limits of a channel.
 
-    `max_frame_bytes`: largest single frame, header included, before any text encoding.
+    `max_frame_bytes`: largest single frame, header included, before any text encoding, for which it must allow.
     `max_publish_frames`, `max_publish_bytes`: the most that one call carries; the bytes counted are each
     frame's size as `publish_size` gives it.
     `frame_overhead_bytes`: what the service counts on top of each frame (attributes, envelope).
-    `binary`: the service carries bytes; if not, the channel turns frames into base64 text and the sizes
-    above must already allow for it.
     `multi_target`: one publish may hold frames for several ranks. If not, the core packs per target.
     `max_receive_frames`: the most frames one receive returns.
     `publishes_in_flight`: how many sends are worth running at once; 1 means one after the other.
@@ -32,7 +30,6 @@ class ChannelCapabilities:
     max_publish_bytes: int
     frame_overhead_bytes: int = 0
     max_receive_frames: int = 10
-    binary: bool = True
     multi_target: bool = True
     publishes_in_flight: int = 1
     background_receive: bool = False
@@ -52,18 +49,12 @@ class StoreCapabilities:
     """What a store does.
 
     `conditional_put`: `put(..., if_absent=True)` is atomic among writers.
-    `durable`: objects outlive this process.
-    `shared`: a worker in another process sees the same objects.
     `max_object_bytes`: the largest object, None if there is no limit worth naming.
-    `requests_in_flight`: how many requests are worth running at once.
     `latency_seconds`: about what one small request takes; who looks for an object again and again, waits as long.
     """
 
     conditional_put: bool = True
-    durable: bool = False
-    shared: bool = False
     max_object_bytes: int | None = None
-    requests_in_flight: int = 1
     latency_seconds: float = 0.0
 
 
@@ -71,14 +62,13 @@ class StoreCapabilities:
 class ComputeCapabilities:
     """The limits of the service that runs workers.
 
-    `max_payload_bytes`: largest invocation. `max_seconds`: longest life of a worker, None if not limited.
+    `max_seconds`: longest life of a worker, None if not limited.
     `max_workers`: the most that may run at once. `memory_bytes`: what one worker has, None if not limited.
     `reports_exit`: `Compute.exits` tells which workers have ended, and how.
     `reports_starts`: a start that comes to nothing is told as the failure of the run, so a worker that is slow to begin
     is waited for as long as the run may last.
     """
 
-    max_payload_bytes: int = 256 * 1024
     max_seconds: float | None = None
     max_workers: int | None = None
     memory_bytes: int | None = None

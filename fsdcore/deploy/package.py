@@ -33,6 +33,7 @@ _ABANDONED_SECONDS = 86_400.0
 # What a worker runs of the core: files and folders. All else is the client's.
 _CORE = (
     "__init__.py",
+    "arrays.py",
     "clock.py",
     "contracts",
     "decoding.py",

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from fsdcore.arrays import Int64s
 from fsdcore.errors import InputError
 from fsdcore.network.network import Layer, Network, as_inputs
 from fsdcore.partition.base import Owners, Partition
@@ -92,9 +93,6 @@ def _drawn(neurons: int, samples: int, density: float, rng: np.random.Generator)
     return _by_neuron(sp.csr_array(made.T))
 
 
-Ints = npt.NDArray[np.int64]
-
-
 @dataclass(frozen=True, eq=False)
 class LayerStructure:
     """One layer.
@@ -104,16 +102,16 @@ class LayerStructure:
     `local_weights`, `remote_weights`, `rows`: by rank, weights over its own rows and over others', and its neurons.
     """
 
-    source: Ints
-    target: Ints
+    source: Int64s
+    target: Int64s
     sends: sp.csr_array
     reads: sp.csr_array
-    local_weights: Ints
-    remote_weights: Ints
-    rows: Ints
+    local_weights: Int64s
+    remote_weights: Int64s
+    rows: Int64s
 
     @property
-    def message_rows(self) -> Ints:
+    def message_rows(self) -> Int64s:
         """The rows of each message."""
         return np.diff(self.sends.indptr).astype(np.int64)
 
@@ -124,7 +122,7 @@ class Structure:
 
     workers: int
     layers: tuple[LayerStructure, ...]
-    memory_bytes: Ints
+    memory_bytes: Int64s
     largest_rows: int
 
     @property
@@ -153,19 +151,19 @@ def structure_of(network: Network, partition: Partition) -> Structure:
     )
 
 
-def _memory(layer: LayerStructure, workers: int, widest: int) -> Ints:
+def _memory(layer: LayerStructure, workers: int, widest: int) -> Int64s:
     weights = layer.local_weights + layer.remote_weights
     blocks = 1 + np.bincount(layer.target, minlength=workers)
     sent = np.bincount(layer.source, weights=layer.message_rows, minlength=workers).astype(np.int64)
     return layer_memory(weights, layer.rows, blocks, sent, widest)
 
 
-def _weights(layer: Layer, chosen: npt.NDArray[np.bool_], after: Owners, workers: int) -> Ints:
+def _weights(layer: Layer, chosen: npt.NDArray[np.bool_], after: Owners, workers: int) -> Int64s:
     row = np.repeat(after, np.diff(layer.weights.indptr))
     return np.bincount(row[chosen], minlength=workers).astype(np.int64)
 
 
-def _incidence(row: Ints, column: Ints, shape: tuple[int, int]) -> sp.csr_array:
+def _incidence(row: Int64s, column: Int64s, shape: tuple[int, int]) -> sp.csr_array:
     made = sp.csr_array((np.ones(row.size, np.float32), (row, column)), shape=shape)
     made.sum_duplicates()
     made.data[:] = 1

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
+from fsdcore.arrays import Float64s
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import Deadline
@@ -26,7 +27,7 @@ from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import DeadlineError, InputError
 from fsdcore.estimate.activity import activity_of, structure_of
-from fsdcore.estimate.profile import Floats, Profile, profile_of
+from fsdcore.estimate.profile import Profile, profile_of
 from fsdcore.estimate.speeds import ChannelModel, ComputeModel, Model, StoreModel
 from fsdcore.estimate.timing import Loads, Timeline, timeline
 from fsdcore.messages.frames import DATA, build_frames, make_body
@@ -251,7 +252,7 @@ def fit_model(runs: Sequence[EvenRun], name: str, date: str, source: str) -> Mod
     )
 
 
-def _fitted_channel(factors: Floats) -> ChannelModel:
+def _fitted_channel(factors: Float64s) -> ChannelModel:
     per_byte, per_message, per_layer = factors.tolist()
     return ChannelModel(
         send_seconds=per_message, delivery_seconds=per_layer, receive_seconds=0.0, bytes_per_second=1 / per_byte
@@ -263,7 +264,7 @@ def even_timeline(run: EvenRun, model: Model) -> Timeline:
     shape = (run.layers, run.workers)
     none = np.zeros(shape)
 
-    def spread(total: float) -> Floats:
+    def spread(total: float) -> Float64s:
         return np.full(shape, total / run.layers)
 
     loads = Loads(

@@ -12,21 +12,22 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from fsdcore.arrays import Float64s
 from fsdcore.client.batching import Batches, batches_of, default_batch_size
 from fsdcore.client.config import RunSettings
 from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
 from fsdcore.estimate.bill import Bill, PriceList, Usage, bill
-from fsdcore.estimate.profile import Floats, Profile, memory_bytes
+from fsdcore.estimate.profile import Profile, memory_bytes
 from fsdcore.estimate.rehearsal import Rehearsal
 from fsdcore.estimate.speeds import ChannelModel, Model
 from fsdcore.estimate.timing import Loads, Timeline, found_after, looks, reading, timeline, writing
 from fsdcore.estimate.traffic import Counts, as_sent, beyond_front, count, frames_of
+from fsdcore.messages.object_channel import ABORT_CHECK_SECONDS
+from fsdcore.messages.segments import FRONT_BYTES, READ_BYTES
 from fsdcore.record.record import COUNTERS, Record
 
 # What a worker reads of an object at first, and of a plan at a time.
-_FRONT, _PLAN_READ = 256 * 1024, 16 << 20
 # Who waits on an object channel looks this often for an abort.
-_ABORT_LOOK_SECONDS = 0.25
 # A stored plan is compressed; of its bytes in memory, this share.
 _STORED_SHARE = 0.4
 
@@ -162,15 +163,15 @@ class Forecaster:
         return bool(self._exact)
 
     @property
-    def plan_bytes(self) -> Floats:
+    def plan_bytes(self) -> Float64s:
         """What the stored plan of each rank takes."""
         return np.asarray(self._profile.structure.memory_bytes * _STORED_SHARE, np.float64)
 
     @property
-    def plan_reads(self) -> Floats:
+    def plan_reads(self) -> Float64s:
         """Requests that read it."""
         stored = self.plan_bytes
-        return np.asarray(np.where(stored <= _FRONT, 1, 1 + np.ceil(stored / _PLAN_READ)), np.float64)
+        return np.asarray(np.where(stored <= FRONT_BYTES, 1, 1 + np.ceil(stored / READ_BYTES)), np.float64)
 
     @property
     def default_batch_size(self) -> int:
@@ -226,7 +227,7 @@ class Forecaster:
         """How many batches are in flight: as many as are asked for, as far as memory allows."""
         return self._batches(setting).in_flight
 
-    def memory(self, setting: Setting) -> Floats:
+    def memory(self, setting: Setting) -> Float64s:
         """Bytes that each rank needs."""
         largest, runtime = self.profile(max(self.batches(setting)), 0), self._target.model.compute.runtime_bytes
         return memory_bytes(largest, runtime, self.under_way(setting))
@@ -353,12 +354,12 @@ class Forecaster:
         )
         waited = float(timed.wait.sum())
         looks = waited / wire.poll_seconds if wire.poll_seconds else 0.0
-        return math.ceil(totals["receives"] + beyond + looks + waited / _ABORT_LOOK_SECONDS)
+        return math.ceil(totals["receives"] + beyond + looks + waited / ABORT_CHECK_SECONDS)
 
 
 def store_reads(profile: Profile) -> int:
     """Requests in which a worker reads its inputs of a batch."""
-    return 1 + int(profile.input_bytes > _FRONT)
+    return 1 + int(profile.input_bytes > FRONT_BYTES)
 
 
 def loads_of(
@@ -394,7 +395,7 @@ def loads_of(
     )
 
 
-def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel, in_flight: int) -> Floats:
+def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel, in_flight: int) -> Float64s:
     """Receives that bring something, with so many batches whose frames come. Where each must be asked for by name,
     one for each message."""
     if wire.poll_seconds:
@@ -403,7 +404,7 @@ def _receives(counts: Counts, limits: ChannelCapabilities, wire: ChannelModel, i
     return np.asarray(np.ceil(counts.frames_in / together), np.float64)
 
 
-def _beyond(profile: Profile, limits: ChannelCapabilities) -> Floats:
+def _beyond(profile: Profile, limits: ChannelCapabilities) -> Float64s:
     """By layer and rank that reads, parts of objects that do not lie in the front, which is read at once."""
     workers, found = profile.structure.workers, np.zeros(profile.live.shape)
     frames = frames_of(as_sent(profile.messages), workers, limits)
@@ -415,7 +416,7 @@ def _extended(short: Timeline, long: Timeline, more: int, between: int) -> Timel
     """`more` batches beyond `long`, which has `between` more than `short`."""
     times = more / between
 
-    def reach(a: Floats, b: Floats) -> Floats:
+    def reach(a: Float64s, b: Float64s) -> Float64s:
         return np.asarray(b + times * (b - a), np.float64)
 
     return Timeline(

@@ -10,11 +10,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.optimize import nnls
 
+from fsdcore.arrays import Float64s, Int64s
 from fsdcore.estimate.activity import Activity, Structure
 from fsdcore.messages.rows import Rows, encode_rows
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 # Up to so many messages are encoded to learn their sizes; of more, so many.
 _ENCODED = 3000
@@ -32,13 +30,13 @@ class Messages:
     values; `body`: its encoded bytes, 0 if it is empty.
     """
 
-    layer: Ints
-    source: Ints
-    target: Ints
-    rows: Ints
-    live: Floats
-    nonzeros: Floats
-    body: Floats
+    layer: Int64s
+    source: Int64s
+    target: Int64s
+    rows: Int64s
+    live: Float64s
+    nonzeros: Float64s
+    body: Float64s
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +51,10 @@ class Profile:
     structure: Structure
     samples: float
     messages: Messages
-    live: Floats
-    local: Floats
-    remote: Floats
-    outputs: Floats
+    live: Float64s
+    local: Float64s
+    remote: Float64s
+    outputs: Float64s
     input_bytes: float
     growth: float = 1.0
 
@@ -109,7 +107,7 @@ def profile_of(structure: Structure, activity: Activity, seed: int = 0) -> Profi
     )
 
 
-def _live(rows: sp.csr_array, x: sp.csr_array) -> Floats:
+def _live(rows: sp.csr_array, x: sp.csr_array) -> Float64s:
     """For each set of rows, the samples that have any value in them."""
     pattern = sp.csr_array((np.ones(x.nnz, np.float32), x.indices, x.indptr), shape=x.shape)
     return np.asarray(np.count_nonzero(np.asarray(rows @ pattern.toarray()), axis=1), np.float64)
@@ -131,11 +129,11 @@ def _messages(structure: Structure, activity: Activity, seed: int) -> Messages:
     return dataclasses.replace(joined, body=_bodies(structure, activity, joined, seed))
 
 
-def _joined(parts: list[Ints] | list[Floats]) -> npt.NDArray[np.int64]:
+def _joined(parts: list[Int64s] | list[Float64s]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def _bodies(structure: Structure, activity: Activity, messages: Messages, seed: int) -> Floats:
+def _bodies(structure: Structure, activity: Activity, messages: Messages, seed: int) -> Float64s:
     count = messages.layer.size
     chosen = np.arange(count)
     if count > _ENCODED:
@@ -160,7 +158,7 @@ def _growth(structure: Structure, activity: Activity, messages: Messages) -> flo
     return float(np.clip(2 * (1 - half.sum() / whole.sum()), 0.0, 1.0))
 
 
-def _encoded(structure: Structure, activity: Activity, messages: Messages, chosen: Ints, every: int = 1) -> Floats:
+def _encoded(structure: Structure, activity: Activity, messages: Messages, chosen: Int64s, every: int = 1) -> Float64s:
     """Bytes of the `chosen` messages, with every n-th of the samples."""
     starts = np.searchsorted(messages.layer, np.arange(len(structure.layers) + 2))
     columns = np.arange(0, activity.samples, every, dtype=np.int32)
@@ -176,7 +174,7 @@ def _encoded(structure: Structure, activity: Activity, messages: Messages, chose
     return np.array(sizes, np.float64)
 
 
-def _sized(messages: Messages, body: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+def _sized(messages: Messages, body: Float64s, known: npt.NDArray[np.bool_]) -> Float64s:
     """Sizes after those that are known: by nonzeros, samples and bitmap, then right on average in each layer."""
     terms = np.stack([messages.nonzeros, messages.live, messages.rows * messages.live / 8], axis=1)
     there = messages.nonzeros > 0
@@ -213,7 +211,7 @@ _PLAN_PIECE, _STORED = 16.8e6, 0.35
 _BUFFERS = 2.9e6
 
 
-def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> Floats:
+def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> Float64s:
     """Bytes by rank, with `under_way` batches like the profile's at once: runtime, weights, and what comes and goes.
 
     An upper estimate: what is freed is counted as used where the allocator may keep it.
@@ -230,14 +228,14 @@ def memory_bytes(profile: Profile, runtime_bytes: float, under_way: int = 1) -> 
     return np.asarray(runtime_bytes + weights + plan + fullest + _BUFFERS, np.float64)
 
 
-def _passing(profile: Profile, held: Floats) -> Floats:
+def _passing(profile: Profile, held: Float64s) -> Float64s:
     """By rank, what one batch needs on its way through a layer, beside the activations."""
     travelling = _travelling(profile)
     piece, half = np.minimum(held, _PIECE_BYTES), np.minimum(held, _PIECE_BYTES / 2)
     return _PIECES * piece + _DIFFERENT * np.minimum(half, _LEAST_PACKED * travelling) + _MESSAGES * travelling
 
 
-def _travelling(profile: Profile) -> Floats:
+def _travelling(profile: Profile) -> Float64s:
     """By rank, the most bytes of messages that one layer sends, and the most that one receives."""
     m = profile.messages
     sent, received = np.zeros(profile.live.shape), np.zeros(profile.live.shape)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float64s, Int64s
 from fsdcore.client.run import Polling
 from fsdcore.contracts.compute import children
-from fsdcore.estimate.profile import Floats, Ints
 from fsdcore.estimate.speeds import ChannelModel, Model, StoreModel
 
 PHASES = ("start", "load", "multiply", "encode", "decode", "send", "receive", "wait")
@@ -34,17 +34,17 @@ class Loads:
     `output_bytes`: by rank.
     """
 
-    local: Floats
-    remote: Floats
-    encoded: Floats
-    decoded: Floats
-    messages: Floats
-    sends: Floats
-    receives: Floats
-    bytes_out: Floats
-    bytes_in: Floats
-    edges: tuple[tuple[Ints, Ints], ...] | None
-    output_bytes: Floats
+    local: Float64s
+    remote: Float64s
+    encoded: Float64s
+    decoded: Float64s
+    messages: Float64s
+    sends: Float64s
+    receives: Float64s
+    bytes_out: Float64s
+    bytes_in: Float64s
+    edges: tuple[tuple[Int64s, Int64s], ...] | None
+    output_bytes: Float64s
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,9 @@ class Timeline:
     `phases`: seconds summed over workers. `wall_seconds`: from the client's call to the end of the last.
     """
 
-    worker_seconds: Floats
-    billed_seconds: Floats
-    wait: Floats
+    worker_seconds: Float64s
+    billed_seconds: Float64s
+    wait: Float64s
     phases: dict[str, float]
     wall_seconds: float
 
@@ -64,7 +64,7 @@ class Timeline:
 class _Clock:
     """The time of every rank, and where it went."""
 
-    def __init__(self, begun: Floats) -> None:
+    def __init__(self, begun: Float64s) -> None:
         self.now = begun.copy()
         self.spent = {phase: np.zeros(begun.size) for phase in PHASES}
 
@@ -72,11 +72,11 @@ class _Clock:
         self.now = self.now + seconds
         self.spent[phase] = self.spent[phase] + seconds
 
-    def until(self, moment: Floats) -> None:
+    def until(self, moment: Float64s) -> None:
         self.spend("wait", np.maximum(0.0, moment - self.now))
 
 
-def begin_seconds(workers: int, branching: int, model: Model) -> Floats:
+def begin_seconds(workers: int, branching: int, model: Model) -> Float64s:
     """When each rank's first line runs, after the client's call."""
     compute = model.compute
     begun = np.zeros(workers)
@@ -104,7 +104,7 @@ def timeline(
     channel: ChannelModel | None,
     branching: int,
     share: float,
-    plan: Floats,
+    plan: Float64s,
     in_flight: int = 1,
 ) -> Timeline:
     """The way of all ranks through `batches`, `in_flight` of them at once.
@@ -165,7 +165,7 @@ def _batch(clock: _Clock, loads: Loads, rates: _Rates) -> Iterator[None]:
     clock.spend("send", store.put_seconds + loads.output_bytes / store.bytes_per_second)
 
 
-def _arrived(sent: Floats, edges: tuple[Ints, Ints] | None) -> Floats:
+def _arrived(sent: Float64s, edges: tuple[Int64s, Int64s] | None) -> Float64s:
     """When the last message for each rank can be had."""
     if edges is None:
         return np.full(sent.size, sent.max())

@@ -11,29 +11,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Int64s
 from fsdcore.contracts.channel import Outgoing
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.estimate.profile import Messages, Profile
 from fsdcore.messages.frames import HEADER_BYTES
-from fsdcore.messages.object_channel import ENTRY_BYTES, FRONT_BYTES, HEAD_BYTES
+from fsdcore.messages.object_channel import ENTRY_BYTES, HEAD_BYTES
 from fsdcore.messages.packing import pack_in_order
+from fsdcore.messages.segments import FRONT_BYTES
 from fsdcore.record.record import BLOCK_BYTES
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
     """Sent and received in one batch, each int64 `(layers, workers)`; layer 1 sends nothing."""
 
-    messages: Ints
-    frames: Ints
-    publishes: Ints
-    blocks: Ints
-    bytes_sent: Ints
-    messages_in: Ints
-    frames_in: Ints
-    bytes_in: Ints
+    messages: Int64s
+    frames: Int64s
+    publishes: Int64s
+    blocks: Int64s
+    bytes_sent: Int64s
+    messages_in: Int64s
+    frames_in: Int64s
+    bytes_in: Int64s
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,12 @@ class Frames:
     """Frames of all messages in the order in which they are sent: `group`, that is
     ``(layer - 1) * workers + source``, ascending; `target`; `size`, bytes with the header."""
 
-    group: Ints
-    target: Ints
-    size: Ints
+    group: Int64s
+    target: Int64s
+    size: Int64s
 
     @property
-    def place(self) -> Ints:
+    def place(self) -> Int64s:
         """Of each frame, how many of its group come before it."""
         return _places(self.group)
 
@@ -56,10 +56,10 @@ class Publishes:
     """Publishes in order of group and of leaving: `group`, `counted` bytes, as the channel counts them, and `after`,
     how many frames of the group are there when it leaves. `of_frame`: the publish of each frame."""
 
-    group: Ints
-    counted: Ints
-    after: Ints
-    of_frame: Ints
+    group: Int64s
+    counted: Int64s
+    after: Int64s
+    of_frame: Int64s
 
 
 def count(profile: Profile, limits: ChannelCapabilities) -> Counts:
@@ -78,7 +78,7 @@ def counts_of(messages: Messages, frames: Frames, publishes: Publishes, shape: t
     frame_receiver = frames.group // workers * workers + frames.target
     started = np.maximum(1, -(-publishes.counted // BLOCK_BYTES))
 
-    def grid(index: Ints, weights: Ints | None = None) -> Ints:
+    def grid(index: Int64s, weights: Int64s | None = None) -> Int64s:
         found = np.bincount(index, weights, shape[0] * workers)
         return found.astype(np.int64).reshape(shape)
 
@@ -158,12 +158,12 @@ def publishes_of(frames: Frames, limits: ChannelCapabilities) -> Publishes:
     return Publishes(group, counted, np.where(full, last, in_group[group]), of_frame)
 
 
-def _places(group: Ints) -> Ints:
+def _places(group: Int64s) -> Int64s:
     number = np.bincount(group)
     return np.asarray(np.arange(group.size) - np.repeat(np.cumsum(number) - number, number), np.int64)
 
 
-def _packed(frames: Frames, size: Ints, limits: ChannelCapabilities) -> Ints:
+def _packed(frames: Frames, size: Int64s, limits: ChannelCapabilities) -> Int64s:
     """Of each frame the number of its publish within what is packed together, in order of leaving."""
     group, groups = frames.group, int(frames.group.max(initial=-1)) + 1
     number = np.bincount(group, minlength=groups)
@@ -181,7 +181,7 @@ def _packed(frames: Frames, size: Ints, limits: ChannelCapabilities) -> Ints:
     return found
 
 
-def _with_care(target: Ints, size: Ints, limits: ChannelCapabilities) -> Ints:
+def _with_care(target: Int64s, size: Int64s, limits: ChannelCapabilities) -> Int64s:
     listed = [Outgoing(t, bytes(n)) for t, n in zip(target.tolist(), size.tolist(), strict=True)]
     place = {id(frame): number for number, frame in enumerate(listed)}
     found = np.empty(target.size, np.int64)

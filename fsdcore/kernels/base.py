@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float32s, Int32s
 from fsdcore.messages.rows import Rows, Table
 from fsdcore.messages.sample_lists import Columns
-from fsdcore.network.activations import Activation, FloatArray
+from fsdcore.network.activations import Activation
 
 if TYPE_CHECKING:
     from fsdcore.plan.plan import Block, LayerPart, Send
 
-Index = npt.NDArray[np.int32]
 
 # Kernels take the inputs of so many samples at a time, or of several times as many.
 SAMPLES_TOGETHER = 64
@@ -29,16 +29,16 @@ class SparseRows(NamedTuple):
     """Inputs by neuron, CSR `(rows, samples)`: integers, int32, float32."""
 
     indptr: npt.NDArray[np.integer]
-    indices: Index
-    data: FloatArray
+    indices: Int32s
+    data: Float32s
 
 
 class SparseSamples(NamedTuple):
     """Inputs by sample, CSR `(samples, rows)`: integers, int32, float32."""
 
     indptr: npt.NDArray[np.integer]
-    indices: Index
-    data: FloatArray
+    indices: Int32s
+    data: Float32s
 
 
 class Strip(NamedTuple):
@@ -62,7 +62,7 @@ class Activations(ABC):
     size: int
 
     @abstractmethod
-    def rows(self, positions: Index | None = None) -> FloatArray:
+    def rows(self, positions: Int32s | None = None) -> Float32s:
         """The rows at `positions`, or all: float32 `(rows, len(columns))`, C-contiguous, not to be written to."""
 
 
@@ -77,7 +77,7 @@ class PreparedLayer:
     sends: tuple[Send, ...]
     ranks: tuple[int, ...]
     widths: tuple[int, ...]
-    bias: FloatArray
+    bias: Float32s
     activation: Activation
     keeps_zero: bool
     blocks: tuple[Any, ...]

@@ -17,11 +17,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float32s, Int32s
 from fsdcore.kernels import _native
-from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
+from fsdcore.kernels.base import Activations, Kernel, PreparedLayer, SparseRows, SparseSamples, Strip
 from fsdcore.messages.rows import Rows, Table
 from fsdcore.messages.sample_lists import Columns
-from fsdcore.network.activations import FloatArray
 from fsdcore.plan.plan import Block
 from fsdcore.turns import standing_aside
 
@@ -39,8 +39,8 @@ _MOST_THREADS = 64
 # Buffers kept for use again, of activations and of what is packed to be multiplied.
 _SPARES = 1
 _FUSED = {"identity": 0, "relu": 1, "clipped_relu": 2, "leaky_relu": 3}
-_NONE: FloatArray = np.empty(0, np.float32)
-_NO_LANES: Index = np.empty(0, np.int32)
+_NONE: Float32s = np.empty(0, np.float32)
+_NO_LANES: Int32s = np.empty(0, np.int32)
 _NO_MARKS: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
 
 
@@ -48,10 +48,10 @@ class _Buffers:
     """Memory of arrays that are gone, for those to come: fresh memory costs more than a product at times."""
 
     def __init__(self) -> None:
-        self._spare: list[FloatArray] = []
+        self._spare: list[Float32s] = []
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> FloatArray:
+    def take(self, size: int) -> Float32s:
         """A float32 array of at least `size`, with anything in it."""
         with self._lock:
             # Ascending by size: the smallest that is large enough.
@@ -62,26 +62,26 @@ class _Buffers:
             del self._spare[:1]
         return _aligned(size)
 
-    def give(self, array: FloatArray) -> None:
+    def give(self, array: Float32s) -> None:
         with self._lock:
             bisect.insort(self._spare, array, key=_size)
             if len(self._spare) > _SPARES:
                 del self._spare[:1]
 
 
-def _aligned(size: int) -> FloatArray:
+def _aligned(size: int) -> Float32s:
     """Fresh memory that begins with a line of the cache: else every vector of a row would lie in two of them."""
     room = np.empty(size + _LINE // 4, np.float32)
     start = -room.__array_interface__["data"][0] % _LINE // 4
     return room[start : start + size]
 
 
-def _size(array: FloatArray) -> int:
+def _size(array: Float32s) -> int:
     return array.size
 
 
 @lru_cache(maxsize=8)
-def _own_lanes(count: int) -> Index:
+def _own_lanes(count: int) -> Int32s:
     """0, 1, 2 and so on, read-only."""
     lanes = np.arange(count, dtype=np.int32)
     lanes.setflags(write=False)
@@ -89,7 +89,7 @@ def _own_lanes(count: int) -> Index:
 
 
 @lru_cache(maxsize=8)
-def _in_front(count: int, lanes: int) -> Index:
+def _in_front(count: int, lanes: int) -> Int32s:
     """The lanes that read `count` lanes in front: their own, -1 beyond; read-only."""
     result = _lanes(_own_lanes(count), None, lanes)
     result.setflags(write=False)
@@ -97,7 +97,7 @@ def _in_front(count: int, lanes: int) -> Index:
 
 
 @lru_cache(maxsize=8)
-def _one_row(count: int) -> Index:
+def _one_row(count: int) -> Int32s:
     """Zeros: all rows are the first; read-only."""
     numbers = np.zeros(count, np.int32)
     numbers.setflags(write=False)
@@ -107,7 +107,7 @@ def _one_row(count: int) -> Index:
 class _Target(NamedTuple):
     """Lanes that a product is written to, from a whole tile on, and where it marks those that are not all zero."""
 
-    memory: FloatArray
+    memory: Float32s
     tile: int
     lanes: int
     marks: npt.NDArray[np.uint8]
@@ -148,7 +148,7 @@ class _Tiles(Activations):
         """Leave out the columns that are not `live`."""
         self.columns, self.lane_of, self.whole = self.columns[live], self.lane_of[live], False
 
-    def rows(self, positions: Index | None = None) -> FloatArray:
+    def rows(self, positions: Int32s | None = None) -> Float32s:
         picked = _own_lanes(self.size) if positions is None else np.ascontiguousarray(positions)
         result = np.empty((picked.size, self.columns.size), np.float32)
         _native.take((self.memory, self.size, self.tile, self.lanes), picked, self.lane_of, result)
@@ -181,7 +181,7 @@ def _places(columns: Columns, sought: Columns) -> Columns:
     return np.searchsorted(columns, sought).astype(np.int32)
 
 
-def _lanes(lane_of: Index, places: npt.NDArray[np.integer] | None, lanes: int) -> Index:
+def _lanes(lane_of: Int32s, places: npt.NDArray[np.integer] | None, lanes: int) -> Int32s:
     """For each lane of the target the one it reads: `lane_of` at `places`, or in front; -1 elsewhere."""
     result = np.full(lanes, -1, np.int32)
     result[slice(lane_of.size) if places is None else places] = lane_of
@@ -324,13 +324,13 @@ class CompiledKernel(Kernel):
         return threads, chunks, z.lanes if chunks > 1 else threads * min(z.tile, z.lanes)
 
 
-def _rows_of(rows: Rows | Table) -> tuple[FloatArray, int, int]:
+def _rows_of(rows: Rows | Table) -> tuple[Float32s, int, int]:
     """The values as one tile, its width and its lanes."""
     columns = rows.columns.size
     return np.ascontiguousarray(rows.values), max(columns, 1), columns
 
 
-def _numbers_of(rows: Rows | Table, width: int) -> Index:
+def _numbers_of(rows: Rows | Table, width: int) -> Int32s:
     if isinstance(rows, Rows) or rows.numbers is None:
         return _NO_LANES
     return rows.numbers.astype(np.int32) if rows.values.shape[0] > 1 else _one_row(width)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.kernels.base import Activations, Index, Kernel, PreparedLayer, SparseRows, Strip
+from fsdcore.arrays import Float32s, Int32s
+from fsdcore.kernels.base import Activations, Kernel, PreparedLayer, SparseRows, Strip
 from fsdcore.messages.rows import Rows, Table
 from fsdcore.messages.sample_lists import Columns
-from fsdcore.network.activations import FloatArray
 from fsdcore.plan.plan import Block
 
 # Floats of x and z that one tile may hold together: both then stay in the second-level cache.
@@ -23,14 +23,14 @@ _FIRST_WIDTH = 512
 class _Matrix(Activations):
     """Row-major `values`, float32 `(rows, len(columns))`."""
 
-    def __init__(self, columns: Columns, values: FloatArray) -> None:
+    def __init__(self, columns: Columns, values: Float32s) -> None:
         self.columns, self.values, self.size = columns, values, values.shape[0]
 
-    def rows(self, positions: Index | None = None) -> FloatArray:
+    def rows(self, positions: Int32s | None = None) -> Float32s:
         return self.values if positions is None else self.values[positions]
 
 
-def _multiply_add(weights: sp.csr_array, x: FloatArray, z: FloatArray) -> None:
+def _multiply_add(weights: sp.csr_array, x: Float32s, z: Float32s) -> None:
     """``z += weights @ x``, tile by tile of samples.
 
     Each value of `z` gets its row's products in the order of the row's indices, summed, as one addition, so results
@@ -48,7 +48,7 @@ def _multiply_add(weights: sp.csr_array, x: FloatArray, z: FloatArray) -> None:
         z[:, start : start + width] += weights @ x[:, start : start + width]
 
 
-def _spread(rows: Rows | _Matrix, columns: Columns) -> FloatArray:
+def _spread(rows: Rows | _Matrix, columns: Columns) -> Float32s:
     """The values of `rows` over `columns`, which include all of its own; zero elsewhere."""
     if rows.columns.size == columns.size:
         return rows.values

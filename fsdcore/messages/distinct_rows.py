@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.network.activations import FloatArray
+from fsdcore.arrays import Bools, Float32s
 
 Index = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
 
 # Values that are looked at together, so that what is made on the way stays small beside the matrix.
@@ -43,24 +42,24 @@ class Choice(NamedTuple):
 class RowTable:
     """The distinct rows of a matrix, and the number of each row among them."""
 
-    def __init__(self, values: FloatArray, numbers: Index | None) -> None:
+    def __init__(self, values: Float32s, numbers: Index | None) -> None:
         self._values, self._numbers = values, numbers
         self._present = values != 0
         self._nonzeros = np.count_nonzero(self._present, axis=1)
 
     @classmethod
-    def of(cls, values: FloatArray) -> RowTable:
+    def of(cls, values: Float32s) -> RowTable:
         """The table of `values`, float32 `(rows, columns)`."""
         first, numbers = _distinct(values)
         if first.size == values.shape[0]:
             return cls(values, None)
         return cls(values[first], numbers)
 
-    def live(self) -> Mask:
+    def live(self) -> Bools:
         """The columns in which any row is not zero."""
         return np.asarray(self._present.any(axis=0))
 
-    def over(self, live: Mask) -> RowTable:
+    def over(self, live: Bools) -> RowTable:
         """The table over the given columns, which must be all that are live."""
         return self if live.all() else RowTable(self._values[:, live], self._numbers)
 
@@ -83,7 +82,7 @@ class RowTable:
         times = choice.rows if counts.size == 1 else 1
         return times * int(np.count_nonzero(counts)), times * int(counts.sum())
 
-    def pick(self, distinct: Index) -> tuple[FloatArray, Mask]:
+    def pick(self, distinct: Index) -> tuple[Float32s, Bools]:
         """Distinct rows, and where they are not zero, `(distinct, columns)` both."""
         if distinct.size == self._nonzeros.size and bool((distinct[1:] > distinct[:-1]).all()):
             return self._values, self._present
@@ -107,7 +106,7 @@ def _renumber(numbers: Index, count: int) -> tuple[Index, Index]:
     return distinct, place[numbers]
 
 
-def _distinct(values: FloatArray) -> tuple[Index, Index]:
+def _distinct(values: Float32s) -> tuple[Index, Index]:
     """The first of each set of equal rows, in an order made from the values, and the number of each row among them."""
     words = np.ascontiguousarray(values).view(np.uint32)
     if words.shape[0] > 1 and (words[:, :_GLANCE] == words[0, :_GLANCE]).all() and (words == words[0]).all():

@@ -25,15 +25,16 @@ from fsdcore.contracts.store import CountingStore, Store
 from fsdcore.errors import FrameTooLargeError, KeyMissingError, WireError
 from fsdcore.messages.frames import ABORT, Outline, outline, parse_frame
 from fsdcore.messages.packing import check_publish
+from fsdcore.messages.segments import FRONT_BYTES
 
 _MAGIC = b"FSDO"
 _HEAD = struct.Struct("<4sII")
 _ENTRY = struct.Struct("<IQQ")
 # An object's head, its entry for each target, and what is read of it at first.
-HEAD_BYTES, ENTRY_BYTES, FRONT_BYTES = _HEAD.size, _ENTRY.size, 256 * 1024
+HEAD_BYTES, ENTRY_BYTES = _HEAD.size, _ENTRY.size
 _LARGEST_FRAME, _LARGEST_OBJECT, _MOST_FRAMES = 1 << 30, 1 << 40, 1 << 20
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.05
-_ABORT_CHECK_SECONDS = 0.25
+ABORT_CHECK_SECONDS = 0.25
 # A receive that has brought so many bytes ends, whatever else is there.
 _LONG_RECEIVE = 1 << 20
 
@@ -164,7 +165,7 @@ class ObjectChannel(Channel):
         """Look for an abort, but seldom: each look is a request."""
         if now < self._next_abort_check:
             return []
-        self._next_abort_check = now + _ABORT_CHECK_SECONDS
+        self._next_abort_check = now + ABORT_CHECK_SECONDS
         return self._fetch(self._key(Slot(ABORT, 0, 0), 0), _Awaited()) or []
 
     def _fetch_in_order(self) -> list[Received]:

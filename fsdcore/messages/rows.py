@@ -33,15 +33,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Bools, Float32s
 from fsdcore.errors import FrameTooLargeError, WireError
 from fsdcore.messages.distinct_rows import Choice, RowTable
 from fsdcore.messages.frames import EMPTY, ROWS, Body
 from fsdcore.messages.sample_lists import ALL, RICE, Columns, Listed, decode_columns, encode_columns, read_columns
 from fsdcore.messages.zstd import compress, decompress
-from fsdcore.network.activations import FloatArray
 
 Words = npt.NDArray[np.uint32]
-Mask = npt.NDArray[np.bool_]
 
 _VERSION = 1
 _LEVEL = 3
@@ -66,7 +65,7 @@ class Rows(NamedTuple):
     """Rows of activations: `values` float32 `(rows, len(columns))`; samples not in `columns` are zero."""
 
     columns: Columns
-    values: FloatArray
+    values: Float32s
 
 
 class Table(NamedTuple):
@@ -76,7 +75,7 @@ class Table(NamedTuple):
     """
 
     columns: Columns
-    values: FloatArray
+    values: Float32s
     numbers: npt.NDArray[np.unsignedinteger] | None
 
     def rows(self) -> Rows:
@@ -111,7 +110,7 @@ def _palette(words: Words) -> tuple[Words, npt.NDArray[np.uint8]] | None:
     return None
 
 
-def _write_values(values: FloatArray) -> tuple[int, bytes]:
+def _write_values(values: Float32s) -> tuple[int, bytes]:
     """The flag and the bytes of the nonzero values."""
     words = values.view(np.uint32)
     same = bool((words == words[0]).all())
@@ -173,7 +172,7 @@ class RowEncoder:
         flag, plain = min(itertools.starmap(_shortest, forms), key=lambda form: len(form[1]))
         return _Content(flag, (*shape, cells), columns, listed, plain)
 
-    def _picked(self, choice: Choice) -> tuple[Columns, Listed, tuple[int, int], FloatArray, Mask | None]:
+    def _picked(self, choice: Choice) -> tuple[Columns, Listed, tuple[int, int], Float32s, Bools | None]:
         """Of the rows chosen: the columns, their shape, the nonzero values, and where those are, None if everywhere."""
         values, present = self._table.pick(choice.distinct)
         cells = int(np.count_nonzero(present))
@@ -190,7 +189,7 @@ class RowEncoder:
         return columns, listed, shape, values[present], present
 
 
-def _whereabouts(present: Mask, cells: int) -> list[tuple[int, bytes]]:
+def _whereabouts(present: Bools, cells: int) -> list[tuple[int, bytes]]:
     """Where the nonzeros are, as a bitmap and, where it may be shorter, as positions; with the flag of each."""
     bitmap = (0, np.packbits(present).tobytes())
     if not _FEW_OF * cells <= present.size < _MOST_POSITIONS:
@@ -324,7 +323,7 @@ class Message:
             raise WireError("a message that repeats rows it does not have")
         return numbers
 
-    def _table(self, head: _Head) -> FloatArray:
+    def _table(self, head: _Head) -> Float32s:
         """The distinct rows, `(distinct, width)`."""
         start, cells = head.map_bytes, head.distinct * head.width
         if not head.bitmap_bytes:
@@ -351,7 +350,7 @@ class Message:
         end = start + _LENGTH.unpack_from(self._plain, head.map_bytes)[0]
         return read_columns(RICE, self._plain[start:end], head.nonzeros, cells), end
 
-    def _values(self, head: _Head, data: memoryview) -> FloatArray:
+    def _values(self, head: _Head, data: memoryview) -> Float32s:
         """The nonzero values, `(nonzeros,)`."""
         if not head.flags & _PALETTE:
             return _from_planes(data, head.nonzeros)
@@ -375,7 +374,7 @@ def _zeros(count: int) -> npt.NDArray[np.uint8]:
     return zeros
 
 
-def _from_planes(data: memoryview, count: int) -> FloatArray:
+def _from_planes(data: memoryview, count: int) -> Float32s:
     if len(data) != 4 * count:
         raise WireError(f"a message with {len(data)} bytes for {count} values")
     if count == 1:

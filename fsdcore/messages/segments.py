@@ -26,10 +26,10 @@ from fsdcore.messages.zstd import compress, decompress
 Arrays = dict[str, npt.NDArray[Any]]
 _MAGIC = b"FSDS"
 _HEAD = struct.Struct("<4sII")
-_FRONT = 256 * 1024
+FRONT_BYTES = 256 * 1024
 _LARGEST_INDEX = 64 * 1024 * 1024
 _LARGEST_SEGMENT = 1 << 40
-_READ = 16 * 1024 * 1024
+READ_BYTES = 16 * 1024 * 1024
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class SegmentReader:
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._key = store, key
-        self._front = store.get_range(key, 0, _FRONT)
+        self._front = store.get_range(key, 0, FRONT_BYTES)
         if len(self._front) < _HEAD.size or self._front[:4] != _MAGIC:
             raise WireError(f"object {key} is not made of segments")
         _, length, checksum = _HEAD.unpack_from(self._front)
@@ -138,7 +138,7 @@ class SegmentReader:
         """Whether one request should bring both: not what is too far apart, nor what is there with what is not."""
         start, stop = self._offsets[first], self._offsets[number + 1]
         there = len(self._front)
-        return bool(stop - start <= _READ and (stop <= there or self._offsets[first + 1] > there))
+        return bool(stop - start <= READ_BYTES and (stop <= there or self._offsets[first + 1] > there))
 
     def _groups(self, numbers: list[int]) -> Iterator[list[int]]:
         group: list[int] = []

@@ -12,32 +12,30 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from fsdcore.arrays import Float32s
 from fsdcore.errors import InputError
-
-FloatArray = npt.NDArray[np.float32]
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def _identity(z: FloatArray, _: float) -> None:
+def _identity(z: Float32s, _: float) -> None:
     del z
 
 
-def _relu(z: FloatArray, _: float) -> None:
+def _relu(z: Float32s, _: float) -> None:
     np.maximum(z, np.float32(0), out=z)
 
 
-def _clipped_relu(z: FloatArray, bound: float) -> None:
+def _clipped_relu(z: Float32s, bound: float) -> None:
     np.clip(z, np.float32(0), np.float32(bound), out=z)
 
 
-def _leaky_relu(z: FloatArray, slope: float) -> None:
+def _leaky_relu(z: Float32s, slope: float) -> None:
     np.multiply(z, np.float32(slope), out=z, where=z < 0)
 
 
-def _sigmoid(z: FloatArray, _: float) -> None:
+def _sigmoid(z: Float32s, _: float) -> None:
     # Through exp of a non-positive number only: no overflow at either end.
     positive = z >= 0
     np.abs(z, out=z)
@@ -45,11 +43,11 @@ def _sigmoid(z: FloatArray, _: float) -> None:
     np.divide(np.where(positive, np.float32(1), z), 1 + z, out=z)
 
 
-def _tanh(z: FloatArray, _: float) -> None:
+def _tanh(z: Float32s, _: float) -> None:
     np.tanh(z, out=z)
 
 
-def _softmax(z: FloatArray, _: float) -> None:
+def _softmax(z: Float32s, _: float) -> None:
     if z.shape[0] == 0:
         return
     z -= z.max(axis=0)
@@ -58,7 +56,7 @@ def _softmax(z: FloatArray, _: float) -> None:
 
 
 class _Kind(NamedTuple):
-    apply: Callable[[FloatArray, float], None]
+    apply: Callable[[Float32s, float], None]
     parameter: str | None = None
     elementwise: bool = True
 
@@ -100,17 +98,17 @@ class Activation:
         """Whether each value depends on its own input alone; False for softmax."""
         return _KINDS[self.name].elementwise
 
-    def apply(self, z: FloatArray) -> None:
+    def apply(self, z: Float32s) -> None:
         """Replace `z`, float32 `(neurons, samples)`, by its activation, in place."""
         _KINDS[self.name].apply(z, self.parameter)
 
-    def of(self, z: FloatArray) -> FloatArray:
+    def of(self, z: Float32s) -> Float32s:
         """The activation of `z`, as a new array of the same shape."""
         result = np.array(z, dtype=np.float32)
         self.apply(result)
         return result
 
-    def keeps_zero(self, bias: FloatArray) -> bool:
+    def keeps_zero(self, bias: Float32s) -> bool:
         """Whether a sample that is all zero stays so: ``f(b) = 0`` for every bias in `bias`."""
         return self.elementwise and not self.of(bias).any()
 

@@ -17,13 +17,12 @@ import numpy.typing as npt
 import scipy.ndimage
 import scipy.sparse as sp
 
+from fsdcore.arrays import Int32s
 from fsdcore.errors import InputError, MissingExtraError
 from fsdcore.network.formats.graph_challenge import ACTIVATION, official_bias
 from fsdcore.network.matrices import MOST_NEURONS, as_floats, as_whole
 from fsdcore.network.network import Layer, Network
 from fsdcore.record.observer import SILENT, Observer
-
-IndexArray = npt.NDArray[np.int32]
 
 _FEWEST, _MOST = 64, 65536
 _CONNECTIONS = 32
@@ -67,7 +66,7 @@ def _bias(neurons: int) -> float:
     return _BIAS_OF_SMALL if neurons < 1024 else official_bias(neurons)
 
 
-def _structures(neurons: int, seed: int) -> Iterator[IndexArray]:
+def _structures(neurons: int, seed: int) -> Iterator[Int32s]:
     """The inputs of each output, ascending, int32 `(neurons, 32)`, layer after layer without end."""
     base = list(_base(neurons))
     random = np.random.default_rng(seed)
@@ -78,7 +77,7 @@ def _structures(neurons: int, seed: int) -> Iterator[IndexArray]:
             yield np.sort(renumbered[structure], axis=1)
 
 
-def _base(neurons: int) -> Iterator[IndexArray]:
+def _base(neurons: int) -> Iterator[Int32s]:
     sixteenth = neurons // 16
     outputs = np.arange(neurons, dtype=np.int32)[:, None]
     multiples = sixteenth * np.arange(16, dtype=np.int32)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from fsdcore.arrays import Float32s
 from fsdcore.errors import FsdError, InputError
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-_Parts: TypeAlias = tuple[FloatArray, npt.NDArray[Any], npt.NDArray[Any]]
+_Parts: TypeAlias = tuple[Float32s, npt.NDArray[Any], npt.NDArray[Any]]
 
 # Indices are int32 everywhere.
 MOST_NEURONS = 2**31 - 1
@@ -45,7 +45,7 @@ def as_csr(matrix: Any, what: str, axes: str, finite: bool = True) -> sp.csr_arr
     return parts
 
 
-def as_floats(values: Any, what: str) -> FloatArray:
+def as_floats(values: Any, what: str) -> Float32s:
     """Dense numbers as a float32 array of any shape; what is too large for it is an infinity. `InputError` if not."""
     if _is_masked(values):
         raise InputError(f"{what} must not be masked: say what the masked values are, for example with .filled(0)")
@@ -68,7 +68,7 @@ def _is_masked(values: Any) -> bool:
     return isinstance(values, np.ma.MaskedArray) or any(isinstance(row, np.ma.MaskedArray) for row in rows)
 
 
-def _to_float32(array: npt.NDArray[Any], given: Any, what: str) -> FloatArray:
+def _to_float32(array: npt.NDArray[Any], given: Any, what: str) -> Float32s:
     # Kinds of other packages, such as bfloat16, say by this that they are numbers.
     if array.dtype.kind not in "biuf" and not (array.dtype.kind == "V" and np.can_cast(array.dtype, np.float32)):
         raise InputError(f"{what} must be real numbers, not {_described(array, given)}")
@@ -187,7 +187,7 @@ def undiagonal(matrix: Any) -> sp.coo_array:
     return sp.coo_array((data[held], places), shape=(rows, columns))
 
 
-def _values(data: Any, shape: tuple[int, ...], what: str) -> FloatArray:
+def _values(data: Any, shape: tuple[int, ...], what: str) -> Float32s:
     array = np.asarray(data)
     if array.shape != shape:
         raise InputError(f"data has shape {array.shape}, its places are of shape {shape}")

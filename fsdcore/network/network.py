@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from fsdcore.arrays import Float32s
 from fsdcore.errors import InputError
-from fsdcore.network.activations import SOFTMAX, Activation, FloatArray, as_activation
+from fsdcore.network.activations import SOFTMAX, Activation, as_activation
 from fsdcore.network.matrices import as_csr, as_floats, frozen
 
 
@@ -21,7 +22,7 @@ from fsdcore.network.matrices import as_csr, as_floats, frozen
 class _Weights:
     """A canonical CSR matrix as its parts, on memory that nobody else can write to."""
 
-    parts: tuple[FloatArray, npt.NDArray[Any], npt.NDArray[Any]]
+    parts: tuple[Float32s, npt.NDArray[Any], npt.NDArray[Any]]
     shape: tuple[int, int]
 
     @classmethod
@@ -36,7 +37,7 @@ class _Weights:
         return made
 
 
-def _biases(bias: Any, outputs: int) -> FloatArray:
+def _biases(bias: Any, outputs: int) -> Float32s:
     """`bias` as float32 `(outputs,)`, from as many numbers, one, or None for none."""
     biases = as_floats(0.0 if bias is None else bias, "bias")
     biases = np.full(outputs, biases, dtype=np.float32) if biases.ndim == 0 else biases
@@ -59,7 +60,7 @@ class Layer:
     """
 
     _held: _Weights
-    bias: FloatArray
+    bias: Float32s
     activation: Activation
 
     def __init__(self, weights: Any, bias: Any, activation: Activation | str) -> None:

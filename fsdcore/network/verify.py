@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from fsdcore.arrays import Float64s
 from fsdcore.errors import InputError
 from fsdcore.network.activations import Activation
 from fsdcore.network.matrices import as_csr
 from fsdcore.network.network import Layer, Network, as_inputs, as_network
 from fsdcore.record.observer import SILENT, Observer
-
-Floats = npt.NDArray[np.float64]
 
 # An output whose error rounding bounds below this share of the largest output of its sample is well-conditioned.
 TOLERABLE = 1e-3
@@ -42,8 +41,8 @@ class Allowed(NamedTuple):
     `overflow` is the first layer, from 1, in which a sum is beyond float32, None if there is none.
     """
 
-    values: Floats
-    errors: Floats
+    values: Float64s
+    errors: Float64s
     ill: npt.NDArray[np.bool_]
     overflow: int | None
 
@@ -54,9 +53,9 @@ class _Prepared:
 
     weights: sp.csr_array
     magnitudes: sp.csr_array
-    bias: Floats
-    bound: Floats
-    usual: Floats
+    bias: Float64s
+    bound: Float64s
+    usual: Float64s
     activation: Activation
     keeps_zero: bool
     positive: bool
@@ -72,17 +71,17 @@ class _Prepared:
         return cls(weights, magnitudes, bias, 1.01 * _UNIT * terms, usual, layer.activation, layer.keeps_zero, positive)
 
     @property
-    def least(self) -> Floats:
+    def least(self) -> Float64s:
         """What a sum of each row may lose whatever its size: each product may fall below what float32 has."""
         return _SMALLEST / _UNIT * self.bound
 
-    def sums(self, x: Floats) -> tuple[Floats, Floats]:
+    def sums(self, x: Float64s) -> tuple[Float64s, Float64s]:
         """``W x + b``, and what its terms add up to without their signs."""
         z = self.weights @ x
         whole = z.copy() if self.positive and bool((x >= 0).all()) else self.magnitudes @ np.abs(x)
         return z + self.bias, whole + np.abs(self.bias)
 
-    def applied(self, z: Floats) -> Floats:
+    def applied(self, z: Float64s) -> Float64s:
         """The activation, in place."""
         self.activation.apply(z)  # type: ignore[arg-type]
         return z
@@ -114,7 +113,7 @@ class Rounding:
             errors[:, wide] = np.where(narrow, np.minimum(spread, errors[:, wide]), errors[:, wide])
         return Allowed(values, errors, errors > tolerable, overflow)
 
-    def _intervals(self, x: Floats) -> tuple[Floats, Floats, int | None]:
+    def _intervals(self, x: Float64s) -> tuple[Float64s, Float64s, int | None]:
         errors, overflow = np.zeros_like(x), None
         for number, layer in enumerate(self._layers, start=1):
             x, errors, beyond = _through(layer, x, errors)
@@ -122,7 +121,7 @@ class Rounding:
                 overflow = number
         return x, errors, overflow
 
-    def _spread(self, x: Floats, values: Floats) -> Floats:
+    def _spread(self, x: Float64s, values: Float64s) -> Float64s:
         """The largest distance from `values` in some evaluations with errors of their own."""
         found = np.zeros_like(values)
         random = np.random.default_rng(x.shape)
@@ -130,7 +129,7 @@ class Rounding:
             np.maximum(found, np.abs(self._disturbed(x, draw, random) - values), out=found)
         return found
 
-    def _disturbed(self, x: Floats, draw: int, random: np.random.Generator) -> Floats:
+    def _disturbed(self, x: Float64s, draw: int, random: np.random.Generator) -> Float64s:
         for layer in self._layers:
             z, whole = layer.sums(x)
             z += (layer.usual * whole + layer.least) * _signs(z.shape, draw, random)
@@ -138,7 +137,7 @@ class Rounding:
         return x
 
 
-def _signs(shape: tuple[int, ...], draw: int, random: np.random.Generator) -> Floats | float:
+def _signs(shape: tuple[int, ...], draw: int, random: np.random.Generator) -> Float64s | float:
     """Which way errors go: all up, all down, then some of one sample alike and some each on its own."""
     if draw < 2:
         return 1.0 - 2.0 * draw
@@ -147,7 +146,7 @@ def _signs(shape: tuple[int, ...], draw: int, random: np.random.Generator) -> Fl
     return 1.5 * (alike + alone)
 
 
-def _through(layer: _Prepared, x: Floats, errors: Floats) -> tuple[Floats, Floats, bool]:
+def _through(layer: _Prepared, x: Float64s, errors: Float64s) -> tuple[Float64s, Float64s, bool]:
     """Values and errors after a layer; whether a sum was beyond float32."""
     alive = np.flatnonzero(x.any(axis=0) | errors.any(axis=0)) if layer.keeps_zero else np.arange(x.shape[1])
     whole = alive.size == x.shape[1]
@@ -160,7 +159,7 @@ def _through(layer: _Prepared, x: Floats, errors: Floats) -> tuple[Floats, Float
     return result, allowed, beyond
 
 
-def _computed(layer: _Prepared, x: Floats, errors: Floats) -> tuple[Floats, Floats, bool]:
+def _computed(layer: _Prepared, x: Float64s, errors: Float64s) -> tuple[Float64s, Float64s, bool]:
     z, whole = layer.sums(x)
     grown, inexact = np.zeros_like(z), np.flatnonzero(errors.any(axis=0))
     if inexact.size:
@@ -181,7 +180,7 @@ def _reached(activation: Activation, unknown: npt.NDArray[np.bool_]) -> npt.NDAr
     return unknown if activation.elementwise else np.broadcast_to(unknown.any(axis=0), unknown.shape)
 
 
-def _activated(layer: _Prepared, z: Floats, wide: Floats) -> Floats:
+def _activated(layer: _Prepared, z: Float64s, wide: Float64s) -> Float64s:
     """The error after the activation of sums `z` with errors `wide`."""
     activation = layer.activation
     if not activation.elementwise:
@@ -195,12 +194,12 @@ def _activated(layer: _Prepared, z: Floats, wide: Floats) -> Floats:
     return errors + lost * _UNIT * np.abs(values) + _SMALLEST * (bool(lost) or activation.parameter is not None)
 
 
-def _of_softmax(activation: Activation, z: Floats, wide: Floats) -> Floats:
+def _of_softmax(activation: Activation, z: Float64s, wide: Float64s) -> Float64s:
     values = z.copy()
     activation.apply(values)  # type: ignore[arg-type]
     below = (z.max(axis=0, initial=0.0) - z.min(axis=0, initial=0.0)) * _UNIT
     grown = np.expm1(np.minimum(2 * wide.max(axis=0, initial=0.0) + 2 * below, 700.0))
-    errors: Floats = values * (grown + (z.shape[0] + 16) * _UNIT) + _SMALLEST
+    errors: Float64s = values * (grown + (z.shape[0] + 16) * _UNIT) + _SMALLEST
     return errors
 
 

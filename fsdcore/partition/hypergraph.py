@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from fsdcore.arrays import Int64s
 from fsdcore.errors import MissingExtraError
 from fsdcore.network.network import Layer, Network
 from fsdcore.partition.base import Owners
 from fsdcore.record.observer import Observer
-
-IntArray = npt.NDArray[np.int64]
 
 # Layers are small: more threads wait for each other. The partition does not depend on their number.
 _MOST_THREADS = 4
@@ -86,7 +85,7 @@ def _filled_owners(weights: sp.csr_array, before: Owners | None, workers: int, s
     return rebalance(weights, owners, before, workers, limit)
 
 
-def _clusters(weights: sp.csr_array, loads: IntArray, workers: int, limit: int) -> IntArray:
+def _clusters(weights: sp.csr_array, loads: Int64s, workers: int, limit: int) -> Int64s:
     """The cluster of each row: twins joined as far as balance allows. Sooner partitioned so, and better."""
     pieces = 1
     while True:
@@ -97,7 +96,7 @@ def _clusters(weights: sp.csr_array, loads: IntArray, workers: int, limit: int) 
         pieces *= 2
 
 
-def _sums(loads: IntArray, cluster: IntArray) -> IntArray:
+def _sums(loads: Int64s, cluster: Int64s) -> Int64s:
     return np.bincount(cluster, weights=loads.astype(np.float64)).astype(np.int64)
 
 
@@ -110,11 +109,11 @@ def _one_each(weights: sp.csr_array, before: Owners | None, workers: int) -> Own
     here = np.zeros((before.size, workers), np.int32)
     here[np.arange(before.size), before] = 1
     reads = sp.csr_array((np.ones(weights.nnz, np.int32), weights.indices, weights.indptr), shape=weights.shape)
-    found: IntArray = linear_sum_assignment(np.asarray(reads @ here), maximize=True)[1]
+    found: Int64s = linear_sum_assignment(np.asarray(reads @ here), maximize=True)[1]
     return found.astype(np.int32)
 
 
-def _partition(nets: Nets, sizes: IntArray, fixed: int, workers: int, limit: int, seed: int) -> Owners:
+def _partition(nets: Nets, sizes: Int64s, fixed: int, workers: int, limit: int, seed: int) -> Owners:
     """The partitioner's owner of each vertex, for vertices of `sizes` nonzeros and `fixed` vertices more."""
     package, core = _partitioner()
     # A fixed vertex that is in no net and weighs nothing sends the partitioner into an endless loop: each weighs 1.
@@ -172,7 +171,7 @@ def _marks(indptr: npt.NDArray[np.integer], indices: npt.NDArray[np.integer], si
     return marks
 
 
-def twins(weights: sp.csr_array, pieces: int) -> IntArray:
+def twins(weights: sp.csr_array, pieces: int) -> Int64s:
     """For each row the number of its cluster, from 0 without gaps: twins are rows that read the same columns.
 
     Twins belong on one rank, as what one reads the other reads. All twins of a row are one cluster, or as many of
@@ -215,7 +214,7 @@ IMBALANCE = 0.03
 """How far the largest load may be over the mean."""
 
 
-def largest_load(loads: IntArray, workers: int) -> int:
+def largest_load(loads: Int64s, workers: int) -> int:
     """The largest load a rank may have: 3 % over the mean, or what no partition can stay below if that is more.
 
     `loads`: int64 `(rows,)`, nonzeros. Of the ``j P + 1`` heaviest rows some rank has ``j + 1``.
@@ -228,7 +227,7 @@ def largest_load(loads: IntArray, workers: int) -> int:
     return max(least, -(-total // workers), int((1 + IMBALANCE) * total / workers))
 
 
-def share_out(owners: Owners, rows: IntArray, workers: int) -> None:
+def share_out(owners: Owners, rows: Int64s, workers: int) -> None:
     """Give `rows`, which have no nonzeros, to the ranks with the fewest neurons, in place. Other rows have owners."""
     counts = np.bincount(np.delete(owners, rows), minlength=workers).tolist()
     ranks = [(count, rank) for rank, count in enumerate(counts)]
@@ -273,7 +272,7 @@ class _Repair:
         rows = np.flatnonzero((self.owners == full) & (self._sizes > 0))
         return self._cheapest(full, rows) or self._level(full, rows)
 
-    def _cheapest(self, full: int, rows: IntArray) -> bool:
+    def _cheapest(self, full: int, rows: Int64s) -> bool:
         fits = self.loads[None, :] + self._sizes[rows, None] <= self._limit
         fits[:, full] = False
         if not fits.any():
@@ -287,7 +286,7 @@ class _Repair:
         self._move(int(rows[row]), int(rank))
         return True
 
-    def _level(self, full: int, rows: IntArray) -> bool:
+    def _level(self, full: int, rows: Int64s) -> bool:
         sizes, first = np.unique(self._sizes[rows], return_index=True)
         others = np.flatnonzero((self.owners != full) & (self._sizes > 0))
         ranks = np.delete(np.arange(self.loads.size), full)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from fsdcore.arrays import Int64s
 from fsdcore.errors import PlanError
 from fsdcore.network.network import Layer, Network, as_network
 from fsdcore.partition.base import Owners, Partition
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class QualityReport:
         return "\n".join(self.lines())
 
 
-def _crossings(layer: Layer, before: Owners, after: Owners, workers: int) -> IntArray:
+def _crossings(layer: Layer, before: Owners, after: Owners, workers: int) -> Int64s:
     """`(workers, workers)`: how many rows of the source (first index) the target reads."""
     target = np.repeat(after, np.diff(layer.weights.indptr))
     reads = np.zeros((workers, layer.inputs), np.bool_)
@@ -64,17 +62,17 @@ def _crossings(layer: Layer, before: Owners, after: Owners, workers: int) -> Int
     return np.bincount(cells, minlength=workers * workers).reshape(workers, workers)
 
 
-def _loads(layer: Layer, after: Owners, workers: int) -> IntArray:
+def _loads(layer: Layer, after: Owners, workers: int) -> Int64s:
     """The nonzeros of each rank's rows."""
     sizes = np.diff(layer.weights.indptr).astype(np.float64)
     return np.bincount(after, weights=sizes, minlength=workers).astype(np.int64)
 
 
-def _imbalance(loads: IntArray) -> float:
+def _imbalance(loads: Int64s) -> float:
     return float(loads.max() / loads.mean()) if loads.any() else 1.0
 
 
-def layer_memory(weights: IntArray, rows: IntArray, blocks: IntArray, sent: IntArray, widest: int) -> IntArray:
+def layer_memory(weights: Int64s, rows: Int64s, blocks: Int64s, sent: Int64s, widest: int) -> Int64s:
     """Bytes by rank of one layer as the compiled kernel holds it, at most.
 
     4 for a value, 2 or 4 for an index (`widest`: the most columns of a block), 20 for a row in each block, 4 for a bias
@@ -89,7 +87,7 @@ def widest_block(number: int, before: Owners) -> int:
     return int(np.bincount(before).max(initial=0)) if number else before.size
 
 
-def _all_memory(loads: list[IntArray], partition: Partition, crossings: list[IntArray]) -> IntArray:
+def _all_memory(loads: list[Int64s], partition: Partition, crossings: list[Int64s]) -> Int64s:
     workers, owners = partition.workers, partition.owners
     total = np.zeros(workers, np.int64)
     for number, (load, after, crossing) in enumerate(zip(loads, owners[1:], crossings, strict=True)):
@@ -100,7 +98,7 @@ def _all_memory(loads: list[IntArray], partition: Partition, crossings: list[Int
     return total
 
 
-def _sent(crossing: IntArray) -> IntArray:
+def _sent(crossing: Int64s) -> Int64s:
     """`crossing` without what ranks read of their own."""
     return crossing - np.diag(np.diag(crossing))
 

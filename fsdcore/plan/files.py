@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 import numpy as np
 
+from fsdcore.arrays import Int32s
 from fsdcore.contracts.store import Store
 from fsdcore.decoding import Refusal, converted, from_json
 from fsdcore.errors import InputError, KeyMissingError, PlanError, WireError
@@ -22,7 +23,7 @@ from fsdcore.messages.segments import Arrays, SegmentReader, compress_segment, p
 from fsdcore.network.activations import Activation
 from fsdcore.network.network import Network
 from fsdcore.partition.base import Partition
-from fsdcore.plan.plan import Index, LayerPart, RankPart, from_arrays, layer_arrays
+from fsdcore.plan.plan import LayerPart, RankPart, from_arrays, layer_arrays
 from fsdcore.plan.readahead import ReadAhead
 from fsdcore.record.observer import SILENT, Observer
 
@@ -202,7 +203,7 @@ class RankPlan(Generic[_Layer]):
     Close it when done.
     """
 
-    def __init__(self, input_rows: Index, layers: ReadAhead[_Layer]) -> None:
+    def __init__(self, input_rows: Int32s, layers: ReadAhead[_Layer]) -> None:
         self.input_rows, self.layers = input_rows, layers
 
     def __len__(self) -> int:
@@ -244,7 +245,7 @@ def open_rank(
     return RankPlan(input_rows, ReadAhead(layers(), len(reader)))
 
 
-def _input_rows(plan: str, arrays: Arrays) -> Index:
+def _input_rows(plan: str, arrays: Arrays) -> Int32s:
     """The input neurons that layer 1 reads, taken out of its arrays."""
     rows = arrays.pop("input_rows", np.empty(0, np.int32))
     if rows.dtype != np.int32 or rows.ndim != 1 or (rows.size and (rows[0] < 0 or (np.diff(rows) <= 0).any())):

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float32s, Int32s
 from fsdcore.errors import PlanError, WireError
 from fsdcore.messages.segments import Arrays
-from fsdcore.network.activations import Activation, FloatArray
+from fsdcore.network.activations import Activation
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from fsdcore.network.network import Layer, Network
     from fsdcore.partition.base import Owners, Partition
 
-Index = npt.NDArray[np.int32]
 
-
-def visiting_order(indptr: npt.NDArray[np.integer], indices: Index) -> Index:
+def visiting_order(indptr: npt.NDArray[np.integer], indices: Int32s) -> Int32s:
     """An order of a CSR block's rows that has rows with the same indices side by side, and near ones near.
 
     Any block may be ordered so; where lists differ it is by their first index, then by their length.
@@ -56,11 +55,11 @@ class Block:
     `order` int32 `(rows,)` is the order in which the rows are best visited; results do not depend on it.
     """
 
-    indptr: Index
-    indices: Index
-    data: FloatArray
+    indptr: Int32s
+    indices: Int32s
+    data: Float32s
     width: int
-    order: Index
+    order: Int32s
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,7 +94,7 @@ class Send:
     """What goes to `rank`: positions of the rows among those this rank owns, ascending."""
 
     rank: int
-    rows: Index
+    rows: Int32s
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class LayerPart:
     local: Block
     sources: tuple[Source, ...]
     sends: tuple[Send, ...]
-    bias: FloatArray
+    bias: Float32s
     activation: Activation
     keeps_zero: bool
 
@@ -127,7 +126,7 @@ class RankPart:
 
     rank: int
     workers: int
-    input_rows: Index
+    input_rows: Int32s
     layers: tuple[LayerPart, ...]
 
     @property
@@ -136,7 +135,7 @@ class RankPart:
         return sum(layer.memory_bytes for layer in self.layers)
 
 
-def _positions(owners: Owners, workers: int) -> Index:
+def _positions(owners: Owners, workers: int) -> Int32s:
     """For each neuron, its position among those of its owner."""
     order = np.argsort(owners, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=workers))[:-1]])
@@ -149,11 +148,11 @@ def _positions(owners: Owners, workers: int) -> Index:
 class _Cut:
     """The weights of one rank's rows, cut by the owner of the column."""
 
-    groups: Index
+    groups: Int32s
     indptr: npt.NDArray[np.int32]
-    indices: Index
-    data: FloatArray
-    columns: tuple[Index, ...]
+    indices: Int32s
+    data: Float32s
+    columns: tuple[Int32s, ...]
 
     def arrays(self, prefix: str, numbers: list[int], widths: list[int]) -> Arrays:
         bounds = np.concatenate([[0], np.cumsum(self.indptr[:, -1])])
@@ -191,8 +190,8 @@ def _cut(weights: sp.csr_array, owners: Owners) -> _Cut:
 
 
 def _rank_arrays(
-    layer: Layer, rows: Index, rank: int, before: Owners, positions: Index
-) -> tuple[Arrays, dict[int, Index]]:
+    layer: Layer, rows: Int32s, rank: int, before: Owners, positions: Int32s
+) -> tuple[Arrays, dict[int, Int32s]]:
     """One rank's arrays of a layer without its sends, and the neurons it needs from each other rank."""
     cut = _cut(layer.weights[rows], before)
     own = [n for n, group in enumerate(cut.groups) if group == rank]
@@ -211,7 +210,7 @@ def _rank_arrays(
     return arrays, {int(cut.groups[n]): cut.columns[n] for n in others}
 
 
-def _send_arrays(sends: dict[int, Index]) -> Arrays:
+def _send_arrays(sends: dict[int, Int32s]) -> Arrays:
     rows = [np.empty(0, np.int32), *(sends[target] for target in sorted(sends))]
     return {
         "send.ranks": np.array(sorted(sends), np.int32),
@@ -243,7 +242,7 @@ def _first_layer(network: Network, partition: Partition) -> list[Arrays]:
 
 def _later_layer(layer: Layer, before: Owners, after: Owners, workers: int) -> list[Arrays]:
     positions = _positions(before, workers)
-    sends: list[dict[int, Index]] = [{} for _ in range(workers)]
+    sends: list[dict[int, Int32s]] = [{} for _ in range(workers)]
     result = []
     for rank in range(workers):
         rows = np.flatnonzero(after == rank).astype(np.int32)
@@ -262,7 +261,7 @@ def layer_arrays(network: Network, partition: Partition) -> Iterator[list[Arrays
         yield _later_layer(layer, partition.owners[number], partition.owners[number + 1], partition.workers)
 
 
-def _check_blocks(indptr: Index, order: Index, indices: Index, widths: Index) -> None:
+def _check_blocks(indptr: Int32s, order: Int32s, indices: Int32s, widths: Int32s) -> None:
     """`WireError` unless these are sound blocks of equally many rows, one after another: kernels read out of bounds
     where indices lie. `indptr` is `(blocks, rows + 1)`, `order` `(blocks, rows)`.
     """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 import numpy as np
 
+from fsdcore.arrays import Int32s
 from fsdcore.contracts.channel import Slot
 from fsdcore.contracts.store import Store
 from fsdcore.decoding import converted, from_json
@@ -31,7 +32,6 @@ from fsdcore.messages.segments import (
     pack_segments,
     unpack_arrays,
 )
-from fsdcore.plan.plan import Index
 from fsdcore.record.record import WorkerRecord
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _rows(arrays: Arrays, neurons: int, samples: int) -> SparseRows:
     return SparseRows(indptr, columns, np.broadcast_to(data, columns.shape))
 
 
-def _pick(segment: SparseRows, rows: Index) -> SparseRows:
+def _pick(segment: SparseRows, rows: Int32s) -> SparseRows:
     starts, lengths = segment.indptr[:-1][rows], np.diff(segment.indptr)[rows]
     # Slices, which are copied at the speed of memory, as an index for each value would not be.
     slices = [slice(start, start + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
@@ -174,7 +174,7 @@ def _stacked(parts: list[SparseRows]) -> SparseRows:
     )
 
 
-def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -> Iterator[Strip]:
+def read_inputs(store: Store, run: str, batch: int, rows: Int32s, samples: int) -> Iterator[Strip]:
     """The given input neurons of a batch, strip by strip, each CSR `(len(rows), samples of the strip)`.
 
     `WireError`, at the latest when the damage is come to, if the object is damaged.
@@ -192,7 +192,7 @@ def read_inputs(store: Store, run: str, batch: int, rows: Index, samples: int) -
         start, number = start + count, number + bounds.size - 1
 
 
-def _read_strip(reader: SegmentReader, first: int, bounds: Index, rows: Index, samples: int) -> SparseRows:
+def _read_strip(reader: SegmentReader, first: int, bounds: Int32s, rows: Int32s, samples: int) -> SparseRows:
     """The rows of a strip, whose segments are numbered from `first`."""
     home = np.searchsorted(bounds, rows, side="right") - 1
     needed = np.unique(home)

@@ -48,7 +48,7 @@ def test_a_package_holds_what_a_worker_needs_and_no_more(package: Package) -> No
     assert {"/".join(name.split("/")[:2]) for name in found if name.startswith("fsdcore/")} == {
         f"fsdcore/{each}"
         for each in (
-            *("__init__.py", "clock.py", "decoding.py", "errors.py", "loopback.py", "text.py", "turns.py"),
+            *("__init__.py", "arrays.py", "clock.py", "decoding.py", "errors.py", "loopback.py", "text.py", "turns.py"),
             *("__pycache__", "contracts", "kernels", "messages", "network", "plan", "record", "worker"),
         )
     }

@@ -15,11 +15,12 @@ import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fsdcore.arrays import Float32s
 from fsdcore.kernels import compiled as compiled_module
 from fsdcore.kernels import compiled_is_there, make_kernel
 from fsdcore.kernels.base import Activations, Kernel, SparseRows, SparseSamples, Strip
 from fsdcore.messages.rows import Rows, Table
-from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, TANH, Activation, FloatArray, clipped_relu, leaky_relu
+from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, TANH, Activation, clipped_relu, leaky_relu
 from fsdcore.plan.plan import Block, LayerPart, Source, visiting_order
 
 ACTIVATIONS = [IDENTITY, RELU, SIGMOID, TANH, clipped_relu(1.5), leaky_relu(0.1)]
@@ -47,7 +48,7 @@ def random_block(rng: np.random.Generator, rows: int, width: int, density: float
     return shuffled
 
 
-def part_of(blocks: list[sp.csr_array], bias: FloatArray, activation: Activation) -> LayerPart:
+def part_of(blocks: list[sp.csr_array], bias: Float32s, activation: Activation) -> LayerPart:
     sources = tuple(Source(rank, block(each)) for rank, each in enumerate(blocks[1:], start=1))
     return LayerPart(block(blocks[0]), sources, (), bias, activation, activation.keeps_zero(bias))
 
@@ -84,7 +85,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(first, part_of(blocks, biases, activation), inputs, tuple(sent))
 
 
-def run(kernel: Kernel, case: Case, by_sample: bool = False) -> FloatArray:
+def run(kernel: Kernel, case: Case, by_sample: bool = False) -> Float32s:
     """Both layers; all samples of the result."""
     first, second = kernel.prepare(case.first), kernel.prepare(case.second)
     rows = sp.csr_array(case.inputs.T.tocsr())
@@ -97,16 +98,16 @@ def run(kernel: Kernel, case: Case, by_sample: bool = False) -> FloatArray:
     return over_all(z, case.samples)
 
 
-def over_all(z: Activations, samples: int) -> FloatArray:
+def over_all(z: Activations, samples: int) -> Float32s:
     values = np.zeros((z.size, samples), np.float32)
     values[:, z.columns] = z.rows()
     return values
 
 
-def plain(case: Case) -> FloatArray:
+def plain(case: Case) -> Float32s:
     """Both layers by numpy."""
 
-    def finish(part: LayerPart, z: FloatArray) -> FloatArray:
+    def finish(part: LayerPart, z: Float32s) -> Float32s:
         z = z + part.bias[:, None]
         part.activation.apply(z)
         return z

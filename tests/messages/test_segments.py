@@ -58,8 +58,8 @@ def test_any_segments_come_back_whatever_is_read_at_once(
     front: int, segments: list[bytes], about: dict[str, Any], wanted: set[int], read: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fsdcore.messages.segments, "_FRONT", front)
-        patch.setattr(fsdcore.messages.segments, "_READ", read)
+        patch.setattr(fsdcore.messages.segments, "FRONT_BYTES", front)
+        patch.setattr(fsdcore.messages.segments, "READ_BYTES", read)
         reader = SegmentReader(store_of(packed(segments, about)), KEY)
         numbers = sorted(number for number in wanted if number < len(segments))
         assert (len(reader), reader.about) == (len(segments), about)
@@ -95,8 +95,8 @@ def test_a_small_object_is_one_request() -> None:
 
 
 def test_neighbours_are_read_together_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsdcore.messages.segments, "_FRONT", 512)
-    monkeypatch.setattr(fsdcore.messages.segments, "_READ", 2_500)
+    monkeypatch.setattr(fsdcore.messages.segments, "FRONT_BYTES", 512)
+    monkeypatch.setattr(fsdcore.messages.segments, "READ_BYTES", 2_500)
     segments = [noise(1_000, seed) for seed in range(8)]
     store = store_of(packed(segments))
     reader = SegmentReader(store, KEY)
@@ -108,8 +108,8 @@ def test_neighbours_are_read_together_up_to_a_size(monkeypatch: pytest.MonkeyPat
 
 
 def test_segments_are_read_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsdcore.messages.segments, "_FRONT", 512)
-    monkeypatch.setattr(fsdcore.messages.segments, "_READ", 1)
+    monkeypatch.setattr(fsdcore.messages.segments, "FRONT_BYTES", 512)
+    monkeypatch.setattr(fsdcore.messages.segments, "READ_BYTES", 1)
     segments = [noise(1_000, seed) for seed in range(3)]
     store = store_of(packed(segments))
     found = SegmentReader(store, KEY).read([0, 1, 2])
@@ -118,7 +118,7 @@ def test_segments_are_read_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_index_longer_than_the_front_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsdcore.messages.segments, "_FRONT", 64)
+    monkeypatch.setattr(fsdcore.messages.segments, "FRONT_BYTES", 64)
     about = {"name": "x" * 1_000}
     reader = SegmentReader(store_of(packed([b"data"], about)), KEY)
     assert (reader.about, list(reader.read([0]))) == (about, [b"data"])

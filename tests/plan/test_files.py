@@ -350,7 +350,7 @@ def test_the_first_layer_is_there_before_the_last_has_arrived(monkeypatch: pytes
     store = _SlowStore()
     write_plan(store, PLAN, NETWORK, PARTITION)
     size = len(store.get(f"plans/{PLAN}/0"))
-    monkeypatch.setattr(fsdcore.messages.segments, "_FRONT", size - 100)
+    monkeypatch.setattr(fsdcore.messages.segments, "FRONT_BYTES", size - 100)
     with closing(open_rank(store, PLAN, 0, WORKERS, lambda part: part)) as plan:
         first = plan.layers[0]
         store.goes_on.set()

@@ -12,9 +12,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsdcore.arrays import Float32s
 from fsdcore.errors import PlanError, WireError
 from fsdcore.messages.segments import Arrays
-from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, Activation, FloatArray, clipped_relu
+from fsdcore.network.activations import IDENTITY, RELU, SIGMOID, Activation, clipped_relu
 from fsdcore.network.network import Layer, Network
 from fsdcore.partition import Partition, make_partition, quality
 from fsdcore.plan.plan import LayerPart, check_workers, from_arrays, layer_arrays
@@ -45,13 +46,13 @@ def parts_of(network: Network, partition: Partition) -> list[list[LayerPart]]:
     return [[from_arrays(arrays, layer.activation) for arrays in ranks] for layer, ranks in made]
 
 
-def finish(part: LayerPart, z: FloatArray) -> FloatArray:
+def finish(part: LayerPart, z: Float32s) -> Float32s:
     result = (z + part.bias[:, None]).astype(np.float32)
     part.activation.apply(result)
     return result
 
 
-def run_layer(parts: list[LayerPart], held: list[FloatArray]) -> list[FloatArray]:
+def run_layer(parts: list[LayerPart], held: list[Float32s]) -> list[Float32s]:
     """One layer by plain numpy: what each rank holds after it, from what each held before."""
     sent = {(r, send.rank): held[r][send.rows] for r, part in enumerate(parts) for send in part.sends}
     result = []

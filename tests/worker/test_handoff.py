@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 import fsdcore.worker.handoff
 from fsd_local.stores import MemoryStore
+from fsdcore.arrays import Int32s
 from fsdcore.contracts.store import CountingStore
 from fsdcore.errors import DeadlineError, KeyMissingError, WireError
 from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip
 from fsdcore.messages.rows import Rows, encode_rows
 from fsdcore.messages.segments import compress_segment, pack_arrays, pack_segments
-from fsdcore.plan.plan import Index
 from fsdcore.record.recorder import Recorder
 from fsdcore.testing import random_inputs
 from fsdcore.worker.handoff import (
@@ -53,7 +53,7 @@ def as_matrix(strips: Iterable[Strip], neurons: int) -> sp.csr_array:
     return sp.csr_array(sp.hstack(found, format="csr"))
 
 
-def all_rows(neurons: int) -> Index:
+def all_rows(neurons: int) -> Int32s:
     return np.arange(neurons, dtype=np.int32)
 
 
@@ -97,7 +97,7 @@ def test_inputs_come_in_strips_that_a_kernel_can_take_alone(monkeypatch: pytest.
 
 def test_only_segments_with_rows_that_are_needed_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsdcore.worker.handoff, "_SEGMENT_NONZEROS", 400)
-    monkeypatch.setattr(fsdcore.messages.segments, "_FRONT", 512)
+    monkeypatch.setattr(fsdcore.messages.segments, "FRONT_BYTES", 512)
     read: list[str] = []
     store, x = MemoryStore(), random_inputs(20, 400, 1.0)
     write_inputs(store, RUN, 0, x)

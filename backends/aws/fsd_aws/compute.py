@@ -33,7 +33,6 @@ class LambdaCompute(Compute):
     @property
     def capabilities(self) -> ComputeCapabilities:
         return ComputeCapabilities(
-            max_payload_bytes=_MOST_PAYLOAD_BYTES,
             max_seconds=float(self._deployment.timeout_seconds),
             max_workers=self._deployment.workers,
             memory_bytes=self._deployment.memory_mb * _MEBIBYTE,

@@ -86,7 +86,6 @@ def limits(publish_bytes: int, payload: str, *, addressed: bool, **more: Any) ->
         max_publish_bytes=publish_bytes,
         frame_overhead_bytes=overhead,
         max_receive_frames=_MOST_ENTRIES,
-        binary=not text,
         multi_target=addressed,
         releases=True,
         **more,

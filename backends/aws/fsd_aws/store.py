@@ -18,9 +18,7 @@ from fsdcore.contracts.limits import StoreCapabilities
 from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
 
-_CAPABILITIES = StoreCapabilities(
-    durable=True, shared=True, max_object_bytes=5 << 30, requests_in_flight=16, latency_seconds=0.02
-)
+_CAPABILITIES = StoreCapabilities(max_object_bytes=5 << 30, latency_seconds=0.02)
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _OUT_OF_RANGE = frozenset({"416", "InvalidRange", "RequestedRangeNotSatisfiable"})
 # Another conditional write of the key was under way: who won is not known yet.

@@ -113,7 +113,6 @@ class GcpBackend(Backend):
 
         deployment, tokens = self.deployment, self.tokens
         limits = ComputeCapabilities(
-            max_payload_bytes=10 * _MEBI,
             max_seconds=float(deployment.timeout_seconds),
             max_workers=deployment.workers,
             memory_bytes=deployment.memory_mb * _MEBI,

@@ -22,9 +22,7 @@ from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import KeyMissingError, PreconditionError, StoreError
 
 _IN_FLIGHT = 8
-CAPABILITIES = StoreCapabilities(
-    durable=True, shared=True, max_object_bytes=5 << 40, requests_in_flight=_IN_FLIGHT, latency_seconds=0.03
-)
+CAPABILITIES = StoreCapabilities(max_object_bytes=5 << 40, latency_seconds=0.03)
 # One attempt, and all attempts of one call together, in seconds.
 _ATTEMPT, _TOTAL = 60.0, 120.0
 _WRITER = "fsd-writer"

@@ -120,7 +120,7 @@ class DirectoryStore(Store):
 
     @property
     def capabilities(self) -> StoreCapabilities:
-        return StoreCapabilities(durable=True, shared=True)
+        return StoreCapabilities()
 
     def _file(self, key: str) -> Path:
         return self._root.joinpath(*_names(check_key(key)))

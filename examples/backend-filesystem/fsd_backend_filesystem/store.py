@@ -13,7 +13,7 @@ from fsdcore.contracts.limits import StoreCapabilities
 from fsdcore.contracts.store import Store, check_key
 from fsdcore.errors import AccessDeniedError, KeyMissingError, PreconditionError, StoreError
 
-CAPABILITIES = StoreCapabilities(durable=True, shared=True)
+CAPABILITIES = StoreCapabilities()
 # A quoted key has no "=": a name that ends in one is an object, one that begins with it is not finished.
 _END = "="
 _LONGEST_NAME = 200

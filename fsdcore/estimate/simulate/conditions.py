@@ -13,12 +13,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float64s
 from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
 from fsdcore.files import read_text
 from fsdcore.text import suggestion
-
-Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 15
 
@@ -31,7 +30,7 @@ class Factors:
         self._drawn = np.ones(0)
         self._at = 0
 
-    def take(self, count: int) -> Floats:
+    def take(self, count: int) -> Float64s:
         """The next `count`."""
         if self._at + count > self._drawn.size:
             self._drawn = self._more(max(_BLOCK, count))
@@ -43,7 +42,7 @@ class Factors:
         """The next one."""
         return float(self.take(1)[0])
 
-    def _more(self, count: int) -> Floats:
+    def _more(self, count: int) -> Float64s:
         spread = self._spread
         if spread.steady:
             return np.ones(count)
@@ -67,7 +66,7 @@ class Gate:
         self.refused = 0
         self.open = not (limit.per_second or limit.refused)
 
-    def delays(self, times: Floats) -> Floats:
+    def delays(self, times: Float64s) -> Float64s:
         """What calls at the given times are held up for, in seconds."""
         if self.open:
             return np.zeros(times.size)
@@ -120,7 +119,7 @@ class Chance:
         """Calls that were refused and came again."""
         return sum(gate.refused for gate in self.gates.values())
 
-    def phases(self, count: int) -> Floats:
+    def phases(self, count: int) -> Float64s:
         """Where in its round a look is when something comes, 0 to 1: the middle where nothing varies."""
         return self._frames.random(count) if self.phased else np.full(count, 0.5)
 

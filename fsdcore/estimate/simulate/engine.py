@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float64s
 from fsdcore.contracts.compute import children
 from fsdcore.estimate.simulate.conditions import Chance, Conditions
 from fsdcore.estimate.simulate.inbox import Costs, Taken, take_by_name, take_from_queue
@@ -21,11 +22,10 @@ from fsdcore.estimate.simulate.ledger import Ledger
 from fsdcore.estimate.simulate.work import LayerTraffic, Work
 from fsdcore.estimate.speeds import ComputeModel
 from fsdcore.estimate.timing import Loads, looks, reading, writing
+from fsdcore.messages.object_channel import ABORT_CHECK_SECONDS
 
-Floats = npt.NDArray[np.float64]
 _NEVER = math.inf
 # Who waits on an object channel looks so often whether the run was stopped.
-_ABORT_LOOK_SECONDS = 0.25
 # The record of a worker, which rank 0 gathers; with one that is longer nothing would change.
 _RECORD_BYTES = 1500.0
 
@@ -228,7 +228,7 @@ class _Engine:
         self._deliver(batch, layer, sent, slice(start, stop), taken[sent.publish[start:stop]])
         return end
 
-    def _published(self, rank: int, ready: Floats, costs: Floats, encoded: float) -> tuple[float, Floats]:
+    def _published(self, rank: int, ready: Float64s, costs: Float64s, encoded: float) -> tuple[float, Float64s]:
         """When the thread is free, and when each publish was taken, of those that are ready at `ready`."""
         gate = self.chance.gates["put" if self._by_name else "send"]
         if not gate.open:
@@ -246,7 +246,7 @@ class _Engine:
         worker.flushed = max(worker.flushed, float(taken.max()))
         return encoded, taken
 
-    def _deliver(self, batch: int, layer: int, sent: LayerTraffic, own: slice, taken: Floats) -> None:
+    def _deliver(self, batch: int, layer: int, sent: LayerTraffic, own: slice, taken: Float64s) -> None:
         wire, chance, conditions = self._wire, self.chance, self.chance.conditions
         assert wire is not None
         target, box = sent.target[own], self._box(batch, layer, sent)
@@ -308,7 +308,7 @@ class _Engine:
         self,
         worker: _Worker,
         slot: tuple[int, int],
-        arrivals: Floats,
+        arrivals: Float64s,
         shares: tuple[float, float, float],
         beyond: npt.NDArray[np.bool_] | None = None,
     ) -> Taken:
@@ -343,8 +343,8 @@ class _Engine:
             waited = worker.free + taken.idle
             aborts = 0
             if waited >= worker.abort_look:
-                aborts = 1 + int(taken.idle / _ABORT_LOOK_SECONDS)
-                worker.abort_look = waited + _ABORT_LOOK_SECONDS
+                aborts = 1 + int(taken.idle / ABORT_CHECK_SECONDS)
+                worker.abort_look = waited + ABORT_CHECK_SECONDS
             counts["gets"][layer][rank] += frames + beyond + taken.looks + aborts
             self.ledger.vain += taken.looks + aborts
 

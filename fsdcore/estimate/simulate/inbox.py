@@ -11,9 +11,8 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from fsdcore.arrays import Float64s
 
 
 class Taken(NamedTuple):
@@ -29,13 +28,13 @@ class Taken(NamedTuple):
 class Costs(NamedTuple):
     """Seconds: of each call (an array, as many as there may be), and for each frame, to bring it, open it, use it."""
 
-    calls: Floats
+    calls: Float64s
     bring: float
     open: float
     use: float
 
 
-def take_from_queue(free: float, arrivals: Floats, costs: Costs, most: int, extra: list[float]) -> Taken:
+def take_from_queue(free: float, arrivals: Float64s, costs: Costs, most: int, extra: list[float]) -> Taken:
     """Receive frames in the order of arrival, up to `most` at a time; `arrivals` are in order of source.
 
     The thread is free from `free` on. `extra` are doubles that come as well, by arrival.
@@ -70,7 +69,7 @@ def _as_they_come(free: float, due: list[float], costs: Costs, most: int, each: 
     return Taken(now, receives, 0, idle)
 
 
-def take_by_name(free: float, arrivals: Floats, costs: Costs, period: float, phases: Floats) -> Taken:
+def take_by_name(free: float, arrivals: Float64s, costs: Costs, period: float, phases: Float64s) -> Taken:
     """Ask for each frame by name, in order of source; for one that is not there again and again, `period` apart.
 
     `phases`: for each, where in its period a look is when it comes, 0 to 1.

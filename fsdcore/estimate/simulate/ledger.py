@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from fsdcore.arrays import Float64s, Int64s
 from fsdcore.estimate.simulate.work import Work
 from fsdcore.record.record import ACTIVITIES, COUNTERS, Record, Setting, SpanLog, WorkerRecord
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Table = list[list[float]]
 
 # With more workers than this, who sent to whom and who waited for whom is left out: it grows with their square.
@@ -94,14 +92,14 @@ class Ledger:
         """All counters, summed over layers and workers, with the client's."""
         return self._with_client(self._counters())
 
-    def _with_client(self, counted: dict[str, Ints]) -> dict[str, int]:
+    def _with_client(self, counted: dict[str, Int64s]) -> dict[str, int]:
         return {name: int(counted[name].sum()) + self.client.get(name, 0) for name in COUNTERS}
 
     def total_seconds(self) -> dict[str, float]:
         """Seconds by activity, summed over layers and workers."""
         return {name: float(np.array(self.seconds[name]).sum()) for name in ACTIVITIES}
 
-    def _counters(self) -> dict[str, Ints]:
+    def _counters(self) -> dict[str, Int64s]:
         """Each counter, by layer from 0, and rank."""
         work = self.work
         found = {name: np.zeros((work.layers + 1, work.workers), np.int64) for name in COUNTERS}
@@ -119,7 +117,7 @@ class Ledger:
         found["invocations"][0] = np.clip(work.workers - first, 0, work.branching)
         return found
 
-    def _workers(self, counted: dict[str, Ints], spent: dict[str, Floats]) -> list[WorkerRecord]:
+    def _workers(self, counted: dict[str, Int64s], spent: dict[str, Float64s]) -> list[WorkerRecord]:
         by_rank = {name: table.T.tolist() for name, table in counted.items()}
         seconds = {name: np.round(table, 6).T.tolist() for name, table in spent.items()}
         peers = self.work.workers <= _MOST_WITH_PEERS
@@ -143,7 +141,7 @@ class Ledger:
         ]
 
 
-def _bytes_to(work: Work) -> Ints:
+def _bytes_to(work: Work) -> Int64s:
     """Bytes of messages, without the headers of their frames, by source and target."""
     workers = work.workers
     found = np.zeros(workers * workers)
@@ -155,7 +153,7 @@ def _bytes_to(work: Work) -> Ints:
     return np.rint(found).astype(np.int64).reshape(workers, workers)
 
 
-def _by_layer(counted: dict[str, Ints], spent: dict[str, Floats], layers: int) -> list[dict[str, dict[str, float]]]:
+def _by_layer(counted: dict[str, Int64s], spent: dict[str, Float64s], layers: int) -> list[dict[str, dict[str, float]]]:
     counts = {name: counted[name].sum(axis=1).tolist() for name in COUNTERS}
     seconds = {name: np.round(spent[name].sum(axis=1), 6).tolist() for name in ACTIVITIES}
     return [

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 
+from fsdcore.arrays import Float64s, Int64s
 from fsdcore.errors import InputError
 from fsdcore.estimate import Forecaster, Setting, Target
 from fsdcore.estimate.activity import LayerStructure, Structure
@@ -23,9 +23,6 @@ from fsdcore.estimate.profile import Messages, Profile
 from fsdcore.estimate.simulate.work import BatchWork, Work, work_of
 from fsdcore.estimate.timing import Loads
 from fsdcore.messages.rows import Rows, encode_rows
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 # Samples that messages are encoded for to learn their sizes, and how many different messages of a layer.
 _LOOKED_AT, _SIZES = 128, 6
@@ -144,7 +141,7 @@ def _profile(shape: Shape) -> Profile:
     )
 
 
-def _structure(shape: Shape, rows: Ints) -> Structure:
+def _structure(shape: Shape, rows: Int64s) -> Structure:
     none, nothing = np.empty(0, np.int64), sp.csr_array(np.empty((0, 1), np.float32))
     weights = rows * shape.connections
     layer = LayerStructure(none, none, nothing, nothing, weights, np.zeros_like(rows), rows)
@@ -157,7 +154,7 @@ def _no_messages() -> Messages:
     return Messages(none, none, none, none, *(none.astype(np.float64),) * 3)
 
 
-def _messages(shape: Shape, before: int, rows: Ints, looked_at: int, rng: np.random.Generator) -> Messages:
+def _messages(shape: Shape, before: int, rows: Int64s, looked_at: int, rng: np.random.Generator) -> Messages:
     """The messages of layer ``before + 1``: each rank's rows from others, each of any other rank."""
     workers, neurons = shape.workers, shape.neurons
     density = shape.density(before)
@@ -180,7 +177,7 @@ def _messages(shape: Shape, before: int, rows: Ints, looked_at: int, rng: np.ran
     )
 
 
-def _bodies(rows: Ints, density: float, samples: int, rng: np.random.Generator) -> Floats:
+def _bodies(rows: Int64s, density: float, samples: int, rng: np.random.Generator) -> Float64s:
     """Bytes of messages of so many rows: some are made up and encoded, the rest lie between them."""
     if rows.size == 0:
         return np.empty(0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Float64s, Int32s, Int64s
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import InputError
 from fsdcore.estimate.forecast import Forecaster, Setting, loads_of, store_reads
@@ -17,10 +18,6 @@ from fsdcore.estimate.speeds import Model
 from fsdcore.estimate.timing import Loads
 from fsdcore.estimate.traffic import Counts, as_sent, beyond_front, counts_of, frames_of, publishes_of
 from fsdcore.messages.frames import HEADER_BYTES
-
-Ints = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +33,14 @@ class LayerTraffic:
     """
 
     first: list[int]
-    target: Places
-    body: Places
-    source: Places
-    place: Places
-    publish: Places
+    target: Int32s
+    body: Int32s
+    source: Int32s
+    place: Int32s
+    publish: Int32s
     first_publish: list[int]
-    size: Floats
-    leaves: Floats
+    size: Float64s
+    leaves: Float64s
     arrivals: list[int]
     single: bool
     beyond: npt.NDArray[np.bool_] | None
@@ -59,7 +56,7 @@ class BatchWork:
     samples: int
     loads: Loads
     traffic: tuple[LayerTraffic | None, ...]
-    sent: Mapping[str, Ints]
+    sent: Mapping[str, Int64s]
     input_bytes: float
 
 
@@ -78,10 +75,10 @@ class Work:
     model: Model
     share: float
     batches: tuple[BatchWork, ...]
-    reads: Ints
+    reads: Int64s
     holds: npt.NDArray[np.bool_]
-    plan_bytes: Floats
-    memory_bytes: Floats
+    plan_bytes: Float64s
+    memory_bytes: Float64s
     latency_seconds: float
 
     @property
@@ -123,7 +120,7 @@ def work_of(plan: Forecaster, setting: Setting) -> Work:
     )
 
 
-def _reads(plan: Forecaster, sizes: list[int]) -> Ints:
+def _reads(plan: Forecaster, sizes: list[int]) -> Int64s:
     """Requests of each rank to the store for plan and inputs: counted in the rehearsal, else as the forecast has it."""
     if plan.noted is not None:
         return np.array([sum(worker.counters["gets"]) for worker in plan.noted.workers], np.int64)
@@ -166,14 +163,14 @@ def batch_work(
     return BatchWork(samples, loads, traffic, sent, profile.input_bytes)
 
 
-def _live_rows(messages: Messages) -> Floats:
+def _live_rows(messages: Messages) -> Float64s:
     """Rows with any nonzero, if nonzeros lie at random among rows and live samples."""
     places = np.maximum(messages.rows * messages.live, 1e-9)
     density = np.minimum(messages.nonzeros / places, 1.0)
     return np.asarray(messages.rows * (1 - (1 - density) ** messages.live), np.float64)
 
 
-def _summed(messages: Messages, values: Floats, shape: tuple[int, ...]) -> Ints:
+def _summed(messages: Messages, values: Float64s, shape: tuple[int, ...]) -> Int64s:
     index = (messages.layer - 1) * shape[1] + messages.source
     found = np.bincount(index, values, math.prod(shape))
     return np.rint(found).astype(np.int64).reshape(shape)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from fsdcore.arrays import Float32s
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike
-from fsdcore.network.activations import FloatArray, clipped_relu
+from fsdcore.network.activations import clipped_relu
 from fsdcore.network.formats.tsv import Axis, read_triples
 from fsdcore.network.matrices import MOST_NEURONS, as_floats, as_whole, frozen
 from fsdcore.network.network import Layer, Network
@@ -48,7 +49,7 @@ def load_graph_challenge(
         raise InputError(f"bias must be one number, not an array of shape {one.shape}")
     _find(Path(folder), neurons, 1)
     biases = np.full(neurons, one, dtype=np.float32)
-    constants: dict[tuple[float, int], FloatArray] = {}
+    constants: dict[tuple[float, int], Float32s] = {}
     made = []
     for number in range(1, layers + 1):
         weights = _weights(_find(Path(folder), neurons, number), neurons, constants)
@@ -86,7 +87,7 @@ def _candidates(folder: Path, neurons: int, number: int) -> Iterator[Path]:
             yield parent / f"n{neurons}-l{number}.{ending}"
 
 
-def _weights(path: Path, neurons: int, constants: dict[tuple[float, int], FloatArray]) -> sp.csr_array:
+def _weights(path: Path, neurons: int, constants: dict[tuple[float, int], Float32s]) -> sp.csr_array:
     """One layer as CSR `(outputs, inputs)`; layers of one equal weight share their values in `constants`."""
     lines = read_triples(path, Axis("input neuron", neurons), Axis("output neuron", neurons))
     inputs, outputs = lines.first.astype(np.int32), lines.second.astype(np.int32)

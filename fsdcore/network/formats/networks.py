@@ -18,10 +18,11 @@ import scipy.sparse as sp
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from fsdcore.arrays import Float32s
 from fsdcore.decoding import from_json
 from fsdcore.errors import FormatError, InputError
 from fsdcore.files import PathLike, first_line, replacing
-from fsdcore.network.activations import Activation, FloatArray
+from fsdcore.network.activations import Activation
 from fsdcore.network.matrices import MOST_NEURONS, check_csr
 from fsdcore.network.network import Layer, Network, as_network
 from fsdcore.record.observer import SILENT, Observer
@@ -37,7 +38,7 @@ _DTYPES = {
 
 _Size = Annotated[int, msgspec.Meta(ge=0, le=MOST_NEURONS)]
 # Values already made, by bits and length: layers of one equal weight share them.
-_Constants = dict[tuple[bytes, int], FloatArray]
+_Constants = dict[tuple[bytes, int], Float32s]
 
 
 class _LayerHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +96,7 @@ def _parts(layer: Layer) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _packed(values: FloatArray) -> FloatArray:
+def _packed(values: Float32s) -> Float32s:
     """The first of `values` alone if all are equal, bit by bit (0.0 and -0.0 are not)."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return values[:1] if bits.size and bool((bits == bits[0]).all()) else values
@@ -180,7 +181,7 @@ def _tensor(archive: Any, number: int, part: str) -> npt.NDArray[Any]:
     return np.asarray(archive.get_tensor(name))
 
 
-def _unpacked(part: str, values: FloatArray, size: int, constants: _Constants) -> FloatArray:
+def _unpacked(part: str, values: Float32s, size: int, constants: _Constants) -> Float32s:
     if values.size == size:
         return values
     if values.size != 1:

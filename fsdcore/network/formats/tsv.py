@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fsdcore.arrays import Int64s
 from fsdcore.errors import FormatError
 from fsdcore.files import PathLike
 from fsdcore.network.formats.files import read_bytes
 from fsdcore.network.matrices import MOST_NEURONS
-
-IndexArray = npt.NDArray[np.int64]
 
 _RECORD = np.dtype([("first", np.int64), ("second", np.int64), ("value", np.float32)])
 _ALLOWED = b"0123456789+-.eE\t\n"
@@ -32,8 +31,8 @@ _NUMBER = re.compile(rb"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf(
 class Triples(NamedTuple):
     """The lines as arrays: 0-based `first` and `second` (int64), `values` (float32), in order of the file."""
 
-    first: IndexArray
-    second: IndexArray
+    first: Int64s
+    second: Int64s
     values: npt.NDArray[np.float32]
 
 
@@ -66,7 +65,7 @@ def read_triples(path: PathLike, first: Axis, second: Axis) -> Triples:
     return Triples(records["first"] - 1, records["second"] - 1, np.ascontiguousarray(records["value"]))
 
 
-def read_indices(path: PathLike, axis: Axis) -> IndexArray:
+def read_indices(path: PathLike, axis: Axis) -> Int64s:
     """The 1-based indices of a file, one a line, as 0-based int64; an empty file is none."""
     file = os.fspath(path)
     numbers: dict[int, int] = {}
