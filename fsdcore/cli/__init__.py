@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fsdcore.cli.output import ending_like_ctrl_c, exit_code
+from fsdcore.cli.signals import ending_like_ctrl_c, exit_code
 
 __all__ = ["main"]
 

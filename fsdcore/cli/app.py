@@ -11,16 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
-from fsdcore.cli import deploy, forecast, networks, report_page, run, simulate, system
+from fsdcore.cli import deploy, forecast, networks, run, simulate, system
 from fsdcore.cli import forecast as advise
 from fsdcore.cli import forecast as calibrate
+from fsdcore.cli import insight as report_page
+from fsdcore.cli import insight as trace
 from fsdcore.cli import networks as generate
 from fsdcore.cli import networks as plans
-from fsdcore.cli import report_page as trace
 from fsdcore.cli import run as demo
 from fsdcore.cli import system as emulate
 from fsdcore.cli.commands import Group, group, register, usage_error, usage_line
-from fsdcore.cli.output import exit_code, say, tell, version
+from fsdcore.cli.output import say, tell, version
+from fsdcore.cli.signals import exit_code
 from fsdcore.errors import FsdError
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsdcore.cli.output import exit_code, say, say_all, tell, watching
+from fsdcore.cli.output import say, say_all, tell, watching
+from fsdcore.cli.signals import exit_code
 from fsdcore.client.config import load_config
 from fsdcore.errors import DeploymentError, DeploymentMissingError, InputError
 

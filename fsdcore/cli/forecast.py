@@ -22,13 +22,15 @@ from fsdcore.cli.insight import (
     forecaster_of,
     memory_had,
     options,
+    read_forecast,
     show_bill,
     show_forecast,
 )
-from fsdcore.cli.output import check_output, running_workers, say, say_all, table, watching
+from fsdcore.cli.output import check_output, say, say_all, table, watching
+from fsdcore.cli.signals import running_workers
 from fsdcore.client.config import FILE_VARIABLE, load_config
-from fsdcore.errors import FormatError, InputError, RunError
-from fsdcore.files import read_document, write_text
+from fsdcore.errors import InputError, RunError
+from fsdcore.files import write_text
 from fsdcore.text import dollars
 
 if TYPE_CHECKING:
@@ -121,18 +123,6 @@ def bill(
     other = expected.differences(run, made) if expected else []
     if other:
         say(f"note: the forecast is of another run: {'; '.join(other)}")
-
-
-def read_forecast(file: Path | None) -> Forecast | None:
-    """The forecast in a file; `FormatError` if it holds none."""
-    if file is None:
-        return None
-    from fsdcore.decoding import from_json
-    from fsdcore.estimate import Forecast
-
-    return from_json(
-        read_document(file), Forecast, lambda reason: FormatError(f"not a forecast: {reason}", file=str(file))
-    )
 
 
 _Wide = tuple[list[int], list[int], list[int]]

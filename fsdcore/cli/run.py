@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fsdcore.cli.insight import Billing, MemoryOfBackendOption, ModelOption, PricesOption, forecast_for, show_bill_of
-from fsdcore.cli.output import check_output, running_workers, say, size, table, watching
+from fsdcore.cli.output import check_output, say, size, table, watching
+from fsdcore.cli.signals import running_workers
 from fsdcore.client.config import Config, load_config
 from fsdcore.errors import FormatError, InputError, PlanError, RunError
 from fsdcore.files import write_text

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, cast
 import typer
 
 from fsdcore.cli.commands import group, register
-from fsdcore.cli.output import handling, requests_to_end, say, size, table, tell, version
+from fsdcore.cli.output import say, size, table, tell, version
+from fsdcore.cli.signals import handling, requests_to_end
 from fsdcore.client import registry
 from fsdcore.contracts.backend import Check
 from fsdcore.errors import BackendNotFoundError, FsdError, InputError, MissingExtraError

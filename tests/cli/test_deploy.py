@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.cli import main
 from fsdcore.cli.app import app
-from fsdcore.cli.output import running_workers
+from fsdcore.cli.signals import running_workers
 from fsdcore.client import registry
 from fsdcore.contracts.backend import Check, DeploymentStatus, Provisioner, Removal
 from fsdcore.errors import AccessDeniedError, ConfigError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsd_local.stores import DirectoryStore
-from fsdcore.cli.output import exit_code, requests_to_end
+from fsdcore.cli.signals import exit_code, requests_to_end
 from fsdcore.network.formats import save_network
 from fsdcore.testing import random_network
 from fsdcore.worker.leases import LEASES

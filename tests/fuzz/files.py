@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from safetensors.numpy import load, save
 
 import fsdcore
-from fsdcore.cli.forecast import read_forecast
+from fsdcore.cli.insight import read_forecast
 from fsdcore.client.config import load_config
 from fsdcore.estimate.bill import load_prices
 from fsdcore.estimate.simulate.conditions import load_conditions
