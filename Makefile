@@ -14,7 +14,7 @@ LOCKS := fsdcore/deploy/compiler backends/aws/fsd_aws/deploy/requirements backen
 ZIG := $(CURDIR)/build/compiler/ziglang/zig
 OLDEST_GLIBC := 2.17
 
-.PHONY: demo test test-all test-kernels lint locks wheels bench clean
+.PHONY: demo test test-all coverage test-kernels lint locks wheels bench clean
 
 $(READY): pyproject.toml emulators/pyproject.toml setup.py $(wildcard fsdcore/kernels/*.c fsdcore/kernels/*.h)
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ test: $(READY)
 
 test-all: $(READY) $(MOTO_READY)
 	$(BIN)/python -m pytest -n 2
+
+# Which lines and branches of the core the tests take.
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html
 
 # What depends on the kernel, with each of them.
 test-kernels: $(READY)
