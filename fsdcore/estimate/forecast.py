@@ -26,8 +26,6 @@ from fsdcore.messages.object_channel import ABORT_CHECK_SECONDS
 from fsdcore.messages.segments import FRONT_BYTES, READ_BYTES
 from fsdcore.record.record import COUNTERS, Record
 
-# What a worker reads of an object at first, and of a plan at a time.
-# Who waits on an object channel looks this often for an abort.
 # A stored plan is compressed; of its bytes in memory, this share.
 _STORED_SHARE = 0.4
 
