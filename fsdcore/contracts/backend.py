@@ -177,6 +177,7 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         )
 
     def to_json(self) -> str:
+        """The facts as text, which the function has as an environment variable."""
         return msgspec.json.encode(self).decode()
 
     @classmethod

@@ -86,23 +86,29 @@ class CountingStore(Store):
 
     @property
     def capabilities(self) -> StoreCapabilities:
+        """Those of the inner store."""
         return self._inner.capabilities
 
     def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
+        """Counted as one of ``puts``, with `if_absent` too."""
         self._count("puts")
         self._inner.put(key, data, if_absent)
 
     def get(self, key: str) -> bytes:
+        """Counted as one of ``gets``."""
         self._count("gets")
         return self._inner.get(key)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Counted as one of ``gets``, however short the range."""
         self._count("gets")
         return self._inner.get_range(key, start, length)
 
     def list(self, prefix: str) -> list[str]:
+        """Counted as one of ``lists``, however many pages the store asks for."""
         self._count("lists")
         return self._inner.list(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
+        """Not counted; a record has no counter of deletions."""
         self._inner.delete(keys)

@@ -63,10 +63,12 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, width)."""
         return self.indptr.size - 1, self.width
 
     @property
     def nnz(self) -> int:
+        """How many weights are stored: the multiplications for one sample."""
         return int(self.data.size)
 
     @property

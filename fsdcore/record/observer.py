@@ -41,6 +41,7 @@ class Silent:
     """An observer that does nothing."""
 
     def progress(self, task: str, done: int, total: int) -> None:
+        """Accepts any step and shows nothing."""
         del task, done, total
 
 

@@ -112,6 +112,7 @@ class GcpCompute(Compute):
 
     @property
     def capabilities(self) -> ComputeCapabilities:
+        """As deployed. Exits and failed starts are reported, as a request stays open while its worker runs."""
         return self._capabilities
 
     def invoke(self, invocation: Invocation) -> None:

@@ -72,6 +72,7 @@ class AwsProvisioner(Provisioner):
     # Describe
 
     def describe(self, workers: int) -> str:
+        """Templates of all stacks and two IAM policies, as JSON; ``ACCOUNT`` stands for the account's number."""
         region = self._settings.region or self._clients.session.region_name or "REGION"
         deployment = self._deployment(workers, "ACCOUNT", region)
         check_size(deployment)
@@ -87,6 +88,11 @@ class AwsProvisioner(Provisioner):
     # Deploy
 
     def deploy(self, workers: int) -> DeploymentStatus:
+        """Uploads the package, applies the stacks, and waits until test messages pass each new subscription.
+
+        The wait is for SNS, whose subscription filters take up to 15 minutes to work. Stacks that are not
+        needed any more are removed last.
+        """
         deployment = self._here(workers)
         package = lambda_package(self._settings, self.observer)
         stacks = self._stacks()
@@ -137,6 +143,7 @@ class AwsProvisioner(Provisioner):
     # Status
 
     def status(self) -> DeploymentStatus:
+        """Reads the stacks by their tag, and asks S3 and Lambda whether bucket and function still exist."""
         name, found = self._settings.name, self._stacks().all()
         command = f"run: fsd deploy aws --name {name}"
         if not found:
@@ -170,6 +177,10 @@ class AwsProvisioner(Provisioner):
     # Destroy
 
     def destroy(self) -> Removal:
+        """Deletes the stacks of queues and topics, empties the buckets and deletes the main stack.
+
+        Then it removes what bears the deployment's tag and is in no stack.
+        """
         stacks, name = self._stacks(), self._settings.name
         main = stack_name(name)
         buckets = self._buckets(stacks.find(main))
