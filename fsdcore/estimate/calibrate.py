@@ -166,14 +166,22 @@ def _channel(backend: Backend, kind: str, store: StoreModel) -> ChannelModel:
         backend.store.delete(backend.store.list(f"runs/{run}/"))
     send, receive = (max(min(each), 1e-7) for each in zip(*small, strict=True))
     longer = max(min(sum(each) for each in large) - send - receive, 1e-7)
-    polled = not limits.redelivers
+    per_second = min(size, _LARGE) / longer
+    if limits.redelivers:
+        return ChannelModel(
+            send_seconds=send,
+            delivery_seconds=receive / 2,
+            receive_seconds=receive / 2,
+            bytes_per_second=per_second,
+            gathering=_GATHERING,
+        )
+    # A receive polls the store, and ends with one read.
     return ChannelModel(
         send_seconds=send,
-        delivery_seconds=max(0.0, receive - store.get_seconds) if polled else receive / 2,
-        receive_seconds=store.get_seconds if polled else receive / 2,
-        bytes_per_second=min(size, _LARGE) / longer,
-        gathering=0.0 if polled else _GATHERING,
-        poll_seconds=max(store.get_seconds, 1e-3) * 2 if polled else 0.0,
+        delivery_seconds=max(0.0, receive - store.get_seconds),
+        receive_seconds=store.get_seconds,
+        bytes_per_second=per_second,
+        poll_seconds=max(store.get_seconds, 1e-3) * 2,
     )
 
 

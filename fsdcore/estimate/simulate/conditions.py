@@ -194,6 +194,10 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 STEADY = Conditions(name="steady")
 
 
+# Fields that are a share of all calls, messages or workers.
+_SHARES = frozenset({"tail", "refused", "cold", "stragglers", "duplicates", "redelivered"})
+
+
 def condition_names() -> list[str]:
     """The conditions that come with the project."""
     return sorted(file.name.removesuffix(".toml") for file in _DATA.iterdir() if file.name.endswith(".toml"))
@@ -216,6 +220,17 @@ def _read(file: str, text: str) -> Conditions:
 
 def check_conditions(conditions: Conditions, file: str = "conditions") -> None:
     """`InputError` that names what is not sound."""
+    _check_names(conditions, file)
+    for place, value in _numbers("", conditions):
+        _check_number(place, value, file)
+    for name, limit in conditions.limits.items():
+        if limit.refused == 1:
+            raise InputError(f"{file}: limits.{name}.refused is 1: no call would ever be taken")
+        if (limit.per_second or limit.refused) and not limit.backoff_seconds:
+            raise InputError(f"{file}: limits.{name}.backoff_seconds must be above 0 where calls are refused")
+
+
+def _check_names(conditions: Conditions, file: str) -> None:
     for field, known, given in (
         ("latency", SERVICES, conditions.latency),
         ("limits", LIMITED, conditions.limits),
@@ -223,15 +238,12 @@ def check_conditions(conditions: Conditions, file: str = "conditions") -> None:
         for name in given:
             if name not in known:
                 raise InputError(f"{file}: {field} of {name!r}; known are {', '.join(known)}")
-    for place, value in _numbers("", conditions):
-        share = place.rpartition(".")[2] in ("tail", "refused", "cold", "stragglers", "duplicates", "redelivered")
-        if not (0 <= value < float("inf")) or (share and value > 1):
-            raise InputError(f"{file}: {place} must be {'between 0 and 1' if share else '0 or more'}, not {value}")
-    for name, limit in conditions.limits.items():
-        if limit.refused == 1:
-            raise InputError(f"{file}: limits.{name}.refused is 1: no call would ever be taken")
-        if (limit.per_second or limit.refused) and not limit.backoff_seconds:
-            raise InputError(f"{file}: limits.{name}.backoff_seconds must be above 0 where calls are refused")
+
+
+def _check_number(place: str, value: float, file: str) -> None:
+    share = place.rpartition(".")[2] in _SHARES
+    if not (0 <= value < float("inf")) or (share and value > 1):
+        raise InputError(f"{file}: {place} must be {'between 0 and 1' if share else '0 or more'}, not {value}")
 
 
 def _numbers(place: str, struct: msgspec.Struct) -> list[tuple[str, float]]:

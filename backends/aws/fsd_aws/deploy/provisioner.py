@@ -188,18 +188,23 @@ class AwsProvisioner(Provisioner):
         there = [*parts, *([main] if stacks.find(main) is not None else ())]
         # Topics and queues may go together: a subscription without its queue is removed like any other.
         left = stacks.removed(parts, self.observer)
-        for _ in range(_TRIES):
-            for bucket in buckets:
-                buckets[bucket] += delete_objects(self._clients, bucket)
-            failed = stacks.removed([main], self.observer) if main in there else {}
-            if not failed:
-                break
-        left |= failed
+        left |= self._remove_main(stacks, [main] if main in there else [], buckets)
         tagged, not_removed = remove_tagged(self._clients, name)
         removed = [f"stack {stack}" for stack in there if stack not in left]
         removed += [_emptied(bucket, objects) for bucket, objects in buckets.items() if objects]
         lines = [f"stack {stack}: {why}" for stack, why in left.items()]
         return Removal((*removed, *tagged), (*lines, *not_removed))
+
+    def _remove_main(self, stacks: Stacks, main: list[str], buckets: dict[str, int]) -> dict[str, str]:
+        """Empty the buckets, counting their objects, and remove the stack that has them; why, if it cannot be."""
+        failed: dict[str, str] = {}
+        for _ in range(_TRIES):
+            for bucket in buckets:
+                buckets[bucket] += delete_objects(self._clients, bucket)
+            failed = stacks.removed(main, self.observer) if main else {}
+            if not failed:
+                break
+        return failed
 
     def _buckets(self, main: Stack | None) -> dict[str, int]:
         """The buckets of the deployment, with as many objects as are removed yet: none.
