@@ -71,14 +71,14 @@ class Store(ABC):
         return key in self.list(key)
 
     def close(self) -> None:  # noqa: B027 - most stores hold nothing
-        """Give back what the client of the service holds. May be called twice."""
+        """Release what the client of the service holds. May be called twice."""
 
 
 class CountingStore(Store):
-    """Passes everything on to `inner`, and tells `count` of each ``puts``, ``gets`` and ``lists``.
+    """Passes every call on to `inner`, and reports each of ``puts``, ``gets`` and ``lists`` to `count`.
 
-    Requests are counted as they are made, whether they succeed or not: services bill both. Closing it leaves the
-    inner store open.
+    A request is counted when it is made, whether it succeeds or not, since services bill both. Closing this store
+    leaves the inner one open.
     """
 
     def __init__(self, inner: Store, count: Callable[[str], None]) -> None:

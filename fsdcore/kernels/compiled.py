@@ -1,7 +1,7 @@
-"""The compiled kernel: weights in visiting order, activations tile by tile of samples.
+"""The compiled kernel: weights in visiting order, activations in tiles of samples.
 
 A tile holds up to 64 samples ("lanes") of every row, so that what a row reads lies close together; see ``_native.c``.
-Samples that have died are left out when the next layer reads, not by a pass of their own.
+Samples that have died are skipped when the next layer reads, so no separate pass removes them.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class _Tiles(Activations):
             return True
         if columns.size != self.columns.size or not (columns == self.columns).all():
             return False
-        # Messages give the same array again and again, which is found sooner.
+        # Messages often pass the same array object, which is found sooner.
         self.columns = columns
         return True
 

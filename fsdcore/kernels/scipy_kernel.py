@@ -1,4 +1,4 @@
-"""The kernel that scipy makes: for machines without the compiled one, and to compare with."""
+"""The kernel made with scipy, for machines without the compiled one, and for comparison."""
 
 from __future__ import annotations
 

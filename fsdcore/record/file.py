@@ -1,6 +1,6 @@
-"""The record of a run in a file, and whether it is one that a run can have written.
+"""Reading the record of a run from a file, and checking that it is one that a run can have written.
 
-That is: whole, and with numbers that can be drawn.
+A sound record is whole, and its numbers are small enough to be drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Versioned(msgspec.Struct):
 
 
 def read_record(file: str | os.PathLike[str]) -> Record:
-    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version, or not whole."""
+    """The record that a run wrote to `file`; `FormatError` if it is another version, not whole, or no record."""
     name = os.fspath(file)
 
     def refusal(reason: str) -> FormatError:
@@ -47,7 +47,7 @@ def read_record(file: str | os.PathLike[str]) -> Record:
 
 
 def check(record: Record) -> None:
-    """`InputError` unless `record` has the numbers of all its workers and layers, each of a size that there is."""
+    """`InputError` unless `record` has the numbers of all its workers and layers, each within what a run can reach."""
     _check_shape(record)
     counted = chain(_counted(record), _billed(record))
     if not (_within(_seconds(record), _MOST_SECONDS) and _within(counted, _MOST_COUNTED)):

@@ -1,6 +1,6 @@
 """A traced run as a picture: its record in the trace event format, which Perfetto and Chrome show.
 
-One row for each rank, a slice for each span, an arrow for each message that somebody waited for. All times are whole
+One row for each rank, a slice for each span, an arrow for each message that ended a wait. All times are whole
 microseconds since the start of the first worker.
 """
 

@@ -29,9 +29,9 @@ def _table(layers: int, workers: int) -> Table:
 class Ledger:
     """``counts[name][k][r]`` and ``seconds[name][k][r]``: of layer k (0 for what belongs to none) and rank r.
 
-    `started`, `ended` by rank, in seconds from the client's call; `client` has the client's own requests; `vain` are
-    the workers' looks for what was not there, which are among their gets. `waits` are each rank's seconds of waiting by
-    the rank that was waited for; `logs` have the spans of each rank if the run is `traced`.
+    `started`, `ended`: by rank, in seconds from the client's call. `client`: the client's own requests. `vain`: the
+    workers' polls that found nothing, which are among their gets. `waits`: each rank's seconds of waiting, by the rank
+    it waited for. `logs`: the spans of each rank if the run is `traced`.
     """
 
     work: Work
