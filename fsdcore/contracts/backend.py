@@ -25,7 +25,7 @@ class NoSettings:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that `fsd doctor` looked at: whether it is as it must be, what was found, and what to do if not."""
+    """One check of `fsd doctor`: whether it passed, what was found, and what to do if it failed."""
 
     name: str
     ok: bool
@@ -35,9 +35,9 @@ class Check:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """Whether a deployment is there: `ready` for runs of up to `workers`, and its `resources`, one line each.
+    """Whether a deployment exists: `ready` for runs of up to `workers`, and its `resources`, one line each.
 
-    `problem` says why it is not ready and what to do; a deployment that is not there at all has no resources.
+    `problem` says why it is not ready and what to do. A deployment that does not exist has no resources.
     """
 
     name: str
@@ -49,9 +49,9 @@ class DeploymentStatus:
 
 @dataclass(frozen=True)
 class Removal:
-    """What `destroy` did: `removed` and `left`, one line for each resource or kind of them; why it was left.
+    """What `destroy` did: one line for each resource, or kind of resource, in `removed` and `left`, which says why.
 
-    `shared` is what the provider made for itself, and stays since others may use it.
+    `shared` are resources that the provider made for itself; they stay, since others may use them.
     """
 
     removed: tuple[str, ...] = ()
@@ -60,14 +60,14 @@ class Removal:
 
 
 class Provisioner(ABC):
-    """Makes and removes the resources that runs need: function, topics, queues, bucket.
+    """Creates and removes the resources that runs need: function, topics, queues, bucket.
 
-    They belong to a deployment, never to a run. All calls may be repeated, also after one that was stopped in the
-    middle: `deploy` makes what is missing, changes what differs and leaves the rest, `destroy` removes what is there
-    and is content if nothing is. The steps are told to `observer`.
+    They belong to a deployment, never to a run. Every call may be repeated, even after one that was interrupted:
+    `deploy` creates what is missing, changes what differs and leaves the rest; `destroy` removes what exists, and
+    nothing to remove is no error. `observer` hears of each step.
 
-    **Errors.** `AccessDeniedError` without credentials or permission, `InputError` for settings the service does not
-    take, `DeploymentError` for everything else.
+    **Errors.** `AccessDeniedError` without credentials or permission, `InputError` for settings that the service does
+    not accept, `DeploymentError` for everything else.
     """
 
     observer: Observer = SILENT
@@ -138,7 +138,7 @@ class Backend(ABC):
     def checks(self, workers: int) -> Iterable[Check]:
         """For `fsd doctor`, in order: what runs of `workers` need of accounts, quotas and the deployment.
 
-        May call services, and changes nothing. What fails is a `Check` that is not ok, or a raised `FsdError`, which
+        May call services, and changes nothing. A failure is a `Check` that is not ok, or a raised `FsdError`, which
         ends the checks.
         """
         return (Check("credentials", True, self.credentials()),)
@@ -150,13 +150,16 @@ class Backend(ABC):
         return kind
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Give back everything. May be called twice; workers that run are stopped where the service can."""
+        """Release all resources. May be called twice; workers still running are stopped where the service can stop
+        them.
+        """
 
 
 class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resources for runs of up to `workers`, on `lanes` lanes; a backend adds the facts that its resources follow from.
+    """A deployment for runs of up to `workers` on `lanes` lanes; a backend adds the facts that its resource names
+    depend on.
 
-    A kind of its own names in `command` what makes such a deployment.
+    A subclass names in `command` the command that makes such a deployment.
     """
 
     command: ClassVar[str]
@@ -177,6 +180,7 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         )
 
     def to_json(self) -> str:
+        """The facts as text, which the function has as an environment variable."""
         return msgspec.json.encode(self).decode()
 
     @classmethod

@@ -13,10 +13,10 @@ from fsdcore.contracts.limits import ChannelCapabilities
 
 @dataclass(frozen=True)
 class Address:
-    """Where an endpoint stands: a rank of `workers` in a run.
+    """The run and rank that an endpoint belongs to, in a run of `workers`.
 
-    `lane` tells apart runs that share the queues of one deployment; a run holds its lane alone. What the service puts
-    off, since too much is asked of it, may be tried again for `patience_seconds`: the run's longest wait.
+    `lane` separates runs that share the queues of one deployment; only one run at a time holds a lane. A call that the
+    service throttles may be retried for `patience_seconds`, the longest wait of the run.
     """
 
     run: str
@@ -34,14 +34,14 @@ class Outgoing(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A frame that came, and the token by which the channel knows this delivery."""
+    """A frame that arrived, and the token by which the channel identifies this delivery."""
 
     data: bytes
     token: object
 
 
 class Slot(NamedTuple):
-    """What messages belong together: one kind of message, of one batch and layer."""
+    """The key of messages that are waited for together: one kind of message, of one batch and layer."""
 
     kind: int
     batch: int
@@ -51,21 +51,21 @@ class Slot(NamedTuple):
 class Channel(ABC):
     """An endpoint of one rank in one run: sends frames to other ranks, receives those for its own.
 
-    **Delivery** is at least once and in any order: a frame may come twice, late, or after younger ones. It is
-    never altered, and a frame that was sent is delivered in the end as long as the receiver goes on calling
-    `receive`. Frames of earlier runs on the same lane may come; the core tells them apart by their run id. What
-    a stranger has sent and is no frame may come as well, and be thrown away by the channel or by the core.
+    **Delivery** is at least once and in any order: a frame may arrive twice, late, or after younger ones. It is never
+    altered, and every frame is delivered in the end, as long as the receiver keeps calling `receive`. Frames of earlier
+    runs on the same lane may arrive; the core recognizes them by their run id. Messages that are no frames may arrive
+    too, if somebody else sent them; the channel or the core drops them.
 
-    **Blocking.** `send` blocks until the service has taken the frames. `receive` blocks until at least one frame
-    is there or the deadline has passed, and then returns what there is, perhaps nothing: an empty return is not
-    an error. `send` may be called from several threads at once, and at the same time as `receive`; `receive`,
-    `acknowledge` and `release` are called from one thread.
+    **Blocking.** `send` blocks until the service has accepted the frames. `receive` blocks until at least one frame has
+    arrived or the deadline has passed, and returns the frames there are. An empty list is not an error. `send` may be
+    called from several threads at once, and at the same time as `receive`; `receive`, `acknowledge` and `release` are
+    called from one thread.
 
-    **Repeating.** `send` may be repeated after an error: doubles do no harm. A frame that was received and not
-    acknowledged may come again (`redelivers`), so frames are acknowledged once taken in.
+    **Repeating.** `send` may be repeated after an error: duplicates do no harm. A frame that was received and not
+    acknowledged may be delivered again (`redelivers`), so the caller acknowledges frames once it has stored them.
 
-    **Limits** are in `capabilities`; the caller keeps them, a channel refuses a breach with
-    `FrameTooLargeError` before it sends anything.
+    **Limits** are in `capabilities`, and the caller keeps them. A channel raises `FrameTooLargeError` for frames beyond
+    them before it sends anything.
 
     **Errors.** `ChannelError` for what the service refuses; a store behind the channel may raise `StoreError`.
     """
@@ -85,31 +85,32 @@ class Channel(ABC):
 
     @abstractmethod
     def acknowledge(self, received: Sequence[Received]) -> None:
-        """Say that these deliveries have been taken in and need not come again."""
+        """Say that these deliveries are stored and need not be repeated."""
 
     def release(self, received: Sequence[Received]) -> None:  # noqa: B027 - they come again by themselves
-        """Give back deliveries, known by their tokens, so that they come again at once (`releases`).
+        """Give back deliveries, identified by their tokens, so that they are delivered again at once (`releases`).
 
-        They are another run's, or came before there was room for them; `data` may be empty by now. The default leaves
-        it to the time after which frames come again anyway.
+        They belong to another run, or arrived before the worker had room for them; `data` may be empty by now. By
+        default nothing is done, and the service delivers them again after its own timeout.
         """
 
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:  # noqa: B027 - a hint
         """Hint: the caller will wait for messages of `slot` from `sources`.
 
-        A channel that must ask for frames by name uses it; others need not care. Saying it again is harmless.
+        A channel that has to ask for frames by name needs it; others ignore it. Repeating it is harmless.
         """
 
     def observe(self, count: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to tell
-        """Have `count` told of what only the channel knows of, by the names of `fsdcore.record.record.COUNTERS`.
+        """Report to `count` what only the channel knows, by the names in `fsdcore.record.record.COUNTERS`.
 
-        ``puts``, ``gets`` and ``lists`` of a store behind it, calls that were made again, messages that were no frames.
+        These are ``puts``, ``gets`` and ``lists`` of a store behind the channel, calls that were retried, and messages
+        that were no frames.
         """
 
     def purge(self) -> int:
-        """Throw away frames waiting for this rank, of whatever run, and return how many (0 if not known).
+        """Delete frames that wait for this rank, of any run, and return how many (0 if not known).
 
-        Called with no worker of this lane running. The default has nothing to throw away.
+        Called while no worker of this lane runs. By default there is nothing to delete.
         """
         return 0
 

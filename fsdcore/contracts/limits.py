@@ -1,4 +1,4 @@
-"""What a backend's parts can do, as data: the core holds no limit of any provider."""
+"""The limits of a backend's parts, as data: no limit of any provider is written into the core."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass
 class ChannelCapabilities:
     """The limits of a channel.
 
-    `max_frame_bytes`: largest single frame, header included, before any text encoding, for which it must allow.
-    `max_publish_frames`, `max_publish_bytes`: the most that one call carries; the bytes counted are each
-    frame's size as `publish_size` gives it.
+    `max_frame_bytes`: the largest single frame, header included. A channel that encodes frames as text allows for that
+    itself.
+    `max_publish_frames`, `max_publish_bytes`: the most that one call carries; a frame counts with `publish_size` bytes.
     `frame_overhead_bytes`: what the service counts on top of each frame (attributes, envelope).
     `multi_target`: one publish may hold frames for several ranks. If not, the core packs per target.
     `max_receive_frames`: the most frames one receive returns.
     `publishes_in_flight`: how many sends are worth running at once; 1 means one after the other.
-    `background_receive`: receiving in a thread of its own while multiplying pays.
+    `background_receive`: a thread that receives while the worker multiplies makes runs faster.
     `lanes`: how many runs the deployment can carry at once; None if there is no limit.
     `lane_pool`: channels of the same pool share their lanes; by default each kind of channel has its own.
-    `redelivers`: a frame received and not acknowledged comes again.
-    `releases`: a delivery given to `release` comes again at once. A worker then leaves in the channel what comes before
-    it has room for it; without, it takes in whatever comes.
-    `receives_on`: the call behind a receive that ends with nothing goes on, and the next receive has what it brings.
+    `redelivers`: a frame that was received and not acknowledged is delivered again.
+    `releases`: a frame given to `release` is delivered again at once. A worker then leaves frames in the channel until
+    it has room for them; without this, it takes in every frame at once.
+    `receives_on`: a receive that returns nothing leaves its call open, and the next receive returns what that call
+    brings.
     """
 
     max_frame_bytes: int
@@ -46,11 +47,11 @@ class ChannelCapabilities:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreCapabilities:
-    """What a store does.
+    """The limits of a store.
 
     `conditional_put`: `put(..., if_absent=True)` is atomic among writers.
     `max_object_bytes`: the largest object, None if there is no limit worth naming.
-    `latency_seconds`: about what one small request takes; who looks for an object again and again, waits as long.
+    `latency_seconds`: about how long one small request takes, and how long to sleep between polls for an object.
     """
 
     conditional_put: bool = True
@@ -62,11 +63,12 @@ class StoreCapabilities:
 class ComputeCapabilities:
     """The limits of the service that runs workers.
 
-    `max_seconds`: longest life of a worker, None if not limited.
-    `max_workers`: the most that may run at once. `memory_bytes`: what one worker has, None if not limited.
+    `max_seconds`: the longest life of a worker, None if not limited.
+    `max_workers`: the most that may run at once.
+    `memory_bytes`: what one worker has, None if not limited.
     `reports_exit`: `Compute.exits` tells which workers have ended, and how.
-    `reports_starts`: a start that comes to nothing is told as the failure of the run, so a worker that is slow to begin
-    is waited for as long as the run may last.
+    `reports_starts`: a start that fails is reported as a failure of the run. Others then wait for a slow worker as long
+    as the run may last.
     """
 
     max_seconds: float | None = None

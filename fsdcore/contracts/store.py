@@ -71,14 +71,14 @@ class Store(ABC):
         return key in self.list(key)
 
     def close(self) -> None:  # noqa: B027 - most stores hold nothing
-        """Give back what the client of the service holds. May be called twice."""
+        """Release what the client of the service holds. May be called twice."""
 
 
 class CountingStore(Store):
-    """Passes everything on to `inner`, and tells `count` of each ``puts``, ``gets`` and ``lists``.
+    """Passes every call on to `inner`, and reports each of ``puts``, ``gets`` and ``lists`` to `count`.
 
-    Requests are counted as they are made, whether they succeed or not: services bill both. Closing it leaves the
-    inner store open.
+    A request is counted when it is made, whether it succeeds or not, since services bill both. Closing this store
+    leaves the inner one open.
     """
 
     def __init__(self, inner: Store, count: Callable[[str], None]) -> None:
@@ -86,23 +86,29 @@ class CountingStore(Store):
 
     @property
     def capabilities(self) -> StoreCapabilities:
+        """Those of the inner store."""
         return self._inner.capabilities
 
     def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
+        """Counted as one of ``puts``, with `if_absent` too."""
         self._count("puts")
         self._inner.put(key, data, if_absent)
 
     def get(self, key: str) -> bytes:
+        """Counted as one of ``gets``."""
         self._count("gets")
         return self._inner.get(key)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Counted as one of ``gets``, however short the range."""
         self._count("gets")
         return self._inner.get_range(key, start, length)
 
     def list(self, prefix: str) -> list[str]:
+        """Counted as one of ``lists``, however many pages the store asks for."""
         self._count("lists")
         return self._inner.list(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
+        """Not counted; a record has no counter of deletions."""
         self._inner.delete(keys)

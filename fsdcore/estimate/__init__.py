@@ -1,8 +1,9 @@
 """Before a run: what it will send, need, take and cost.
 
-`structure` is what a partition makes of a network, `activity` what flows through it, `profile` both together;
-`rehearsal` measures messages by running; `counts`, `memory` and `timing` are the forecast's parts, `model` its
-parameters, `run_forecast` the whole.
+`activity` is what flows through a network and what a partition makes of it, and `profile` both together. `rehearsal`
+measures messages by running. `traffic` and `timing` compute the parts of a forecast from the parameters in `speeds`,
+and `bill` prices it; `forecast` is the whole. `prepare` builds one from a user's network, inputs and backend, `advice`
+searches for the best way to run, and `calibrate` measures a deployment.
 """
 
 from fsdcore.estimate.forecast import Forecast, Forecaster, Setting, Target

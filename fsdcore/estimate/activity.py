@@ -39,9 +39,9 @@ class Activity:
 
 
 def activity_of(network: Network, inputs: object, samples: int = 0) -> Activity:
-    """What `network` makes of `inputs`, `(samples, neurons)`, or of a sample of `samples` (0: a few hundred).
+    """The activations of `network` for `inputs`, `(samples, neurons)`, or for `samples` of them (0: a few hundred).
 
-    Fuller samples live longer, so the sample has its share of each kind: every n-th by their number of nonzeros.
+    Samples with more nonzeros stay alive for longer. So the chosen ones are every n-th in order of their nonzeros.
     """
     rows = as_inputs(inputs, network.inputs)
     count = min(rows.shape[0], samples or _affordable(network))
@@ -73,7 +73,7 @@ def _by_neuron(x: sp.csr_array) -> sp.csr_array:
 def assumed_activity(network: Network, densities: Sequence[float], population: int, seed: int = 0) -> Activity:
     """Activations of the given densities: one for all boundaries, or one for each of x^0 to x^L.
 
-    Which values are nonzero is drawn at random: what is forecast from it is as good as the densities are.
+    The positions of nonzeros are drawn at random, so a forecast made from them is as good as the densities are.
     """
     given = list(densities) * (len(network) + 1) if len(densities) == 1 else list(densities)
     if len(given) != len(network) + 1:

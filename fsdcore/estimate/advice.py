@@ -1,7 +1,7 @@
 """Which way to run: variant, channel, workers, memory, branching, batches and replicas, for a deadline or a budget.
 
-The search looks at every combination that could be best and at no other: of the memory sizes that make a worker equally
-fast the smallest, and no combination whose least seconds and dollars are already beaten.
+The search skips what cannot be best. Of several memory sizes with equally fast workers it tries only the smallest, and
+it drops a combination whose lower bounds of seconds and dollars are already beaten.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Goal:
                 raise InputError(f"{name} must be above 0, not {value}")
 
     def met_by(self, forecast: Forecast) -> bool:
-        """Whether `forecast` is within both."""
+        """Whether `forecast` is within deadline and budget."""
         in_time = self.deadline is None or forecast.wall_seconds <= self.deadline
         return in_time and (self.budget is None or forecast.dollars <= self.budget)
 
     def rank(self, forecast: Forecast) -> tuple[float, float]:
-        """Smaller is better."""
+        """The key to sort by; smaller is better."""
         seconds, dollars = forecast.wall_seconds, forecast.dollars
         if self.deadline is not None:
             return dollars, seconds
@@ -77,8 +77,10 @@ class Choices:
 
 @dataclass(frozen=True)
 class Advice:
-    """`front`: what nothing beats in both seconds and dollars, fastest first; `best`: what meets the goal best, None if
-    nothing does. `by_variant`: the best of each channel and of the serial variant, whether it meets the goal or not."""
+    """`front`: the combinations that no other beats in both seconds and dollars, fastest first.
+    `best`: the one that meets the goal best, None if none does.
+    `by_variant`: the best of each channel and of the serial variant, whether it meets the goal or not.
+    """
 
     goal: Goal
     front: tuple[Forecast, ...]
@@ -91,7 +93,7 @@ class Advice:
 
 
 def pareto(forecasts: Iterable[Forecast]) -> tuple[Forecast, ...]:
-    """Those that no other beats in both seconds and dollars, fastest first; of equals the first."""
+    """The forecasts that no other beats in both seconds and dollars, fastest first; of equal ones, the first."""
     front: list[Forecast] = []
     for each in sorted(forecasts, key=lambda f: (f.wall_seconds, f.dollars)):
         if not front or each.dollars < front[-1].dollars:
@@ -100,12 +102,12 @@ def pareto(forecasts: Iterable[Forecast]) -> tuple[Forecast, ...]:
 
 
 def best_of(forecasts: Iterable[Forecast], goal: Goal) -> Forecast | None:
-    """What meets the goal best; None if nothing meets it."""
+    """The forecast that meets the goal best; None if none meets it."""
     return min((each for each in forecasts if goal.met_by(each)), key=goal.rank, default=None)
 
 
 def advise(choices: Choices, goal: Goal | None = None) -> Advice:
-    """The best way to run, and all that are worth a thought; `InputError` if nothing fits a worker."""
+    """The best way to run, and all others on the front; `InputError` if nothing fits a worker."""
     wanted = goal or Goal()
     fronts: dict[str, tuple[Forecast, ...]] = {}
     looked_at = 0

@@ -1,7 +1,7 @@
-"""Measuring a deployment: the parameters of the forecast, from short runs and a few requests of its services.
+"""Measuring a deployment: the parameters of the forecast, from short runs and a few requests to its services.
 
-How fast workers compute comes from the records of runs made for the purpose; how fast the services answer is measured
-from where the program runs, the quickest of several tries each, and written down as such.
+The speed of workers comes from the records of short runs. The speed of the services is measured from this machine, as
+the quickest of several tries, and the model says so.
 """
 
 from __future__ import annotations
@@ -140,10 +140,9 @@ def _message_seconds() -> float:
 
 
 def runtime_bytes(backend: Backend) -> float:
-    """The peak of a fresh interpreter here that has imported what a worker does, and what a run adds to it.
+    """The peak memory of a fresh interpreter that has imported what a worker imports, and what a run adds to it.
 
-    Interpreter and libraries alone were seen to take 5 MB more or less on one machine, by how their files lie in
-    memory.
+    On one machine, interpreter and libraries varied by 5 MB, depending on how their files were mapped into memory.
     """
     imports = f"import {type(backend).__module__}; from fsdcore.worker.worker import peak_memory_bytes"
     program = f"{imports}; print(peak_memory_bytes())"
@@ -166,14 +165,22 @@ def _channel(backend: Backend, kind: str, store: StoreModel) -> ChannelModel:
         backend.store.delete(backend.store.list(f"runs/{run}/"))
     send, receive = (max(min(each), 1e-7) for each in zip(*small, strict=True))
     longer = max(min(sum(each) for each in large) - send - receive, 1e-7)
-    polled = not limits.redelivers
+    per_second = min(size, _LARGE) / longer
+    if limits.redelivers:
+        return ChannelModel(
+            send_seconds=send,
+            delivery_seconds=receive / 2,
+            receive_seconds=receive / 2,
+            bytes_per_second=per_second,
+            gathering=_GATHERING,
+        )
+    # A receive polls the store, and ends with one read.
     return ChannelModel(
         send_seconds=send,
-        delivery_seconds=max(0.0, receive - store.get_seconds) if polled else receive / 2,
-        receive_seconds=store.get_seconds if polled else receive / 2,
-        bytes_per_second=min(size, _LARGE) / longer,
-        gathering=0.0 if polled else _GATHERING,
-        poll_seconds=max(store.get_seconds, 1e-3) * 2 if polled else 0.0,
+        delivery_seconds=max(0.0, receive - store.get_seconds),
+        receive_seconds=store.get_seconds,
+        bytes_per_second=per_second,
+        poll_seconds=max(store.get_seconds, 1e-3) * 2,
     )
 
 

@@ -47,7 +47,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to run: the limits of each channel and the store, how fast it is, and what it costs with which options."""
+    """Where to run: limits of channels and store, speeds, prices, and the options of the prices."""
 
     limits: Mapping[str, ChannelCapabilities]
     model: Model
@@ -56,7 +56,7 @@ class Target:
     store: StoreCapabilities = field(default_factory=StoreCapabilities)
 
     def share(self, memory: int) -> float:
-        """Of one vCPU, what a worker's thread gets."""
+        """The share of a vCPU that a worker's thread gets."""
         return min(1.0, self.prices.tariff.compute.vcpus_of(memory))
 
     def limits_of(self, channel: str) -> ChannelCapabilities | None:
@@ -67,9 +67,9 @@ class Target:
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """What a run will do, if its samples are like those that were looked at.
 
-    `counters`: as a record has them. `memory_bytes`: the peak of each rank, an upper estimate;
-    `memory_limit_bytes`: what a worker has. `phases`: seconds summed over workers. `exact`: the messages are those of
-    the run itself.
+    `counters`: as in a record. `memory_bytes`: the peak of each rank, an upper estimate.
+    `memory_limit_bytes`: the memory of a worker. `phases`: seconds summed over workers. `exact`: the messages are those
+    of the run itself.
     """
 
     prices: str
@@ -102,7 +102,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.memory_bytes) <= self.memory_limit_bytes and self.wall_seconds <= self.seconds_limit
 
     def differences(self, record: Record, billed: Bill | None = None) -> list[str]:
-        """In what it is not the forecast of the run of `record` and its bill, in words."""
+        """How the run of `record`, with its bill, differs from the one that was forecast, in words."""
         pairs = [
             ("channel", self.channel, record.channel),
             ("workers", f"{self.workers:,}", f"{record.workers:,}"),
@@ -222,7 +222,7 @@ class Forecaster:
         return bill(usage, target.prices, target.options)
 
     def under_way(self, setting: Setting) -> int:
-        """How many batches are in flight: as many as are asked for, as far as memory allows."""
+        """How many batches are in flight: as many as asked for, or as memory allows."""
         return self._batches(setting).in_flight
 
     def memory(self, setting: Setting) -> Float64s:
@@ -231,7 +231,7 @@ class Forecaster:
         return memory_bytes(largest, runtime, self.under_way(setting))
 
     def least(self, setting: Setting) -> tuple[float, float]:
-        """Seconds and dollars that `setting` cannot be below: as if workers only computed."""
+        """A lower bound of seconds and dollars for `setting`, as if workers only computed."""
         model, batches = self._target.model, self.batches(setting)
         factor = sum(batches) / max(self._profile.samples, 1e-9)
         work = float((self._profile.local + self._profile.remote).sum(axis=0).max()) * factor

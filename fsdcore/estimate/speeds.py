@@ -45,12 +45,12 @@ class StoreModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ChannelModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A kind of channel.
+    """The speed of a kind of channel.
 
-    `send_seconds`: one publish. `delivery_seconds`: from there until a receiver can have it. `receive_seconds`: one
-    receive that finds something. `bytes_per_second` of one worker, each way. A receive brings ``1 + gathering * n``
-    frames where n come for a layer, up to the channel's limit. `poll_seconds`: between two looks for what is not there,
-    where each look is billed; 0 where a receive waits by itself.
+    `send_seconds`: one publish. `delivery_seconds`: from its end until a receiver can get the frame. `receive_seconds`:
+    one receive that returns something. `bytes_per_second`: of one worker, each way. `gathering`: a receive returns ``1
+    + gathering * n`` frames where n arrive for a layer, up to the channel's limit. `poll_seconds`: between two polls
+    for a missing object, each of which is billed; 0 where a receive blocks by itself.
     """
 
     send_seconds: float

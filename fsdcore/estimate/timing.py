@@ -1,9 +1,10 @@
 """Seconds: every rank's way through the layers, with what it must wait for.
 
-A layer on a rank is: encode and send; multiply its own rows while they travel; take in what others sent, no sooner
-than the last of them has arrived; multiply that. The slowest rank of a layer holds up those that it sends to.
+On one rank, a layer consists of these steps: encode and send; multiply its own rows while the messages travel; wait
+until the last message has arrived and decode all; multiply the rows received. The slowest rank of a layer delays those
+that it sends to.
 
-Several batches may be in flight: while the messages of one travel, the next is worked on, each in its turn.
+Several batches may be in flight: while the messages of one travel, the rank works on the next, each in its turn.
 """
 
 from __future__ import annotations
@@ -193,9 +194,11 @@ class Looks(NamedTuple):
 
 
 def looks(since: float, done: float, latency: float, store: StoreModel) -> Looks:
-    """Of a client whose run began at 0 and that looks, from `since` on, for what is there from `done` on, in seconds.
+    """The polls of a client whose run began at 0, which polls from `since` on for a result that exists from `done` on
+    (seconds).
 
-    `latency`: what it takes a request to last, 0 where requests cost nothing; `store`: what they do take.
+    `latency`: how long the client assumes a request takes, 0 where requests cost nothing; `store`: how long they do
+    take.
     """
     polling = Polling(latency, 0.0)
     now, lists, gets = since, 0, 0
@@ -209,7 +212,7 @@ def looks(since: float, done: float, latency: float, store: StoreModel) -> Looks
 
 
 def found_after(seconds: float, latency: float, store: StoreModel) -> float:
-    """When a client that looks from 0 on has found what is there after `seconds`, on average: half a pause later."""
+    """When a client that polls from 0 on has a result that appears after `seconds`, on average: half a pause later."""
     return seconds + Polling(latency, 0.0).pause(seconds) / 2 + 2 * store.get_seconds
 
 

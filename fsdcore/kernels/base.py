@@ -1,6 +1,7 @@
-"""What a kernel is: it holds the weights of a layer as it likes best, and activations as it likes best.
+"""What a kernel is: it keeps the weights of a layer, and activations, in whatever form suits it.
 
-The loop over layers sees neither: it hands on what the kernel gave it, and asks for rows where they are to be sent.
+The loop over layers knows neither form: it passes on what the kernel gave it, and asks for rows when it has to send
+them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The compiled kernel: weights in visiting order, activations tile by tile of samples.
+"""The compiled kernel: weights in visiting order, activations in tiles of samples.
 
 A tile holds up to 64 samples ("lanes") of every row, so that what a row reads lies close together; see ``_native.c``.
-Samples that have died are left out when the next layer reads, not by a pass of their own.
+Samples that have died are skipped when the next layer reads, so no separate pass removes them.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class _Tiles(Activations):
             return True
         if columns.size != self.columns.size or not (columns == self.columns).all():
             return False
-        # Messages give the same array again and again, which is found sooner.
+        # Messages often pass the same array object, which is found sooner.
         self.columns = columns
         return True
 
@@ -211,6 +211,7 @@ class CompiledKernel(Kernel):
         return self._threads or max(1, _cores() // max(1, len(self._alive)))
 
     def close(self) -> None:
+        """Takes this kernel out of the count by which kernels of one process share its cores."""
         self._alive.discard(self)
 
     def _block(self, block: Block) -> _Weights:
@@ -219,6 +220,7 @@ class CompiledKernel(Kernel):
         return _Weights(made, block.width, block.nnz, _native.describe(made)[1])
 
     def first(self, layer: PreparedLayer, strip: Strip, samples: int, z: Activations | None = None) -> Activations:
+        """Writes the strip's products into its columns of `z`, without gathering the whole input first."""
         values, weights = strip.values, layer.blocks[0]
         by_sample = _by_sample(values, strip.samples) if isinstance(values, SparseRows) else values
         if z is None:
@@ -235,6 +237,7 @@ class CompiledKernel(Kernel):
         return self._finished(layer, whole) if strip.start + strip.samples == samples else whole
 
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
+        """Over the live samples alone where `layer.keeps_zero`, else over all, since zeros become ``f(b)``."""
         mine, weights = _as_tiles(x), layer.blocks[0]
         everything = layer.keeps_zero or mine.columns.size == samples
         columns = mine.columns if everything else _own_lanes(samples)
@@ -247,6 +250,7 @@ class CompiledKernel(Kernel):
         return self._finished(layer, z) if last else z
 
     def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
+        """Adds in place, unless the source has samples that `z` lacks: then `z` is widened into a new buffer."""
         product, last = _as_tiles(z), number == len(layer.ranks) - 1
         weights, columns = layer.blocks[number + 1], rows.columns
         if not (columns.size or last):

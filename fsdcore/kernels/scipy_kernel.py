@@ -1,4 +1,4 @@
-"""The kernel that scipy makes: for machines without the compiled one, and to compare with."""
+"""The kernel made with scipy, for machines without the compiled one, and for comparison."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ class ScipyKernel(Kernel):
         return block.matrix()
 
     def first(self, layer: PreparedLayer, strip: Strip, samples: int, z: Activations | None = None) -> Activations:
+        """Multiplies 512 samples at a time: a sparse product of all would take more memory than the result."""
         weights, values = layer.blocks[0], strip.values
         arrays, shape = (values.data, values.indices, values.indptr), (weights.shape[1], strip.samples)
         # What is CSR by sample is CSC by row.
@@ -115,6 +116,7 @@ class ScipyKernel(Kernel):
         return _activate(layer, product) if strip.start + strip.samples == samples else product
 
     def local(self, layer: PreparedLayer, x: Activations, samples: int) -> Activations:
+        """Over the live samples alone where `layer.keeps_zero`, else over all, since zeros become ``f(b)``."""
         mine = _as_matrix(x)
         columns = mine.columns if layer.keeps_zero else np.arange(samples, dtype=np.int32)
         z = _Matrix(columns, np.zeros((layer.rows, columns.size), np.float32))
@@ -122,6 +124,7 @@ class ScipyKernel(Kernel):
         return z if layer.ranks else _activate(layer, z)
 
     def add(self, layer: PreparedLayer, number: int, rows: Rows | Table, z: Activations) -> Activations:
+        """Adds in place, unless the source has samples that `z` lacks: then `z` is copied over the union."""
         product = _as_matrix(z)
         if rows.columns.size:
             product = _widen(product, rows.columns)

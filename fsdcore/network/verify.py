@@ -203,7 +203,7 @@ def _of_softmax(activation: Activation, z: Float64s, wide: Float64s) -> Float64s
     return errors
 
 
-# Differences that are told one by one.
+# How many differences are listed one by one.
 _MOST = 10
 
 

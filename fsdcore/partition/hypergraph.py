@@ -150,7 +150,7 @@ Marks = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Nets:
-    """`pins` of each net, and how many inputs have just these pins."""
+    """`pins` of each net, and how many inputs have exactly these pins."""
 
     pins: list[list[int]]
     weights: list[int]
@@ -239,10 +239,10 @@ def share_out(owners: Owners, rows: Int64s, workers: int) -> None:
 
 
 def rebalance(weights: sp.csr_array, owners: Owners, before: Owners | None, workers: int, limit: int) -> Owners:
-    """`owners` with rows moved until no rank has more than `limit` nonzeros, or nothing brings it nearer.
+    """`owners`, with rows moved until no rank has more than `limit` nonzeros, or no move helps any more.
 
-    Each step takes a row off the fullest rank, to where it costs the fewest rows sent per nonzero moved. If it fits
-    nowhere, the move or exchange is taken that leaves the least on the fuller of its two ranks.
+    Each step moves a row off the fullest rank, to the rank where it adds the fewest sent rows per nonzero moved. If the
+    row fits nowhere, the step takes the move or exchange that leaves the least on the fuller of the two ranks.
     """
     work = _Repair(weights, owners, before, workers, limit)
     for _ in range(weights.shape[0]):

@@ -1,9 +1,9 @@
-"""Plans in a store: one object per rank, and a manifest written last, so that a plan is there whole or not at all.
+"""Plans in a store: one object per rank, and a manifest that is written last, so that no plan is visible in part.
 
-Keys: ``plans/{id}/{rank}``, ``plans/{id}/owners``, ``plans/{id}/manifest``. An id is ``{name}/{digest}``: the name
-tells network, workers, method and seed apart, so a plan is made once; the digest is that of the partition, so parts of
-two partitions never meet, not even where another release of a partitioner divides the same network in another way.
-Every object says the id of its plan. An object per rank has one segment per layer; reading it needs no other.
+Keys: ``plans/{id}/{rank}``, ``plans/{id}/owners``, ``plans/{id}/manifest``. An id is ``{name}/{digest}``. The name
+identifies network, workers, method and seed, so a plan is made once. The digest is that of the partition, so parts of
+two partitions never mix, even if another release of a partitioner divides the same network differently. Every object
+says the id of its plan. An object per rank has one segment per layer; reading it needs no other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MANIFEST = "/manifest"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the stored plan of the id `plan` is of. `memory_bytes` has each rank's weights, indices included."""
+    """What the stored plan `plan` was made from. `memory_bytes` has each rank's weights, indices included."""
 
     version: int
     plan: str
@@ -63,7 +63,7 @@ class _AboutRank(_About, frozen=True):
 
 
 def plan_name(fingerprint: str, workers: int, method: str, seed: int) -> str:
-    """What a plan is asked for by, the first part of its id."""
+    """The first part of a plan's id, by which it is looked up."""
     return f"{fingerprint[:32]}-p{workers}-{method}-s{seed}-v{_VERSION}"
 
 
@@ -73,12 +73,12 @@ def plan_id(name: str, partition: Partition) -> str:
 
 
 def custom_method(partition: Partition) -> str:
-    """A method name for a partition that the user brought: told apart by content."""
+    """A method name for a partition that the user brought; it contains a digest of the owners."""
     return f"custom{partition.digest}"
 
 
 def find_plan(store: Store, name: str) -> Manifest | None:
-    """The manifest of the plan of that name, None if there is none in the store; of several, which are as good, one."""
+    """The manifest of the plan of that name, None if the store has none of this version; of several, any one."""
     keys = store.list(f"plans/{name}/")
     plans = (key.removeprefix("plans/").removesuffix(_MANIFEST) for key in keys if key.endswith(_MANIFEST))
     manifests = (_read_manifest(store, plan) for plan in plans)
@@ -86,7 +86,7 @@ def find_plan(store: Store, name: str) -> Manifest | None:
 
 
 def stored_plans(store: Store) -> dict[str, Manifest | None]:
-    """All plans by name, sorted; None for one that is not there whole, or that cannot be read."""
+    """All plans by name, sorted; None for one that is incomplete or cannot be read."""
     names = sorted({key.split("/")[1] for key in store.list("plans/")})
     return {name: _readable(store, name) for name in names}
 
@@ -99,7 +99,7 @@ def _readable(store: Store, name: str) -> Manifest | None:
 
 
 def remove_plan(store: Store, name: str) -> None:
-    """Remove the plan of that name, with its partition; it is found no more from the first moment."""
+    """Remove the plan of that name, with its partition. The manifest goes first, so nobody finds a plan in part."""
     keys = store.list(f"plans/{name}/")
     store.delete([key for key in keys if key.endswith(_MANIFEST)])
     store.delete([key for key in keys if not key.endswith(_MANIFEST)])
@@ -198,7 +198,7 @@ def _activations(about: _AboutRank, layers: int) -> list[Activation]:
 
 
 class RankPlan(Generic[_Layer]):
-    """One rank's part of a plan, read ahead of its use: `layers[k]` waits for layer k + 1 if need be.
+    """One rank's part of a plan, read ahead of its use: `layers[k]` blocks until layer k + 1 has been read.
 
     Close it when done.
     """
@@ -268,7 +268,7 @@ def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
 
 
 def keep(store: Store, plan: str, partition: Partition) -> None:
-    """Keep the partition that the plan of this name is, or would be, made of."""
+    """Keep the partition that the plan of this name is made of, or would be."""
     segments = [compress_segment(pack_arrays({"owners": owners})) for owners in partition.owners]
     about = {"workers": partition.workers, "method": partition.method, "seed": partition.seed}
     store.put(f"plans/{plan}/partition", pack_segments(segments, about))

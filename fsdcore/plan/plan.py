@@ -63,10 +63,12 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, width)."""
         return self.indptr.size - 1, self.width
 
     @property
     def nnz(self) -> int:
+        """How many weights are stored: the multiplications for one sample."""
         return int(self.data.size)
 
     @property
@@ -307,22 +309,33 @@ def _check_arrays(arrays: Arrays) -> None:
     for name, kind in _ARRAYS.items():
         if (arrays[name].dtype, arrays[name].ndim) != kind:
             raise WireError(f"a plan whose array {name} is damaged")
-    bounds, sources = arrays["bias"].size + 1, arrays["remote.ranks"]
-    targets, counts = arrays["send.ranks"], arrays["send.counts"]
-    sound = (
-        arrays["local.indptr"].size == bounds
-        and arrays["local.order"].size == bounds - 1
+    if not (_blocks_fit(arrays) and _sends_fit(arrays)):
+        raise WireError("a plan whose arrays contradict each other")
+
+
+def _blocks_fit(arrays: Arrays) -> bool:
+    """Whether the sizes of the blocks' arrays follow from the number of rows and of sources."""
+    rows, sources = arrays["bias"].size, arrays["remote.ranks"]
+    return bool(
+        arrays["local.indptr"].size == rows + 1
+        and arrays["local.order"].size == rows
         and arrays["local.indices"].size == arrays["local.data"].size
-        and arrays["remote.indptr"].shape == (sources.size, bounds)
-        and arrays["remote.order"].shape == (sources.size, bounds - 1)
+        and arrays["remote.indptr"].shape == (sources.size, rows + 1)
+        and arrays["remote.order"].shape == (sources.size, rows)
         and arrays["remote.widths"].size == sources.size
         and arrays["remote.indices"].size == arrays["remote.data"].size
-        and targets.size == counts.size
-        and counts.sum() == arrays["send.rows"].size
-        and min(sources.min(initial=0), targets.min(initial=0), counts.min(initial=0)) >= 0
+        and sources.min(initial=0) >= 0
     )
-    if not sound:
-        raise WireError("a plan whose arrays contradict each other")
+
+
+def _sends_fit(arrays: Arrays) -> bool:
+    """Whether there is a count for each rank that is sent to, and as many rows as they count."""
+    targets, counts = arrays["send.ranks"], arrays["send.counts"]
+    return bool(
+        targets.size == counts.size
+        and counts.sum() == arrays["send.rows"].size
+        and min(targets.min(initial=0), counts.min(initial=0)) >= 0
+    )
 
 
 def _sources(arrays: Arrays) -> Iterator[Source]:

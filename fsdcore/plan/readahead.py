@@ -1,4 +1,4 @@
-"""Reading ahead of what is used, in a thread: the first item can be used before the last has arrived."""
+"""Reading ahead in a thread: the first item can be used before the last has arrived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TURN_SECONDS = 0.005
 class ReadAhead(Generic[_T]):
     """`count` items of `source`, each of which can be asked for at any time and any number of times.
 
-    Asking for one that has not been read yet waits for it, and raises what reading it raised.
+    Asking for an item that has not been read yet blocks until it has, and raises what reading it raised.
     """
 
     def __init__(self, source: Iterator[_T], count: int) -> None:
@@ -48,7 +48,7 @@ class ReadAhead(Generic[_T]):
             return self._items[number]
 
     def close(self) -> None:
-        """Read no more; returns when the thread has ended."""
+        """Stop reading; returns when the thread has ended."""
         self._closed = True
         with standing_aside():
             self._thread.join()

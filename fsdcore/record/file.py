@@ -1,6 +1,6 @@
-"""The record of a run in a file, and whether it is one that a run can have written.
+"""Reading the record of a run from a file, and checking that it is one that a run can have written.
 
-That is: whole, and with numbers that can be drawn.
+A sound record is whole, and its numbers are small enough to be drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Versioned(msgspec.Struct):
 
 
 def read_record(file: str | os.PathLike[str]) -> Record:
-    """The record that a run wrote to `file`; `FormatError` if it is none, or one of another version, or not whole."""
+    """The record that a run wrote to `file`; `FormatError` if it is another version, not whole, or no record."""
     name = os.fspath(file)
 
     def refusal(reason: str) -> FormatError:
@@ -47,19 +47,8 @@ def read_record(file: str | os.PathLike[str]) -> Record:
 
 
 def check(record: Record) -> None:
-    """`InputError` unless `record` has the numbers of all its workers and layers, each of a size that there is."""
-    if record.workers < 1 or record.layers < 1 or len(record.per_worker) != record.workers:
-        raise InputError(f"the record has {len(record.per_worker)} workers of {record.workers}, {record.layers} layers")
-    if len(record.per_layer) != record.layers + 1 or not all(_whole(layer) for layer in record.per_layer):
-        raise InputError(f"the record does not have the counters and seconds of its {record.layers} layers")
-    first = record.per_worker[0]
-    if not {len(first.bytes_to), len(first.waits_for)} <= {0, record.workers}:
-        raise InputError(f"the record has traffic or waits of another number of ranks than {record.workers}")
-    if not set(record.counters) >= _COUNTERS:
-        raise InputError("the record does not have all counters")
-    for rank, worker in enumerate(record.per_worker):
-        if worker.rank != rank or not _of(worker, record):
-            raise InputError(f"worker {rank} of the record does not have the numbers of every rank and layer")
+    """`InputError` unless `record` has the numbers of all its workers and layers, each within what a run can reach."""
+    _check_shape(record)
     counted = chain(_counted(record), _billed(record))
     if not (_within(_seconds(record), _MOST_SECONDS) and _within(counted, _MOST_COUNTED)):
         raise InputError("the record has seconds or counters that no run can have")
@@ -67,6 +56,26 @@ def check(record: Record) -> None:
         if worker.ended < worker.started:
             raise InputError(f"worker {worker.rank} of the record ends before it starts")
         _check_spans(record, worker)
+
+
+def _check_shape(record: Record) -> None:
+    """`InputError` unless every worker and layer is there, each with all its numbers."""
+    if record.workers < 1 or record.layers < 1 or len(record.per_worker) != record.workers:
+        raise InputError(f"the record has {len(record.per_worker)} workers of {record.workers}, {record.layers} layers")
+    if len(record.per_layer) != record.layers + 1 or not all(_whole(layer) for layer in record.per_layer):
+        raise InputError(f"the record does not have the counters and seconds of its {record.layers} layers")
+    _check_totals(record)
+    for rank, worker in enumerate(record.per_worker):
+        if worker.rank != rank or not _of(worker, record):
+            raise InputError(f"worker {rank} of the record does not have the numbers of every rank and layer")
+
+
+def _check_totals(record: Record) -> None:
+    first = record.per_worker[0]
+    if not {len(first.bytes_to), len(first.waits_for)} <= {0, record.workers}:
+        raise InputError(f"the record has traffic or waits of another number of ranks than {record.workers}")
+    if not set(record.counters) >= _COUNTERS:
+        raise InputError("the record does not have all counters")
 
 
 def _whole(tables: Mapping[str, Mapping[str, float]]) -> bool:

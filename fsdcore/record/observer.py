@@ -1,6 +1,6 @@
-"""What is told while long work goes on, and to whom.
+"""Progress and notices of long work, and who receives them.
 
-The core speaks to an `Observer`; it never prints. The command line draws a progress bar from it, a program may
+The core reports to an `Observer` and never prints. The command line draws a progress bar from it, and a program may
 pass its own.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Hears of progress. May be called from several threads at once."""
+    """Receives progress. May be called from several threads at once."""
 
     def progress(self, task: str, done: int, total: int) -> None:
         """`done` of `total` steps of `task` are finished; a task ends when they are equal."""
@@ -26,12 +26,14 @@ class Follower(Observer, Protocol):
     """An observer that also follows what a session does, from beginning to end."""
 
     def during(self, task: str, about: Mapping[str, Setting]) -> AbstractContextManager[Callable[[Record], None]]:
-        """A block in which the session does `task`, ``load`` or ``run``; a run that is done tells its record."""
+        """A block in which the session does `task`, ``load`` or ``run``; call what it gives with the record of a
+        finished run.
+        """
 
 
 @runtime_checkable
 class Listener(Observer, Protocol):
-    """An observer that also hears what a user should know while it happens."""
+    """An observer that also receives notices: what a user should know while the work goes on."""
 
     def notice(self, text: str) -> None:
         """One line, such as whom a run waits for."""
@@ -41,6 +43,7 @@ class Silent:
     """An observer that does nothing."""
 
     def progress(self, task: str, done: int, total: int) -> None:
+        """Accepts any step and shows nothing."""
         del task, done, total
 
 
@@ -48,7 +51,7 @@ SILENT = Silent()
 
 
 def notice(observer: Observer, text: str) -> None:
-    """Tell an observer that listens."""
+    """Send `text` to an observer that is a `Listener`; others do not get it."""
     if isinstance(observer, Listener):
         observer.notice(text)
 
@@ -56,7 +59,7 @@ def notice(observer: Observer, text: str) -> None:
 def following(
     observer: Observer, task: str, about: Mapping[str, Setting]
 ) -> AbstractContextManager[Callable[[Record], None]]:
-    """`during` of an observer that follows; of any other, a block that tells nobody."""
+    """`during` of a `Follower`; for any other observer, a block that reports to nobody."""
     return observer.during(task, about) if isinstance(observer, Follower) else nullcontext(_ignore)
 
 

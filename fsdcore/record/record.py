@@ -26,8 +26,8 @@ class Span(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A time in which a worker did one thing, in whole microseconds from the worker's `started`.
 
     `activity` is an index into `ACTIVITIES`; `batch` is -1 and `layer` 0 for what belongs to none. `peer` is the rank
-    whose message ended the wait, -1 for waits put together and for all else. The spans of a worker are in order and do
-    not overlap.
+    whose message ended the wait, -1 for merged waits and for all other activities. The spans of a worker are in order
+    and do not overlap.
     """
 
     activity: int
@@ -50,7 +50,7 @@ class _Piece(NamedTuple):
 
 
 class SpanLog:
-    """Takes what one thread did, piece by piece, in order. Spans beyond the first `most` are dropped, and counted."""
+    """Records what one thread did, piece by piece, in order. Spans beyond the first `most` are dropped and counted."""
 
     def __init__(self, most: int = MOST_SPANS) -> None:
         self.dropped = 0

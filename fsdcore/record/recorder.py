@@ -39,6 +39,7 @@ class Waiting:
         self.ended_by(source, place)
 
     def ended_by(self, source: int, place: tuple[int, int]) -> None:
+        """Names the rank whose message ended the wait, and the (batch, layer) it was for; may be called again."""
         self._source, self._place = source, place
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the run cost, and what was expected of it."""
+"""What the run cost, next to its forecast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COUNTED = ("messages", "publishes", "bytes_sent", "receives", "acknowledges", "
 
 
 def costs(record: Record, billed: Bill | None, before: Forecast | None) -> Markup:
-    """The section: the bill by line item, next to its forecast where there is one; what neither counts."""
+    """The section: the bill by line item, next to its forecast if there is one, and what neither of them includes."""
     return element(
         "section",
         element("h2", "Bill" if before is None else "Bill and forecast", id="bill-title"),

@@ -11,7 +11,7 @@ from fsdcore.record.record import ACTIVITIES, Record, WorkerRecord
 
 COMPUTING = ("multiply",)
 COMMUNICATING = ("encode", "send", "wait", "decode")
-# What a worker lived beyond all that it timed.
+# Lifetime that no timer covers.
 OTHER = "other"
 # A page draws and lists so many ranks.
 MOST_RANKS = 1024
@@ -20,14 +20,15 @@ DRAWN = ("load", "multiply", "encode", "send", "wait", "decode", OTHER)
 
 # Two shares closer than this are about equal.
 _EQUAL = 0.05
-# What a rank must be above the median of a rank's life to be told apart by it.
+# A cause stands out if it takes more than the median rank's seconds by this share of a rank's lifetime.
 _TELLING = 0.02
 
 
 class Verdict(NamedTuple):
-    """`word` is what took most: computing, communicating, loading, other, both or nothing; `shares` add up to 1.
+    """`word` is the largest share: computing, communicating, loading, other, both or nothing.
 
-    `shares` are those of computing, communicating, loading and other; all 0 if no time was spent.
+    `shares` are those of computing, communicating, loading and other. They add up to 1, or are all 0 if no time was
+    spent.
     """
 
     word: str
@@ -36,26 +37,26 @@ class Verdict(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """What sets a rank apart: `seconds` more than the median rank in `what`, a group of `CAUSES`."""
+    """Why a rank is slow: it spent `seconds` more than the median rank in `what`, a group of `CAUSES`."""
 
     what: str
     seconds: float
 
 
 def lifetime(worker: WorkerRecord) -> float:
-    """From a worker's first line to its last, seconds."""
+    """Seconds from a worker's first line to its last."""
     return max(0.0, worker.ended - worker.started)
 
 
 def worker_seconds(worker: WorkerRecord) -> dict[str, float]:
-    """Seconds of a worker by activity, all layers together, and what is left of its life as ``other``."""
+    """Seconds of a worker by activity, over all layers; ``other`` is its lifetime not covered by any timer."""
     spent = {name: math.fsum(worker.seconds[name]) for name in ACTIVITIES}
     spent[OTHER] = max(0.0, lifetime(worker) - math.fsum(spent.values()))
     return {name: spent[name] for name in DRAWN}
 
 
 def activity_seconds(record: Record) -> dict[str, float]:
-    """Seconds by activity, summed over workers; ``other`` is what they lived beyond it."""
+    """Seconds by activity, summed over workers; ``other`` is lifetime not covered by any timer."""
     every = [worker_seconds(worker) for worker in record.per_worker]
     return {name: math.fsum(spent[name] for spent in every) for name in DRAWN}
 
@@ -113,7 +114,7 @@ def last_rank(record: Record) -> int:
 
 
 def shown_ranks(record: Record, most: int) -> list[int]:
-    """All ranks; of more than `most`, those that ended last and those that are waited for most."""
+    """All ranks if there are at most `most`; else those that ended last and those that others wait for longest."""
     ranks = list(range(record.workers))
     if len(ranks) <= most:
         return ranks
@@ -135,7 +136,7 @@ CAUSES: dict[str, Callable[[WorkerRecord, dict[str, float]], float]] = {
 
 
 def cause(record: Record, rank: int) -> Cause | None:
-    """In what `rank` is furthest above the median rank; None if nothing sets it apart."""
+    """In what `rank` is furthest above the median rank; None if nothing stands out."""
     workers = record.per_worker
     spent = [worker_seconds(worker) for worker in workers]
     excess = {

@@ -17,7 +17,7 @@ from fsdcore.text import bytes_, count, dollars, percent, quantity, seconds
 
 Shown: TypeAlias = Record | Result | Bill | Forecast | Advice
 
-# Colours that are told apart on a light and on a dark page; text has that of the notebook.
+# Colours that can be distinguished on light and dark pages; text has the colour of the notebook.
 _STYLE = """
 .fsd-card{max-width:56rem;font-variant-numeric:tabular-nums;line-height:1.45}
 .fsd-card p{margin:.3em 0}

@@ -1,4 +1,4 @@
-"""The whole page, in one file that asks nothing of the network."""
+"""The whole page, in one file that makes no network request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rank holds the others up, and why."""
+"""Which rank delays the others, and why."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""When the ranks of a traced run did what, in one time, and which messages somebody waited for.
+"""What the ranks of a traced run did when, on one clock, and which messages ended a wait.
 
-Ranks may run on machines whose clocks differ. What is certain is that no message comes before its source turned to the
-layer it belongs to: where the clocks say otherwise, the rank that received it is shown later, by as little as will do.
-Trace and report both show a run so, by `aligned`.
+Ranks may run on machines whose clocks differ. But no message arrives before its source began the layer it belongs to.
+Where the clocks say otherwise, `aligned` shifts the rank that received it to a later time, by the smallest shift that
+is possible. Trace and report both show a run so.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Slice(NamedTuple):
 class Flow(NamedTuple):
     """A message that ended a wait: the positions, among the slices, of what its source did and of the wait.
 
-    It left at `left` and was there at `came`, within these slices; the first is never the later.
+    It was sent at `left` and arrived at `came`, within these slices; `left` is never after `came`.
     """
 
     source: int
@@ -52,9 +52,9 @@ class Flow(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Slices by rank, in order and without overlap; flows; by how many microseconds which ranks are shown `later`.
+    """Slices by rank, in order and without overlap; flows; and `later`, the microseconds by which ranks were shifted.
 
-    `hidden` flows are left out: their source was too short to be a span, or clocks that drift tell of it twice.
+    `hidden` flows are left out: their source was too short to be a span, or clocks that drift would draw one twice.
     """
 
     slices: list[Slice]
@@ -71,14 +71,15 @@ class _Message(NamedTuple):
 
 
 class Aligned(NamedTuple):
-    """A record whose workers started and ended in one time, and by how many microseconds which ranks are now later."""
+    """A record whose workers are on one clock, and by how many microseconds which ranks were shifted."""
 
     record: Record
     later: dict[int, int]
 
 
 def aligned(record: Record) -> Aligned:
-    """The record in one time; one that was not traced as it is, since nothing tells by how much its clocks differ.
+    """The record on one clock. A record without a trace is returned as it is, since nothing shows how its clocks
+    differ.
 
     The record must be sound (`fsdcore.record.file`).
     """
@@ -108,7 +109,7 @@ def timeline_of(record: Record) -> Timeline:
 
 
 def shown_later(later: Mapping[int, int]) -> str:
-    """What a reader must know where clocks differed: a clause."""
+    """A clause for the reader that says which ranks were shifted because clocks differed."""
     ranks = "1 rank is" if len(later) == 1 else f"{len(later)} ranks are"
     most = max(later.values())
     return f"by their clocks, messages came before they were sent: {ranks} shown later, by up to {most:,} µs"

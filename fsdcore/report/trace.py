@@ -1,6 +1,6 @@
 """A traced run as a picture: its record in the trace event format, which Perfetto and Chrome show.
 
-One row for each rank, a slice for each span, an arrow for each message that somebody waited for. All times are whole
+One row for each rank, a slice for each span, an arrow for each message that ended a wait. All times are whole
 microseconds since the start of the first worker.
 """
 
@@ -100,10 +100,14 @@ def _within(room: int, timeline: Timeline, drawn: _Drawn) -> tuple[set[int], set
         return set(range(len(spans))), set(range(len(ends)))
     waits = sorted(range(len(ends)), key=lambda number: -spans[ends[number][1]])
     flows = _fitting(room // _SHARE_OF_FLOWS, waits, flow_sizes)
-    order = [end for number in flows for end in ends[number]] + sorted(range(len(spans)), key=lambda n: -spans[n])
+    order = [*itertools.chain.from_iterable(ends[number] for number in flows), *_longest_first(spans)]
     left = room - sum(flow_sizes[number] for number in flows)
     slices = set(_fitting(left, list(dict.fromkeys(order)), slice_sizes))
     return slices, {number for number in flows if slices.issuperset(ends[number])}
+
+
+def _longest_first(durations: Sequence[int]) -> list[int]:
+    return sorted(range(len(durations)), key=lambda number: -durations[number])
 
 
 def _fitting(room: int, order: list[int], sizes: Sequence[int]) -> list[int]:

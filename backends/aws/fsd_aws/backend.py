@@ -49,14 +49,17 @@ class AwsBackend(Backend):
 
     @cached_property
     def store(self) -> S3Store:
+        """Over the directory bucket if the deployment has one, else over its general purpose bucket."""
         deployment = self.deployment
         return S3Store(self.clients, deployment.data_bucket, remake(deployment.name))
 
     @cached_property
     def compute(self) -> LambdaCompute:
+        """Lambda. A client's also looks at the account's concurrency quota before it starts workers."""
         return LambdaCompute(self.clients, self.deployment, looks=self._is_client)
 
     def open_channel(self, kind: str, address: Address) -> Channel:
+        """``queue`` publishes through SNS, ``sqs`` sends straight to SQS, ``object`` writes to the store."""
         if self.check_channel(kind) == "object":
             return ObjectChannel(self.store, address)
         channel = SnsChannel if kind == "queue" else SqsChannel
@@ -70,17 +73,21 @@ class AwsBackend(Backend):
         return queue_capabilities(of) if kind == "queue" else sqs_capabilities(of)
 
     def credentials(self) -> str:
+        """Where the SDK found credentials; AWS is not asked whether it accepts them."""
         return self.clients.credentials()
 
     def provisioner(self) -> Provisioner:
+        """For CloudFormation. Imported here, as the package of a worker lacks ``fsd_aws.deploy``."""
         from fsd_aws.deploy import AwsProvisioner
 
         return AwsProvisioner(self.clients, self.settings, self.observer)
 
     def checks(self, workers: int) -> Iterable[Check]:
+        """Region, credentials, account, the quota of concurrent functions, message rates, the deployment."""
         from fsd_aws.deploy.provisioner import checks
 
         return checks(self.clients, self.settings.name, workers)
 
     def close(self) -> None:
+        """Closes the SDK's connections; a client that is used again is made anew."""
         self.clients.close()

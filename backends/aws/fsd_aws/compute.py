@@ -32,6 +32,7 @@ class LambdaCompute(Compute):
 
     @property
     def capabilities(self) -> ComputeCapabilities:
+        """Timeout, memory and workers as deployed. Lambda reports neither starts nor exits."""
         return ComputeCapabilities(
             max_seconds=float(self._deployment.timeout_seconds),
             max_workers=self._deployment.workers,
@@ -39,6 +40,11 @@ class LambdaCompute(Compute):
         )
 
     def invoke(self, invocation: Invocation) -> None:
+        """One `Invoke` with the type ``Event``, which returns once Lambda has queued the start.
+
+        `ComputeError` for a payload that is too large or too many workers for the account's quota,
+        `FunctionMissingError` if the function is gone.
+        """
         payload = invocation.to_json()
         if len(payload) > _MOST_PAYLOAD_BYTES:
             raise ComputeError(

@@ -48,10 +48,12 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def stack(self) -> str:
+        """The main stack: function, role and bucket. The client reads this deployment from its output."""
         return stack_name(self.name)
 
     @property
     def function(self) -> str:
+        """The Lambda function whose instances are the workers."""
         return stack_name(self.name)
 
     @property
@@ -61,6 +63,7 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def log_group(self) -> str:
+        """Where Lambda keeps what workers print, for `AwsSettings.log_days`."""
         return f"/aws/lambda/{self.function}"
 
     @property
@@ -85,6 +88,7 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def dead_letter_queue(self) -> str:
+        """The queue to which Lambda moves starts that failed or waited too long."""
         return f"fsd-{self.name}-dead"
 
     def part_name(self, part: str) -> str:
@@ -92,9 +96,11 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
         return f"fsd-{self.name}{_SEPARATOR}{part}"
 
     def queue_name(self, lane: int, rank: int) -> str:
+        """The queue that `rank` receives from in runs on `lane`."""
         return self.part_name(f"{lane}-{rank}")
 
     def topic_name(self, shard: int) -> str:
+        """One of the `topics` among which ranks share their publishes; see `shard`."""
         return self.part_name(str(shard))
 
     def shard(self, rank: int) -> int:
@@ -113,20 +119,25 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def function_arn(self) -> str:
+        """The function, in the policies of those who deploy and who run."""
         return self.arn("lambda", f"function:{self.function}")
 
     @property
     def log_group_arn(self) -> str:
+        """The log group, in the policies of workers and of who deploys; ``:*`` after it means its streams."""
         return self.arn("logs", f"log-group:{self.log_group}")
 
     @property
     def dead_letter_queue_arn(self) -> str:
+        """The dead letter queue, in the policies of workers and of who deploys."""
         return self.arn("sqs", self.dead_letter_queue)
 
     def topic_arn(self, shard: int) -> str:
+        """The topic as `PublishBatch` takes it."""
         return self.arn("sns", self.topic_name(shard))
 
     def queue_arn(self, lane: int, rank: int) -> str:
+        """The queue as the endpoint of a topic's subscription."""
         return self.arn("sqs", self.queue_name(lane, rank))
 
     def queue_url(self, lane: int, rank: int, endpoint: str) -> str:

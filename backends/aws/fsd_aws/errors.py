@@ -101,12 +101,8 @@ def is_throttled(error: BaseException | None) -> bool:
 def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:
     """The framework's error for what the SDK raised while `doing` something; `kind` where nothing better is known."""
     code = error_code(error)
-    if code in _EXPIRED or isinstance(error, sdk.UnauthorizedSSOTokenError):
-        return CredentialsError(f"{doing}: the AWS credentials have expired; renew them and try again")
-    if code in _NOT_ACCEPTED:
-        return CredentialsError(f"{doing}: AWS does not accept the credentials ({code}); check which ones are set")
-    if isinstance(error, _NO_CREDENTIALS):
-        return CredentialsError(f"no AWS credentials: {_text(error)}; run: aws configure, or set AWS_PROFILE")
+    if problem := _of_credentials(error, code, doing):
+        return CredentialsError(problem)
     if isinstance(error, sdk.NoRegionError):
         return ConfigError("no AWS region: set region in [aws], or AWS_DEFAULT_REGION")
     if isinstance(error, (sdk.ProfileNotFound, sdk.InvalidRegionError)):
@@ -119,6 +115,17 @@ def translate(error: Exception, doing: str, kind: type[FsdError]) -> FsdError:
         denied = AccessDeniedError if issubclass(kind, StoreError) else kind
         return denied(f"{doing}: AWS refused: {_text(error)}")
     return kind(f"{doing}: {_text(error)}")
+
+
+def _of_credentials(error: Exception, code: str, doing: str) -> str:
+    """What is wrong with the credentials, and what to do; empty if the error is of something else."""
+    if code in _EXPIRED or isinstance(error, sdk.UnauthorizedSSOTokenError):
+        return f"{doing}: the AWS credentials have expired; renew them and try again"
+    if code in _NOT_ACCEPTED:
+        return f"{doing}: AWS does not accept the credentials ({code}); check which ones are set"
+    if isinstance(error, _NO_CREDENTIALS):
+        return f"no AWS credentials: {_text(error)}; run: aws configure, or set AWS_PROFILE"
+    return ""
 
 
 def unreachable(error: sdk.EndpointConnectionError, doing: str, region: str) -> FsdError:

@@ -240,6 +240,7 @@ class SnsChannel(_QueueChannel):
 
     @property
     def capabilities(self) -> ChannelCapabilities:
+        """Up to ten frames in one publish, for any ranks; its size follows from the deployment's `topic_bytes`."""
         return queue_capabilities(self._deployment)
 
     def _send(self, frames: Sequence[Outgoing]) -> None:
@@ -264,6 +265,7 @@ class SqsChannel(_QueueChannel):
 
     @property
     def capabilities(self) -> ChannelCapabilities:
+        """One call carries up to ten frames for a single rank, 1 MiB in all."""
         return sqs_capabilities(self._deployment)
 
     def _send(self, frames: Sequence[Outgoing]) -> None:

@@ -84,6 +84,7 @@ class GcpBackend(Backend):
 
     @property
     def store(self) -> Store:
+        """The bucket of the deployment; Google's storage library is imported when it is first used."""
         return self._objects
 
     @cached_property
@@ -96,6 +97,7 @@ class GcpBackend(Backend):
 
     @cached_property
     def compute(self) -> Compute:
+        """HTTP requests to the function, made with identity tokens for its URL."""
         return self._compute
 
     @cached_property
@@ -148,6 +150,7 @@ class GcpBackend(Backend):
             self._compute.join(Deadline.after(seconds))
 
     def open_channel(self, kind: str, address: Address) -> Channel:
+        """``queue`` pulls and ``stream`` holds a streaming pull, over the same topics; ``object`` uses the store."""
         if self.check_channel(kind) == "object":
             return ObjectChannel(self.store, address)
         with translated("connecting to Pub/Sub"):
@@ -172,17 +175,21 @@ class GcpBackend(Backend):
         return queue_capabilities(of.publishes_in_flight, of.lanes)
 
     def provisioner(self) -> Provisioner:
+        """Made with the REST and functions APIs; imported here, since runs do not need it."""
         from fsd_gcp.deploy.provisioner import GcpProvisioner
 
         return GcpProvisioner(self.clients, self.settings, self.observer)
 
     def checks(self, workers: int) -> Iterable[Check]:
+        """Credentials, project and its APIs, quotas, the account that builds, and the deployment."""
         from fsd_gcp.deploy.checks import checks
 
         return checks(self.clients, self.settings, workers, self.observer)
 
     def credentials(self) -> str:
+        """Whose the credentials are, and the project; with local endpoints none are needed."""
         return self.clients.described()
 
     def close(self) -> None:
+        """Closes the connections of the clients that were made."""
         self.clients.close()

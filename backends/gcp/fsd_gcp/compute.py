@@ -112,6 +112,7 @@ class GcpCompute(Compute):
 
     @property
     def capabilities(self) -> ComputeCapabilities:
+        """As deployed. Exits and failed starts are reported, as a request stays open while its worker runs."""
         return self._capabilities
 
     def invoke(self, invocation: Invocation) -> None:
@@ -188,8 +189,13 @@ class GcpCompute(Compute):
             with self._lock:
                 self._refused[invocation.run] = refused.at(run=invocation.run, rank=invocation.rank)
         self._exits.add(invocation.run, _exits(invocation, found, error))
-        if error is not None and self._lost is not None and not (isinstance(found, Answer) and found.told):
-            self._lost(start.now(invocation.rank), refused.message if refused is not None else error)
+        if error is not None:
+            self._tell(start, found, error if refused is None else refused.message)
+
+    def _tell(self, start: _Start, found: _Found, why: str) -> None:
+        """Say that a worker is lost, unless it has said so itself or nobody is to be told."""
+        if self._lost is not None and not (isinstance(found, Answer) and found.told):
+            self._lost(start.now(start.invocation.rank), why)
 
     def _outlast(self, start: _Start) -> None:
         """Wait for the end of a worker whose connection broke: that of its run, since more is not to be seen."""

@@ -46,10 +46,12 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def parent(self) -> str:
+        """Project and region, under which the APIs of functions, images and Cloud Run name their resources."""
         return f"projects/{self.project}/locations/{self.region}"
 
     @property
     def function(self) -> str:
+        """The function whose instances are the workers."""
         return function_name(self.name, self.project, self.region)
 
     @property
@@ -66,6 +68,7 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def service_account(self) -> str:
+        """The account that workers run as."""
         return f"{self.stem}@{self.project}.iam.gserviceaccount.com"
 
     @property
@@ -77,9 +80,11 @@ class Deployment(DeploymentFacts, frozen=True, kw_only=True, forbid_unknown_fiel
         return f"fsdb-{self.name}@{self.project}.iam.gserviceaccount.com"
 
     def topic(self, lane: int, rank: int) -> str:
+        """The topic to which others publish what is for `rank` in runs on `lane`."""
         return f"projects/{self.project}/topics/{self.stem}-{lane}-{rank}"
 
     def subscription(self, lane: int, rank: int) -> str:
+        """The subscription, of the topic of the same lane and rank, that `rank` pulls from."""
         return f"projects/{self.project}/subscriptions/{self.stem}-{lane}-{rank}"
 
     def endpoints(self) -> list[tuple[int, int]]:

@@ -68,6 +68,7 @@ def queue_capabilities(publishes_in_flight: int, lanes: int) -> ChannelCapabilit
 
 
 def translated_error(error: Exception, what: str) -> FsdError:
+    """The framework's error: `TopicMissingError` for a 404, else what `translation` makes of it."""
     if isinstance(error, exceptions.NotFound):
         return TopicMissingError(f"{what}: a topic or subscription is missing; run: fsd deploy gcp")
     return translation(error, what, ChannelError)
@@ -91,9 +92,11 @@ class PubsubChannel(Channel):
 
     @property
     def capabilities(self) -> ChannelCapabilities:
+        """Up to 1,000 frames and 9.9 MB in one publish, all for one rank, as each rank has its own topic."""
         return self._limits
 
     def send(self, frames: Sequence[Outgoing]) -> None:
+        """One `Publish` to the topic of the first frame's target; transient errors are retried for a minute."""
         if not frames:
             return
         check_publish(frames, self._limits)
@@ -150,6 +153,7 @@ class PubsubChannel(Channel):
             self._acknowledging.append(self._call("modify_ack_deadline", request, _ATTEMPT))
 
     def purge(self) -> int:
+        """Seeks the subscription to now, which acknowledges all that waits; Pub/Sub does not say how much."""
         try:
             self._subscriber.seek(
                 request={"subscription": self._subscription, "time": datetime.now(UTC)}, retry=_RETRY, timeout=_ATTEMPT
@@ -159,6 +163,7 @@ class PubsubChannel(Channel):
         return 0
 
     def close(self) -> None:
+        """Cancels the pull under way, and waits up to 5 s for acknowledgements that have been sent."""
         if self._pull is not None:
             self._pull.cancel()
             self._pull = None
@@ -186,6 +191,7 @@ class StreamingChannel(PubsubChannel):
         self._wait = _FIRST_PAUSE
 
     def receive(self, deadline: Deadline) -> list[Received]:
+        """Takes what the reading thread has received; opens a stream first if none is open."""
         found: list[Received] = []
         while not found or not self._answers.empty():
             if self._reader is None:

@@ -1,7 +1,8 @@
 """A run in virtual time: the same loop, launch tree and channel limits, for up to 10,000 workers, in seconds.
 
-`traffic` and `synthetic` lay out what a run does, `conditions` say how services and workers differ from their usual
-answer, `engine` is the run itself, `simulation` repeats it by seed and sums up.
+`work` and `synthetic` lay out what a run does, and `conditions` says how services and workers deviate from their usual
+speed. `engine` plays one run, with `inbox` for what a rank receives and `ledger` for what is counted. `simulation`
+repeats it for several seeds and summarizes.
 """
 
 from fsdcore.estimate.simulate.conditions import STEADY, Conditions, Limit, Spread, condition_names, load_conditions

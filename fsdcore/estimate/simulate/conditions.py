@@ -1,6 +1,6 @@
-"""How services and workers differ from their usual answer: spread, starts, stragglers, doubles, limits.
+"""How services and workers deviate from their usual speed: spread, cold starts, stragglers, duplicates, rate limits.
 
-The usual answers are those of a forecast's model. ``steady`` is a world in which every answer is the usual one.
+The usual speeds are those of a forecast's model. Under ``steady`` every answer takes its usual time.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Factors:
 
 
 class Gate:
-    """Lets calls of all workers through at a limited rate. A call that finds it shut is refused, and comes again.
+    """Lets calls of all workers through at a limited rate. A call beyond the rate is refused, and is retried.
 
-    `now` is to be the moment of the present event. Calls may be asked about some time before they are made; those that
-    are asked about later must not wait for them, so each is let through as from `now` on.
+    `now` must be set to the time of the current event. A call may be asked about before its time; calls that are asked
+    about later do not wait for it, so each is let through from `now` on.
     """
 
     def __init__(self, limit: Limit, rng: np.random.Generator) -> None:
@@ -67,13 +67,13 @@ class Gate:
         self.open = not (limit.per_second or limit.refused)
 
     def delays(self, times: Float64s) -> Float64s:
-        """What calls at the given times are held up for, in seconds."""
+        """For calls at the given times, by how many seconds each is delayed."""
         if self.open:
             return np.zeros(times.size)
         return np.array([self._delay(moment) for moment in times.tolist()])
 
     def delay(self, time: float) -> float:
-        """What one call is held up for."""
+        """By how many seconds one call is delayed."""
         return 0.0 if self.open else self._delay(time)
 
     def _delay(self, time: float) -> float:
@@ -92,7 +92,7 @@ class Gate:
 
 
 class Chance:
-    """All that is drawn for one run. What one service draws does not depend on the others."""
+    """All random numbers of one run. Each service draws from a stream of its own, independent of the others."""
 
     def __init__(self, conditions: Conditions, workers: int, seed: int) -> None:
         streams = [np.random.default_rng([seed, number]) for number in range(len(SERVICES) + len(LIMITED) + 2)]
@@ -116,11 +116,11 @@ class Chance:
 
     @property
     def refused(self) -> int:
-        """Calls that were refused and came again."""
+        """How many calls were refused and retried."""
         return sum(gate.refused for gate in self.gates.values())
 
     def phases(self, count: int) -> Float64s:
-        """Where in its round a look is when something comes, 0 to 1: the middle where nothing varies."""
+        """The share of a poll period from an arrival to the poll that finds it, 0 to 1; 0.5 where nothing varies."""
         return self._frames.random(count) if self.phased else np.full(count, 0.5)
 
     def chosen(self, share: float, count: int) -> npt.NDArray[np.int64]:
@@ -194,6 +194,10 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 STEADY = Conditions(name="steady")
 
 
+# Fields that are a share of all calls, messages or workers.
+_SHARES = frozenset({"tail", "refused", "cold", "stragglers", "duplicates", "redelivered"})
+
+
 def condition_names() -> list[str]:
     """The conditions that come with the project."""
     return sorted(file.name.removesuffix(".toml") for file in _DATA.iterdir() if file.name.endswith(".toml"))
@@ -216,6 +220,17 @@ def _read(file: str, text: str) -> Conditions:
 
 def check_conditions(conditions: Conditions, file: str = "conditions") -> None:
     """`InputError` that names what is not sound."""
+    _check_names(conditions, file)
+    for place, value in _numbers("", conditions):
+        _check_number(place, value, file)
+    for name, limit in conditions.limits.items():
+        if limit.refused == 1:
+            raise InputError(f"{file}: limits.{name}.refused is 1: no call would ever be taken")
+        if (limit.per_second or limit.refused) and not limit.backoff_seconds:
+            raise InputError(f"{file}: limits.{name}.backoff_seconds must be above 0 where calls are refused")
+
+
+def _check_names(conditions: Conditions, file: str) -> None:
     for field, known, given in (
         ("latency", SERVICES, conditions.latency),
         ("limits", LIMITED, conditions.limits),
@@ -223,15 +238,12 @@ def check_conditions(conditions: Conditions, file: str = "conditions") -> None:
         for name in given:
             if name not in known:
                 raise InputError(f"{file}: {field} of {name!r}; known are {', '.join(known)}")
-    for place, value in _numbers("", conditions):
-        share = place.rpartition(".")[2] in ("tail", "refused", "cold", "stragglers", "duplicates", "redelivered")
-        if not (0 <= value < float("inf")) or (share and value > 1):
-            raise InputError(f"{file}: {place} must be {'between 0 and 1' if share else '0 or more'}, not {value}")
-    for name, limit in conditions.limits.items():
-        if limit.refused == 1:
-            raise InputError(f"{file}: limits.{name}.refused is 1: no call would ever be taken")
-        if (limit.per_second or limit.refused) and not limit.backoff_seconds:
-            raise InputError(f"{file}: limits.{name}.backoff_seconds must be above 0 where calls are refused")
+
+
+def _check_number(place: str, value: float, file: str) -> None:
+    share = place.rpartition(".")[2] in _SHARES
+    if not (0 <= value < float("inf")) or (share and value > 1):
+        raise InputError(f"{file}: {place} must be {'between 0 and 1' if share else '0 or more'}, not {value}")
 
 
 def _numbers(place: str, struct: msgspec.Struct) -> list[tuple[str, float]]:

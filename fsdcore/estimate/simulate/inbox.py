@@ -1,8 +1,8 @@
 """Taking in what was sent to a rank: when frames are received, opened and used, and in how many calls.
 
-A worker has one thread. It works on what is there, and where nothing is, it waits for the next frame; so what it does
-with the frames of a layer takes as long in any order, but for the last to come: what comes after it in order of rank
-must wait for it.
+A worker has one thread. It handles the frames that have arrived, and waits for the next one when there is none. Its
+work on the frames of a layer takes equally long in any order, except for the last frame: frames from higher ranks must
+wait for it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from fsdcore.arrays import Float64s
 
 
 class Taken(NamedTuple):
-    """`end`: when all is done; `receives`: calls that brought something; `looks`: in vain; `idle`: seconds of waiting,
-    those of the calls not among them."""
+    """`end`: when all frames are used; `receives`: calls that returned something; `looks`: polls that found nothing;
+    `idle`: seconds of waiting, without those of the calls.
+    """
 
     end: float
     receives: int
@@ -26,7 +27,7 @@ class Taken(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """Seconds: of each call (an array, as many as there may be), and for each frame, to bring it, open it, use it."""
+    """Seconds: for each call (an array, as many as there may be), and for each frame to bring, open and use it."""
 
     calls: Float64s
     bring: float
@@ -70,9 +71,9 @@ def _as_they_come(free: float, due: list[float], costs: Costs, most: int, each: 
 
 
 def take_by_name(free: float, arrivals: Float64s, costs: Costs, period: float, phases: Float64s) -> Taken:
-    """Ask for each frame by name, in order of source; for one that is not there again and again, `period` apart.
+    """Ask for each frame by name, in order of source, and poll every `period` seconds for one that is missing.
 
-    `phases`: for each, where in its period a look is when it comes, 0 to 1.
+    `phases`: for each frame, the share of a period from its arrival to the poll that finds it, 0 to 1.
     """
     serve = costs.calls + (costs.bring + costs.open + costs.use)
     done = np.cumsum(serve)

@@ -29,9 +29,9 @@ def _table(layers: int, workers: int) -> Table:
 class Ledger:
     """``counts[name][k][r]`` and ``seconds[name][k][r]``: of layer k (0 for what belongs to none) and rank r.
 
-    `started`, `ended` by rank, in seconds from the client's call; `client` has the client's own requests; `vain` are
-    the workers' looks for what was not there, which are among their gets. `waits` are each rank's seconds of waiting by
-    the rank that was waited for; `logs` have the spans of each rank if the run is `traced`.
+    `started`, `ended`: by rank, in seconds from the client's call. `client`: the client's own requests. `vain`: the
+    workers' polls that found nothing, which are among their gets. `waits`: each rank's seconds of waiting, by the rank
+    it waited for. `logs`: the spans of each rank if the run is `traced`.
     """
 
     work: Work
@@ -120,9 +120,7 @@ class Ledger:
     def _workers(self, counted: dict[str, Int64s], spent: dict[str, Float64s]) -> list[WorkerRecord]:
         by_rank = {name: table.T.tolist() for name, table in counted.items()}
         seconds = {name: np.round(table, 6).T.tolist() for name, table in spent.items()}
-        peers = self.work.workers <= _MOST_WITH_PEERS
-        sent = _bytes_to(self.work).tolist() if peers else [[]] * self.work.workers
-        ranks = range(self.work.workers) if peers else range(0)
+        sent, waited = self._traffic()
         memory = np.ceil(self.work.memory_bytes).astype(np.int64).tolist()
         return [
             WorkerRecord(
@@ -133,12 +131,20 @@ class Ledger:
                 counters={name: by_rank[name][rank] for name in COUNTERS},
                 seconds={name: seconds[name][rank] for name in ACTIVITIES},
                 bytes_to=sent[rank],
-                waits_for=[round(self.waits[rank].get(peer, 0.0), 6) for peer in ranks],
+                waits_for=waited[rank],
                 spans=self.logs[rank].spans() if self.traced else [],
                 spans_dropped=self.logs[rank].dropped if self.traced else 0,
             )
             for rank in range(self.work.workers)
         ]
+
+    def _traffic(self) -> tuple[list[list[int]], list[list[float]]]:
+        """Bytes to each peer and seconds of waiting for it, by rank; empty lists where there are too many workers."""
+        ranks = range(self.work.workers)
+        if self.work.workers > _MOST_WITH_PEERS:
+            return [[]] * len(ranks), [[]] * len(ranks)
+        waited = [[round(waits.get(peer, 0.0), 6) for peer in ranks] for waits in self.waits]
+        return _bytes_to(self.work).tolist(), waited
 
 
 def _bytes_to(work: Work) -> Int64s:

@@ -194,7 +194,7 @@ def forecast_seconds(work: Work) -> float:
 def gains(work: Work, conditions: Conditions, seed: int, wall_seconds: float) -> dict[str, float]:
     """By how much a run would be shorter if one thing cost nothing, the largest first.
 
-    What several of them hold up together appears in none of them, so they need not add up.
+    Overlapping delays are not attributed to any of them, so the numbers need not sum to the whole.
     """
     found = {}
     for name, model in _without(work.model).items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -47,20 +48,27 @@ def load_inputs(path: PathLike, neurons: int | None = None, samples: int | None 
         raise FormatError("there is no such file", file=file)
     neurons = None if neurons is None else as_whole(neurons, "neurons", 0, MOST_NEURONS)
     samples = None if samples is None else as_whole(samples, "samples", 0, MOST_NEURONS)
-    try:
+    with _failures_named(file):
         inputs = reader(file, neurons, samples)
         if getattr(inputs, "format", "csr") != "csr":
             _check_count(inputs.shape[0], inputs.nnz, "values", samples)
         matrix = as_inputs(inputs, inputs.shape[1] if neurons is None else neurons)
+    if samples is not None and matrix.shape[0] != samples:
+        raise FormatError(f"there are {matrix.shape[0]} samples, {samples} were asked for", file=file)
+    return matrix
+
+
+@contextmanager
+def _failures_named(file: str) -> Iterator[None]:
+    """Raise what goes wrong with the content or the reading of `file` as a `FormatError` that names it."""
+    try:
+        yield
     except FormatError:
         raise
     except InputError as error:
         raise FormatError(error.message, file=file) from error
     except OSError as error:
         raise FormatError(f"cannot be read: {first_line(error)}", file=file) from error
-    if samples is not None and matrix.shape[0] != samples:
-        raise FormatError(f"there are {matrix.shape[0]} samples, {samples} were asked for", file=file)
-    return matrix
 
 
 def save_outputs(path: PathLike, outputs: Any) -> None:

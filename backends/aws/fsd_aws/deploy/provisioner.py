@@ -72,6 +72,7 @@ class AwsProvisioner(Provisioner):
     # Describe
 
     def describe(self, workers: int) -> str:
+        """Templates of all stacks and two IAM policies, as JSON; ``ACCOUNT`` stands for the account's number."""
         region = self._settings.region or self._clients.session.region_name or "REGION"
         deployment = self._deployment(workers, "ACCOUNT", region)
         check_size(deployment)
@@ -87,6 +88,11 @@ class AwsProvisioner(Provisioner):
     # Deploy
 
     def deploy(self, workers: int) -> DeploymentStatus:
+        """Uploads the package, applies the stacks, and waits until test messages pass each new subscription.
+
+        The wait is for SNS, whose subscription filters take up to 15 minutes to work. Stacks that are not
+        needed any more are removed last.
+        """
         deployment = self._here(workers)
         package = lambda_package(self._settings, self.observer)
         stacks = self._stacks()
@@ -137,6 +143,7 @@ class AwsProvisioner(Provisioner):
     # Status
 
     def status(self) -> DeploymentStatus:
+        """Reads the stacks by their tag, and asks S3 and Lambda whether bucket and function still exist."""
         name, found = self._settings.name, self._stacks().all()
         command = f"run: fsd deploy aws --name {name}"
         if not found:
@@ -170,6 +177,10 @@ class AwsProvisioner(Provisioner):
     # Destroy
 
     def destroy(self) -> Removal:
+        """Deletes the stacks of queues and topics, empties the buckets and deletes the main stack.
+
+        Then it removes what bears the deployment's tag and is in no stack.
+        """
         stacks, name = self._stacks(), self._settings.name
         main = stack_name(name)
         buckets = self._buckets(stacks.find(main))
@@ -177,18 +188,23 @@ class AwsProvisioner(Provisioner):
         there = [*parts, *([main] if stacks.find(main) is not None else ())]
         # Topics and queues may go together: a subscription without its queue is removed like any other.
         left = stacks.removed(parts, self.observer)
-        for _ in range(_TRIES):
-            for bucket in buckets:
-                buckets[bucket] += delete_objects(self._clients, bucket)
-            failed = stacks.removed([main], self.observer) if main in there else {}
-            if not failed:
-                break
-        left |= failed
+        left |= self._remove_main(stacks, [main] if main in there else [], buckets)
         tagged, not_removed = remove_tagged(self._clients, name)
         removed = [f"stack {stack}" for stack in there if stack not in left]
         removed += [_emptied(bucket, objects) for bucket, objects in buckets.items() if objects]
         lines = [f"stack {stack}: {why}" for stack, why in left.items()]
         return Removal((*removed, *tagged), (*lines, *not_removed))
+
+    def _remove_main(self, stacks: Stacks, main: list[str], buckets: dict[str, int]) -> dict[str, str]:
+        """Empty the buckets, counting their objects, and remove the stack that has them; why, if it cannot be."""
+        failed: dict[str, str] = {}
+        for _ in range(_TRIES):
+            for bucket in buckets:
+                buckets[bucket] += delete_objects(self._clients, bucket)
+            failed = stacks.removed(main, self.observer) if main else {}
+            if not failed:
+                break
+        return failed
 
     def _buckets(self, main: Stack | None) -> dict[str, int]:
         """The buckets of the deployment, with as many objects as are removed yet: none.

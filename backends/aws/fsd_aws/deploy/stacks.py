@@ -193,15 +193,13 @@ class Stacks:
         states: dict[str, str | None] = {}
         deadline, pause = Deadline.after(_WAIT_SECONDS, self._clock), _SHORTEST_PAUSE
         while True:
-            while waiting and len(under_way) < _AT_ONCE:
+            for _ in range(min(len(waiting), _AT_ONCE - len(under_way))):
                 name = waiting.popleft()
                 under_way[name] = begin(name)
-            for name, operation in list(under_way.items()):
-                found = self.find(name)
-                if operation.ended(found) or (operation.at_rest(found) and self._told_ended(name, operation, found)):
-                    states[name] = _state(found)
-                    del under_way[name]
-                    pause = _SHORTEST_PAUSE
+            for name, state in self._ended(under_way):
+                states[name] = state
+                del under_way[name]
+                pause = _SHORTEST_PAUSE
             if observer and names:
                 observer.progress("stacks", len(states), len(names))
             if len(states) == len(names):
@@ -212,6 +210,13 @@ class Stacks:
             if len(under_way) == _AT_ONCE or not waiting:
                 self._clock.sleep(pause)
                 pause = min(_LONGEST_PAUSE, pause * _GROWTH)
+
+    def _ended(self, under_way: Mapping[str, _Operation]) -> Iterator[tuple[str, str | None]]:
+        """The stacks whose operations have ended, looked at one after the other, and their states."""
+        for name, operation in list(under_way.items()):
+            found = self.find(name)
+            if operation.ended(found) or (operation.at_rest(found) and self._told_ended(name, operation, found)):
+                yield name, _state(found)
 
     def _reason(self, name: str) -> str:
         """What went wrong first in the stack's latest operation, as its events tell."""

@@ -116,6 +116,7 @@ class Clients:
 
     @cached_property
     def storage(self) -> storage.Client:
+        """Cloud Storage. `ConfigError` if ``STORAGE_EMULATOR_HOST`` is no endpoint."""
         from google.cloud import storage
 
         options = {"api_endpoint": self.endpoints.storage} if self.endpoints.storage else None
@@ -134,6 +135,7 @@ class Clients:
 
     @cached_property
     def publisher(self) -> PublisherClient:
+        """Publishes to Pub/Sub over gRPC, without TLS where a local endpoint is given."""
         from google.pubsub_v1.services.publisher import PublisherClient
         from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
@@ -143,6 +145,7 @@ class Clients:
 
     @cached_property
     def subscriber(self) -> SubscriberClient:
+        """Pulls from Pub/Sub over gRPC, without TLS where a local endpoint is given."""
         from google.pubsub_v1.services.subscriber import SubscriberClient
         from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -152,6 +155,7 @@ class Clients:
 
     @cached_property
     def functions(self) -> FunctionServiceClient:
+        """Cloud Functions: over gRPC at Google, over REST at a local endpoint."""
         from google.cloud.functions_v2 import FunctionServiceClient
 
         if not self.endpoints.functions:

@@ -34,12 +34,14 @@ class Place(NamedTuple):
 
     @property
     def remedy(self) -> str:
+        """What the user can do: log in with gcloud, unless the variable names the file."""
         return f"mend it, name another, or unset {_VARIABLE}" if self.named else LOGIN
 
     def __str__(self) -> str:
         return f"{printable(self.path)}{f', which {_VARIABLE} names' if self.named else ''}"
 
     def refusal(self, reason: str) -> CredentialsError:
+        """The error for this file, which says `reason` and what to do."""
         return CredentialsError(f"there are no Google Cloud credentials in {self}: {reason}; {self.remedy}")
 
 

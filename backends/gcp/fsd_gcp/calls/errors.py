@@ -161,12 +161,8 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
     if isinstance(error, exceptions.RetryError) and error.cause is not None:
         # Which says no more than how long it was tried.
         return kind(f"{what}: {one_line(error)}: {one_line(error.cause)}")
-    if isinstance(error, NothingListensError):
-        return kind(f"{what}: {error}")
-    if isinstance(error, requests.exceptions.InvalidJSONError):
-        return kind(f"{what}: the service answered what is no JSON: {_beginning(error)}")
     if isinstance(error, google.auth.exceptions.TransportError | requests.RequestException):
-        return kind(f"{what}: the service cannot be reached: {text}{_distrusted(text)}")
+        return kind(f"{what}: {_unanswered(error, text)}")
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
         return _of_credentials(error, what, kind)
     if isinstance(error, exceptions.Unauthorized):
@@ -178,6 +174,15 @@ def translation(error: Exception, what: str, kind: type[FsdError] = DeploymentEr
     if isinstance(error, exceptions.ServiceUnavailable) and _NO_TOKEN in text:
         return _of_token(error, what, kind)
     return kind(f"{what}: {text}")
+
+
+def _unanswered(error: Exception, text: str) -> str:
+    """Why a request has no answer that can be read."""
+    if isinstance(error, NothingListensError):
+        return str(error)
+    if isinstance(error, requests.exceptions.InvalidJSONError):
+        return f"the service answered what is no JSON: {_beginning(error)}"
+    return f"the service cannot be reached: {text}{_distrusted(text)}"
 
 
 def _beginning(error: Exception) -> str:

@@ -64,6 +64,7 @@ class Rest:
             go_direct(session, endpoint)
 
     def get(self, url: str, like: type[msgspec.Struct] | None = None, **query: Any) -> dict[str, Any]:
+        """JSON of `url`, with `query` in the address."""
         return self._ask("GET", url, like, params=query)
 
     def ask_openly(self, url: str, like: type[msgspec.Struct] | None = None, **query: Any) -> dict[str, Any]:
@@ -78,12 +79,15 @@ class Rest:
         like: type[msgspec.Struct] | None = None,
         **query: Any,
     ) -> dict[str, Any]:
+        """Sends `content` as JSON, if there is any, and `query` in the address; returns the JSON of the answer."""
         return self._ask("POST", url, like, json=content, params=query)
 
     def put(self, url: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Replaces what is at `url` by `content`; returns the JSON of the answer."""
         return self._ask("PUT", url, json=content)
 
     def delete(self, url: str) -> None:
+        """Deletes what is at `url`; ``NotFound`` if there is nothing, which a retried call may raise after success."""
         self._ask("DELETE", url)
 
     def _place(self, url: str) -> str:
@@ -93,6 +97,7 @@ class Rest:
         return _repeated(_RETRY, _Sending(self._session, _ATTEMPT, like), method, self._place(url), content)
 
     def close(self) -> None:
+        """Closes both sessions: with credentials, and without."""
         self._session.close()
         self._open.close()
 

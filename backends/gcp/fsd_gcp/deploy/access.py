@@ -70,6 +70,7 @@ _EARLY = ("bucket", "topic", "subscription", "account")
 
 
 def account_url(project: str, email: str) -> str:
+    """Where IAM's API keeps a service account."""
     return f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts/{email}"
 
 
@@ -214,11 +215,13 @@ class Policy:
         self.of_account = of_account
 
     def read(self) -> dict[str, Any]:
+        """By `getIamPolicy`, which some services take as GET and others as POST; conditions are included."""
         if self._read_by_post:
             return self._rest.post(f"{self._url}:getIamPolicy", like=_Found, **_WITH_CONDITIONS)
         return self._rest.get(f"{self._url}:getIamPolicy", like=_Found, **_WITH_CONDITIONS)
 
     def write(self, policy: dict[str, Any]) -> None:
+        """By `setIamPolicy`. The policy holds the etag of when it was read, so a change in between is a conflict."""
         self._rest.post(f"{self._url}:setIamPolicy", {"policy": policy})
 
 
@@ -331,6 +334,7 @@ def add(policy: dict[str, Any], role: str, members: Iterable[str]) -> bool:
 
 
 def holders(policy: dict[str, Any], role: str) -> set[str]:
+    """The members who have `role` without a condition; a conditional binding may not apply."""
     found = (item for item in policy.get("bindings", []) if item.get("role") == role and not item.get("condition"))
     return {member for item in found for member in item.get("members", [])}
 

@@ -34,6 +34,7 @@ class Claim:
         return replace(self, what=f"{self.what}, as {others} more like it,") if others else self
 
     def refusal(self) -> ConfigError:
+        """The error for a command that would have to change or remove the resource."""
         return ConfigError(f"{self}; {self.remedy}")
 
 

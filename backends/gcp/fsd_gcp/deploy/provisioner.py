@@ -54,6 +54,7 @@ class GcpProvisioner(Provisioner):
         return Deployment.of(self._settings, project=self._clients.project, workers=workers)
 
     def describe(self, workers: int) -> str:
+        """Function, bucket, topics, subscriptions, accounts and roles as JSON; ``PROJECT`` where none is set."""
         region = self._settings.region or "REGION"
         settings = self._settings
         known = Deployment.of(settings, project=settings.project or "PROJECT", workers=workers)
@@ -72,6 +73,10 @@ class GcpProvisioner(Provisioner):
         return json.dumps(described, indent=2)
 
     def deploy(self, workers: int) -> DeploymentStatus:
+        """Makes accounts, bucket, topics and roles, then the function, and waits until it works.
+
+        `ConfigError` before anything is made if a resource of these names belongs to something else.
+        """
         deployment, notes = self._here(workers), Notes(self.observer)
         with translated("looking at the project"):
             notes.add(require(self._clients.rest, deployment))
@@ -172,6 +177,7 @@ class GcpProvisioner(Provisioner):
         remove_queues(self._clients, topics, subscriptions)
 
     def status(self) -> DeploymentStatus:
+        """Looks at each resource; one that the caller may not see is named as not seen."""
         try:
             found = self._found()
         except AccessDeniedError as error:
@@ -213,6 +219,10 @@ class GcpProvisioner(Provisioner):
         )
 
     def destroy(self) -> Removal:
+        """Removes the function first, then the rest; leaves and names what is not its own or may not be removed.
+
+        `ConfigError` if a resource belongs to the deployment of the same name in another region.
+        """
         here = self._here(1)
         there = self._look(here)
         there.require_here()
