@@ -10,8 +10,8 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, generated
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Model, Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.record.record import Record
 
 _COLUMNS = (

@@ -8,10 +8,11 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from fsdcore.client.config import Config, RunSettings, load_config
+from fsdcore.client.config import Config, load_config
 from fsdcore.client.registry import backend_class
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.network.network import Network
 from fsdcore.partition.base import Partition
 from fsdcore.record.observer import SILENT, Observer

@@ -104,7 +104,7 @@ def partition(
 ) -> None:
     """Split a network over workers, and show how good the split is."""
     check_output(output, (".npz",))
-    from fsdcore.client.config import RunSettings
+    from fsdcore.contracts.settings import RunSettings
     from fsdcore.network.formats import load_network
     from fsdcore.partition import make_partition, quality, save_partition
 

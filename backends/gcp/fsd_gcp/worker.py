@@ -61,8 +61,8 @@ def worker(request: Any) -> Answer:
         return str(error), 400, _MARK
     backend, plans = _environment()
     most = backend.deployment.workers
-    if not 0 <= invocation.rank < invocation.workers <= most:
-        return f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}", 400, _MARK
+    if not 0 <= invocation.rank < invocation.settings.workers <= most:
+        return f"rank {invocation.rank} of {invocation.settings.workers} workers; the deployment has {most}", 400, _MARK
     life = _life(backend.deployment.timeout_seconds, request.headers.get(SENT, ""))
     backend.clients.wake()
     try:

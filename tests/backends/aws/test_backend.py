@@ -13,8 +13,8 @@ import pytest
 
 from fsd_aws import AwsSettings
 from fsd_aws.backend import AwsBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import (
     ConfigError,
     CredentialsError,

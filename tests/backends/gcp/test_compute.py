@@ -19,6 +19,7 @@ from fsd_gcp.deployment import Deployment
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.compute import Exit, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import (
     AccessDeniedError,
     ComputeError,
@@ -73,13 +74,10 @@ def invocation(run_seconds: float = 30.0, rank: int = 2, deadline_seconds: float
     return Invocation(
         run=RUN,
         rank=rank,
-        workers=3,
-        channel="queue",
         lane=0,
         plan="p",
         batches=(1,),
-        branching=2,
-        deadline_seconds=deadline_seconds,
+        settings=RunSettings(workers=3, branching=2, deadline_seconds=deadline_seconds),
         run_seconds=run_seconds,
     )
 

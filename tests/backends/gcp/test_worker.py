@@ -15,6 +15,7 @@ from fsd_gcp.calls.clients import Clients, Endpoints
 from fsd_gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.compute import Invocation
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ConfigError, WireError
 from fsdcore.testing.clock import ManualClock
 from tests.backends.gcp.stubs import as_json, serving
@@ -38,13 +39,10 @@ def invocation(workers: int) -> bytes:
     order = Invocation(
         run="0" * 16,
         rank=0,
-        workers=workers,
-        channel="queue",
         lane=0,
         plan="p",
         batches=(1,),
-        branching=2,
-        deadline_seconds=5.0,
+        settings=RunSettings(workers=workers, branching=2, deadline_seconds=5.0),
         run_seconds=5.0,
     )
     return order.to_json()
