@@ -263,7 +263,8 @@ class Session:
     def _load(self, network: Network, partition: Partition | None) -> Model:
         self.check_process()
         settings = self.settings
-        method, seed = settings.method, settings.seed
+        method: str = settings.method
+        seed = settings.seed
         if partition is not None:
             partition.check(network)
             _check_partition(partition, settings.workers)

@@ -11,8 +11,7 @@ import operator
 import os
 import typing
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Any, Literal, SupportsIndex
+from typing import Annotated, Any, Literal, SupportsIndex, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +19,10 @@ from msgspec import Meta
 from fsdcore.decoding import converted
 from fsdcore.errors import ConfigError
 
-_WEEK = 7 * 86_400
+Method: TypeAlias = Literal["hypergraph", "block", "random"]
+KernelName: TypeAlias = Literal["auto", "compiled", "scipy"]
+
+_WEEK, _MOST = 7 * 86_400, 2**31 - 1
 _UNLIMITED = Meta()
 
 
@@ -34,49 +36,42 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     backend: Annotated[str, Meta(min_length=1, description="where workers run; see `fsd backends`")] = "local"
     channel: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="how rows travel: `queue`, `object`, or `auto` for the one forecast to be cheapest",
-        ),
+        str, Meta(min_length=1, description="how rows travel: `queue`, `object`, or `auto` for the cheaper by forecast")
     ] = "queue"
     workers: Annotated[
         int, Meta(ge=1, le=65_535, description="how many take part; 1 is the serial variant, which uses no channel")
     ] = 8
-    method: Annotated[Literal["hypergraph", "block", "random"], Meta(description="how the network is split")] = (
-        "hypergraph"
-    )
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="the same seed gives the same split")] = 0
-    batch_size: Annotated[int, Meta(ge=0, le=2**31 - 1, description="samples per batch; 0 lets the run choose")] = 0
+    method: Annotated[Method, Meta(description="how the network is split")] = "hypergraph"
+    seed: Annotated[int, Meta(ge=0, le=_MOST, description="the same seed gives the same split")] = 0
+    batch_size: Annotated[int, Meta(ge=0, le=_MOST, description="samples per batch; 0 lets the run choose")] = 0
     in_flight: Annotated[
         int, Meta(ge=1, le=1_024, description="batches under way at once; fewer where activations would pass 64 MiB")
     ] = 4
     kernel: Annotated[
-        Literal["auto", "compiled", "scipy"],
-        Meta(description="what multiplies; `auto` is the compiled kernel where it is installed"),
+        KernelName, Meta(description="what multiplies; `auto` is the compiled kernel where it is installed")
     ] = "auto"
     threads: Annotated[
         int, Meta(ge=0, le=1_024, description="threads a worker multiplies with; 0 for the cores it has to spare")
     ] = 0
     branching: Annotated[int, Meta(ge=1, le=65_535, description="how many workers each worker starts")] = 4
-    deadline_seconds: Annotated[
-        float, Meta(gt=0, le=_WEEK, description="the longest that a worker waits for a message")
-    ] = 60.0
+    deadline_seconds: Annotated[float, Meta(gt=0, le=_WEEK, description="the longest wait for one message")] = 60.0
     run_seconds: Annotated[float, Meta(gt=0, le=_WEEK, description="the longest that a run may take")] = 900.0
     trace: Annotated[bool, Meta(description="record when each worker did what, for `fsd trace`")] = False
 
     def __post_init__(self) -> None:
-        for key, kind in kinds(RunSettings).items():
+        for key, kind in _RUN.items():
             msgspec.structs.force_setattr(self, key, checked(key, kind, getattr(self, key), shown=True))
 
 
-@cache
 def kinds(settings: type[Any]) -> Mapping[str, Any]:
     """The settings of a struct or dataclass, in order, and the annotation of each."""
     hints = typing.get_type_hints(settings, include_extras=True)
     if issubclass(settings, msgspec.Struct):
         return {name: hints[name] for name in settings.__struct_fields__}
     return {field.name: hints[field.name] for field in dataclasses.fields(settings) if field.init}
+
+
+_RUN = kinds(RunSettings)
 
 
 def parts(kind: Any) -> tuple[Any, Meta]:
