@@ -41,6 +41,7 @@ _DISTRIBUTIONS = {
     "mtkahypar": "client",
     "typer": "client",
     "rich": "client",
+    "tomli-w": "client",
     "scikit-learn": "demo",
     "boto3": "aws",
     "google-cloud-functions": "gcp",

@@ -47,7 +47,7 @@ def _environment() -> tuple[GcpBackend, PlanCache]:
         raise ConfigError(f"the environment variable {VARIABLE} is missing; run: fsd deploy gcp")
     deployment = Deployment.from_json(text)
     keep_memory_together()
-    return GcpBackend.for_worker(deployment), PlanCache(deployment.memory_mb * _MEBI // _KEPT)
+    return GcpBackend(deployment=deployment), PlanCache(deployment.memory_mb * _MEBI // _KEPT)
 
 
 def worker(request: Any) -> Answer:

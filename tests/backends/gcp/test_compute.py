@@ -471,7 +471,7 @@ def test_a_silent_store_is_waited_for_no_longer_than_the_run(serve: Callable[...
     settings = GcpSettings(name="demo", region="europe-west4", storage_endpoint=silent.url)
     made = Deployment.of(settings, project="some-project", workers=3)
     deployment = msgspec.structs.replace(made, functions_endpoint=service.url)
-    with closing(GcpBackend.for_worker(deployment)) as backend:
+    with closing(GcpBackend(deployment=deployment)) as backend:
         begin = SYSTEM_CLOCK.now()
         backend.compute.invoke(invocation(run_seconds=3.0, deadline_seconds=1.5))
         backend.join(20.0)

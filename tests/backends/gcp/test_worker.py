@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_gcp import GcpSettings, worker
+from fsd_gcp.backend import GcpBackend
 from fsd_gcp.calls import clients as clients_module
 from fsd_gcp.calls.asking import OWN, TOLD
 from fsd_gcp.calls.clients import Clients, Endpoints
@@ -149,3 +151,7 @@ def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
     needless = ["google.pubsub_v1", "google.cloud.functions_v2", "mtkahypar", "typer", "rich", "fsdcore.cli"]
     done = subprocess.run([sys.executable, "-c", look, *needless], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inside_a_worker_the_settings_are_those_of_the_deployment() -> None:
+    assert GcpBackend(deployment=DEPLOYMENT).settings == replace(SETTINGS, project="some-project")
