@@ -10,13 +10,14 @@ import argparse
 import dataclasses
 import tempfile
 
+import msgspec
 import scipy.sparse as sp
 
 import fsdcore as fsd
 from benchmarks.processes import client_backend
 from fsd_local import LocalBackend, LocalSettings
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.estimate import Forecast
 from fsdcore.estimate.activity import activity_of
 from fsdcore.estimate.prepare import Sources, forecaster_for, rehearsed, setting_for, target_for
@@ -58,7 +59,7 @@ def counted(case: Case) -> Record:
 def peaks(case: Case) -> list[int]:
     """The peak memory of each rank, in processes."""
     with tempfile.TemporaryDirectory() as root:
-        settings = dataclasses.replace(case.settings, channel="object")
+        settings = msgspec.structs.replace(case.settings, channel="object")
         with Session(client_backend(LocalSettings(path=root)), settings) as session:
             record = session.load(case.network, case.partition).run(case.inputs).record
     return [worker.peak_memory_bytes for worker in record.per_worker]

@@ -10,8 +10,8 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, generated
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Model, Session
+from fsdcore.contracts.settings import Method, RunSettings
 from fsdcore.record.record import Record
 
 _COLUMNS = (
@@ -35,12 +35,12 @@ class _Ways:
 
     def __init__(self, job: Workload, workers: tuple[int, ...]) -> None:
         self._job = job
-        method = "hypergraph" if job.network.inputs < _MOST_SPLIT else "block"
+        method: Method = "hypergraph" if job.network.inputs < _MOST_SPLIT else "block"
         self._models = {count: self._model(count, method) for count in workers}
         self._records: dict[int, Record] = {}
         self._cpu: dict[int, list[float]] = {count: [] for count in workers}
 
-    def _model(self, workers: int, method: str) -> Model:
+    def _model(self, workers: int, method: Method) -> Model:
         return Session(LocalBackend(), RunSettings(workers=workers, method=method)).load(self._job.network)
 
     def _plain(self) -> float:

@@ -10,8 +10,8 @@ import fsdcore as fsd
 from benchmarks.tables import Table, interleaved, median
 from benchmarks.workload import Workload, split, workload
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Model, Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.testing import FaultyBackend, Latency
 from fsdcore.worker.worker import peak_memory_bytes
 

@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from benchmarks.processes import client_backend
 from benchmarks.tables import Table
 from fsd_local import LocalSettings
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.network.activations import RELU
 from fsdcore.network.generate import digits, radixnet
 from fsdcore.network.network import Layer, Network

@@ -39,7 +39,7 @@ class _Processes(Compute):
         self._started: list[subprocess.Popen[bytes]] = []
 
     def invoke(self, invocation: Invocation) -> None:
-        for rank in range(invocation.workers):
+        for rank in range(invocation.settings.workers):
             command = [sys.executable, "-m", "benchmarks.processes", "--root", self._root]
             process = subprocess.Popen(command, stdin=subprocess.PIPE)
             assert process.stdin is not None

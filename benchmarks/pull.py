@@ -22,8 +22,8 @@ from fsd_emulators.gcp.google import GooglePubsub
 from fsd_emulators.gcp.local import LocalGcp
 from fsd_gcp.backend import GcpBackend
 from fsd_gcp.settings import GcpSettings
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Model, Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import MissingExtraError
 
 _WORKERS = 8

@@ -17,8 +17,8 @@ from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import DATA, Workload, split, workload
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Model, Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.record.record import ACTIVITIES, Record
 
 _COUNTERS = ("rows_sent", "bytes_sent", "messages", "publishes")

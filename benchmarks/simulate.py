@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.limits import ChannelCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.estimate import Forecaster, Setting, Target, load_model
 from fsdcore.estimate.activity import activity_of
 from fsdcore.estimate.bill import load_prices

@@ -8,10 +8,11 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from fsdcore.client.config import Config, RunSettings, load_config
+from fsdcore.client.config import Config, load_config
 from fsdcore.client.registry import backend_class
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.network.network import Network
 from fsdcore.partition.base import Partition
 from fsdcore.record.observer import SILENT, Observer
@@ -27,9 +28,8 @@ def connect(
 ) -> Session:
     """Connect to a backend.
 
-    `backend`, and as keywords `channel`, `workers`, `method`, `seed`, `batch_size`, `in_flight`, `kernel`,
-    `threads`, `branching`, `deadline_seconds`, `run_seconds` and `trace` (see `RunSettings`), win over the
-    environment (``FSD_*``), which wins over the file `config`.
+    `backend`, and as keywords the other fields of `RunSettings`, win over the environment (``FSD_*``), which wins over
+    the file `config`.
     `settings` are those of the backend itself. `ConfigError` for a key or value that does not fit.
     """
     given = {name: value for name, value in {"backend": backend, **run_settings}.items() if value is not None}

@@ -10,8 +10,8 @@ import hypothesis
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.kernels import KERNELS
 from fsdcore.testing import FaultyBackend
 from fsdcore.testing.faults import Fault

@@ -9,9 +9,9 @@ import itertools
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer import rich_utils
@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, OptionInfo
 
 from fsdcore.client.config import FILE_VARIABLE
+from fsdcore.contracts.settings import RunSettings, choices, kinds, parts
 from fsdcore.errors import InputError
 from fsdcore.files import same_file
 
@@ -29,6 +30,8 @@ _WRITTEN = ("output", "categories", "record")
 # What may be a name or a file, which then ends so.
 _SETTINGS = ".toml"
 _USAGE = 2
+# Settings of a run that no forecast looks at.
+NOT_FORECAST = ("kernel", "threads", "deadline_seconds", "run_seconds", "trace")
 
 
 def group(text: str, kind: type[TyperGroup] | None = None, **options: Any) -> typer.Typer:
@@ -44,6 +47,39 @@ def register(app: typer.Typer, name: str) -> Callable[[_Function], _Function]:
         return function
 
     return registered
+
+
+# Settings of a run -----------------------------------------------------------------------------------------
+
+
+def run_options(*names: str, but: Container[str] = ()) -> Callable[[_Function], _Function]:
+    """Give a command the settings of a run as options: those of `names`, or all if there are none, `but` some.
+
+    The command takes them as its last parameter, ``**run``: what was given, None for what was left out.
+    """
+    wanted = [key for key in kinds(RunSettings) if key in (names or kinds(RunSettings)) and key not in but]
+
+    def with_options(function: _Function) -> _Function:
+        signature = inspect.signature(function, eval_str=True)
+        *own, _ = signature.parameters.values()
+        # It is the signature that typer makes options of.
+        function.__signature__ = signature.replace(parameters=[*own, *map(_option, wanted)])  # type: ignore[attr-defined]
+        return function
+
+    return with_options
+
+
+def _option(key: str) -> inspect.Parameter:
+    bare, about = parts(kinds(RunSettings)[key])
+    listed, told = choices(bare), about.description or ""
+    option = typer.Option(
+        *([f"--{key}/--no-{key}"] if bare is bool else ()),
+        metavar="|".join(listed) or None,
+        help=f"{told[:1].upper()}{told[1:]}. Default: {getattr(RunSettings(), key)}",
+        rich_help_panel="Settings of the run",
+    )
+    kind = Annotated[(str if listed else bare) | None, option]
+    return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
 # Files -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsdcore.cli.commands import check_apart
+from fsdcore.cli.commands import NOT_FORECAST, check_apart, run_options
 from fsdcore.cli.insight import (
     Densities,
     MemoryHadOption,
@@ -41,18 +41,12 @@ if TYPE_CHECKING:
     from fsdcore.estimate.prepare import Sources
 
 
+@run_options(but=NOT_FORECAST)
 def forecast(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
     inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
     density: Densities = None,
     samples: SamplesOption = None,
-    backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,
-    channel: Annotated[str | None, typer.Option(help="How rows would travel: queue or object.")] = None,
-    workers: Annotated[int | None, typer.Option(help="How many would take part.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
-    branching: Annotated[int | None, typer.Option(help="How many workers each starts.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
     memory: MemoryOfBackendOption = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compute every message of the whole input here.")] = False,
@@ -61,6 +55,7 @@ def forecast(
     option: Options = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it (JSON).")] = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+    **run: Any,
 ) -> None:
     """Say before a run what it will send, whether it fits, how long it takes and what it costs.
 
@@ -69,9 +64,7 @@ def forecast(
     check_output(output)
     from fsdcore.estimate.prepare import Sources
 
-    arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers, "seed": seed}
-    arguments |= {"batch_size": batch_size, "branching": branching, "method": method}
-    settings = load_config(config, **arguments)
+    settings = load_config(config, **run)
     if exact and inputs is None:
         raise InputError("--exact needs INPUTS: it computes what they become")
     planned = Planned(network, inputs, partition, density, samples, exact)
@@ -128,6 +121,7 @@ def bill(
 _Wide = tuple[list[int], list[int], list[int]]
 
 
+@run_options("backend", "method", "seed")
 def advise(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
     inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
@@ -138,13 +132,11 @@ def advise(
     workers: Annotated[str, typer.Option(help="Numbers of workers to consider.")] = "1,2,4,8",
     branching: Annotated[str, typer.Option(help="Numbers of children to consider.")] = "2,4,8",
     replicas: Annotated[str, typer.Option(help="Numbers of groups that share the samples.")] = "1,2,4,8",
-    backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     model: ModelOption = None,
     prices: PricesOption = None,
     option: Options = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+    **run: Any,
 ) -> None:
     """Say which variant, channel, workers, memory and batches to use, and what else is worth a thought.
 
@@ -156,8 +148,7 @@ def advise(
 
     goal = Goal(deadline, budget)
     lists = _numbers("--workers", workers), _numbers("--branching", branching), _numbers("--replicas", replicas)
-    arguments: dict[str, Any] = {"backend": backend, "method": method, "seed": seed}
-    settings = load_config(config, **arguments)
+    settings = load_config(config, **run)
     choices = _choices(settings, Sources(model, prices, options(option)), network, (inputs, density, samples), lists)
     _show(advised(choices, goal), goal)
 

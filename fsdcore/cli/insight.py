@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import typer
 
 from fsdcore.cli.commands import check_apart
@@ -141,7 +141,7 @@ def forecast_for(settings: Config, network: Network, split: Partition | None, x:
         target = target_for(session.backend, run.backend, Sources(wanted.model, wanted.prices))
         made = split or partition_for(session.backend.store, network, run, run.workers)
         if run.channel == AUTO and run.workers > 1:
-            run = dataclasses.replace(run, channel=cheapest_channel(session.backend, network, made, x, run))
+            run = msgspec.structs.replace(run, channel=cheapest_channel(session.backend, network, made, x, run))
         plan = forecaster_for(network, made, activity_of(network, x), target)
         return plan.forecast(setting_for(plan, run, memory_of(session.backend, wanted.memory)))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fsdcore.arrays import Float32s
-from fsdcore.cli.commands import check_apart, group, register
+from fsdcore.cli.commands import check_apart, group, register, run_options
 from fsdcore.cli.deploy import Assignments, BackendName, ConfigFile, Name
 from fsdcore.cli.output import check_output, say, say_all, size, table, watching
 from fsdcore.client.config import load_config
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,22 +94,21 @@ def _runs(words: list[str]) -> str:
     return ", ".join(shown) + (f" and {len(counted) - 5} more" if len(counted) > 5 else "")
 
 
+@run_options("workers", "method", "seed")
 def partition(
     file: NetworkFile,
-    workers: Annotated[int, typer.Option(help="Parts to split it into.", min=1)] = 8,
-    method: Annotated[str, typer.Option(help="hypergraph, block or random.")] = "hypergraph",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same partition.", min=0)] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write it (.npz); `fsd run` can use it.")
     ] = None,
+    **run: Any,
 ) -> None:
     """Split a network over workers, and show how good the split is."""
     check_output(output, (".npz",))
-    from fsdcore.client.config import RunSettings
     from fsdcore.network.formats import load_network
     from fsdcore.partition import make_partition, quality, save_partition
 
-    RunSettings(workers=workers, method=method, seed=seed)
+    settings = RunSettings(**{key: value for key, value in run.items() if value is not None})
+    workers, method, seed = settings.workers, settings.method, settings.seed
     with watching() as observer:
         network = load_network(file, observer)
         made = make_partition(network, workers, method, seed, observer)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fsdcore.cli.commands import run_options
 from fsdcore.cli.insight import Billing, MemoryOfBackendOption, ModelOption, PricesOption, forecast_for, show_bill_of
 from fsdcore.cli.output import check_output, say, size, table, watching
 from fsdcore.cli.signals import running_workers
@@ -46,24 +47,16 @@ class _Files:
         check_output(self.record)
 
 
+@run_options()
 def run(
     network: Annotated[Path, typer.Argument(help="A network file (.safetensors).")],
     inputs: Annotated[Path, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write the outputs (.npz or .npy).")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="Where workers run; see `fsd backends`.")] = None,
-    channel: Annotated[str | None, typer.Option(help="How rows travel: queue, object or auto.")] = None,
-    workers: Annotated[int | None, typer.Option(help="How many take part; 1 is the serial variant.")] = None,
     samples: Annotated[
         int | None, typer.Option(help="How many samples there are, where a TSV has no line for the last.", min=0)
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Batches that are under way at once.")] = None,
-    kernel: Annotated[str | None, typer.Option(help="What multiplies: auto, compiled or scipy.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of a worker; 0 for the cores to spare.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare with the network in float64, in this process.")
@@ -71,12 +64,12 @@ def run(
     truth: Annotated[Path | None, typer.Option(help="Compare with the categories in this file.")] = None,
     categories: Annotated[Path | None, typer.Option(help="Where to write the samples with a nonzero output.")] = None,
     record: Annotated[Path | None, typer.Option(help="Where to write the run's record (JSON).")] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Record when each worker did what, for `fsd trace`.")] = False,
     bill: Annotated[bool, typer.Option("--bill", help="Show what it cost, next to its forecast.")] = False,
     prices: PricesOption = None,
     model: ModelOption = None,
     memory: MemoryOfBackendOption = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+    **given: Any,
 ) -> None:
     """Run a network on inputs, and write the outputs.
 
@@ -86,24 +79,14 @@ def run(
     outputs are there.
     """
     files = _Files(network, inputs, partition, truth, output, categories, record, samples)
-    arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers}
-    arguments |= {
-        "batch_size": batch_size,
-        "in_flight": in_flight,
-        "kernel": kernel,
-        "threads": threads,
-        "method": method,
-        "seed": seed,
-        "trace": trace or None,
-    }
-    if trace and record is None:
+    if given["trace"] and record is None:
         raise InputError("--trace needs --record FILE: the trace is a part of the record")
-    if partition is not None and (method is not None or seed is not None):
+    if partition is not None and (given["method"], given["seed"]) != (None, None):
         raise InputError("--partition is a split that is made already: leave out --method and --seed")
-    settings = load_config(config, **arguments)
+    settings = load_config(config, **given)
     files.check()
     wanted = Billing(prices, model, memory) if bill else None
-    _run(files, settings, verify, {"file": config, **arguments}, wanted)
+    _run(files, settings, verify, {"file": config, **given}, wanted)
 
 
 def _run(files: _Files, settings: Config, verify: bool, arguments: dict[str, Any], wanted: Billing | None) -> None:

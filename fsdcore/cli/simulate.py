@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from fsdcore.cli.commands import NOT_FORECAST, run_options
 from fsdcore.cli.insight import (
     Densities,
     MemoryOption,
@@ -55,6 +56,7 @@ class _What(NamedTuple):
     memory: int
 
 
+@run_options(but=NOT_FORECAST)
 def simulate(
     network: Annotated[Path | None, typer.Argument(help="A network file (.safetensors); none with --neurons.")] = None,
     inputs: Annotated[Path | None, typer.Argument(help="The samples (.npz, .npy, .mtx, .tsv, .tsv.gz).")] = None,
@@ -68,14 +70,6 @@ def simulate(
     runs: Annotated[int, typer.Option(help="How many runs, each with the next seed.", min=1)] = 20,
     first_seed: Annotated[int, typer.Option("--first-seed", help="Seed of the first run.", min=0)] = 0,
     explain: Annotated[bool, typer.Option("--explain/--no-explain", help="Say what the time depends on.")] = True,
-    backend: Annotated[str | None, typer.Option(help="Where workers would run; see `fsd backends`.")] = None,
-    channel: Annotated[str | None, typer.Option(help="How rows would travel: queue or object.")] = None,
-    workers: Annotated[int | None, typer.Option(help="How many would take part.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples per batch; 0 lets the run choose.")] = None,
-    in_flight: Annotated[int | None, typer.Option(help="Batches under way at once.")] = None,
-    branching: Annotated[int | None, typer.Option(help="How many workers each starts.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to split: hypergraph, block or random.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
     partition: Annotated[Path | None, typer.Option(help="A split that `fsd partition` wrote.")] = None,
     memory: MemoryOption = 2048,
     exact: Annotated[bool, typer.Option("--exact", help="Compute every message of the whole input here.")] = False,
@@ -86,6 +80,7 @@ def simulate(
     trace: Annotated[bool, typer.Option("--trace", help="In the record, when each worker did what.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the summary (JSON).")] = None,
     config: Annotated[Path | None, typer.Option(help="A configuration file (TOML).")] = None,
+    **run: Any,
 ) -> None:
     """Run in virtual time, and say how long runs take, what they cost, and what the time depends on.
 
@@ -99,9 +94,7 @@ def simulate(
     from fsdcore.estimate.prepare import Sources
     from fsdcore.estimate.simulate import load_conditions
 
-    arguments: dict[str, Any] = {"backend": backend, "channel": channel, "workers": workers, "seed": seed}
-    arguments |= {"batch_size": batch_size, "branching": branching, "method": method, "in_flight": in_flight}
-    settings = load_config(config, **arguments)
+    settings = load_config(config, **run)
     size = _Size(neurons, layers, connections, exchange)
     what = _What(network, inputs, partition, size, density, samples, exact, memory)
     _check(what)

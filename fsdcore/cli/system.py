@@ -21,6 +21,7 @@ from fsdcore.cli.output import say, size, table, tell, version
 from fsdcore.cli.signals import handling, requests_to_end
 from fsdcore.client import registry
 from fsdcore.contracts.backend import Check
+from fsdcore.contracts.settings import RunSettings, kinds
 from fsdcore.errors import BackendNotFoundError, FsdError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _DISTRIBUTIONS = {
     "mtkahypar": "client",
     "typer": "client",
     "rich": "client",
+    "tomli-w": "client",
     "scikit-learn": "demo",
     "boto3": "aws",
     "google-cloud-functions": "gcp",
@@ -114,11 +116,13 @@ def show(config: ConfigFile = None) -> None:
 
 
 def _config_rows(settings: Config) -> Iterator[tuple[str, str, str]]:
-    for prefix, values in (("", settings.run), (f"{settings.run.backend}.", settings.backend_settings)):
-        for field in dataclasses.fields(values):
-            key = prefix + field.name
-            if field.init:
-                yield key, _shown(getattr(values, field.name), field.repr), settings.origins[key]
+    run, own = settings.run, settings.backend_settings
+    for key in kinds(RunSettings):
+        yield key, _shown(getattr(run, key), True), settings.origins[key]
+    for field in dataclasses.fields(own):
+        key = f"{run.backend}.{field.name}"
+        if field.init:
+            yield key, _shown(getattr(own, field.name), field.repr), settings.origins[key]
 
 
 def _shown(value: Any, open_to_all: bool) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fsdcore.client.config import RunSettings
+from fsdcore.contracts.settings import RunSettings
 
 # What the activations of all batches under way may take of a worker, unless one batch alone takes more.
 _UNDER_WAY_BYTES = 64 * 1024 * 1024
+
+_IN_FLIGHT = RunSettings().in_flight
 
 
 class _Sizes(NamedTuple):
@@ -41,15 +43,13 @@ def _most_samples(largest_rows: int) -> int:
     return max(1, _UNDER_WAY_BYTES // (4 * max(1, largest_rows)))
 
 
-def default_batch_size(largest_rows: int, samples: int, in_flight: int = RunSettings.in_flight) -> int:
+def default_batch_size(largest_rows: int, samples: int, in_flight: int = _IN_FLIGHT) -> int:
     """The samples of a batch where the choice is left to the run, for workers of up to `largest_rows` neurons."""
     most = _most_samples(largest_rows)
     return max(1, samples) if samples <= most else max(1, most // in_flight)
 
 
-def batches_of(
-    largest_rows: int, samples: int, size: int, in_flight: int = RunSettings.in_flight, *, workers: int
-) -> Batches:
+def batches_of(largest_rows: int, samples: int, size: int, in_flight: int = _IN_FLIGHT, *, workers: int) -> Batches:
     """`samples` in batches of `size`, up to `in_flight` of them at once, for workers of up to `largest_rows` neurons.
 
     Fewer are under way where their activations would take more than 64 MiB; a batch of more than 6 MiB is cut into

@@ -7,21 +7,18 @@ A key that nobody knows is refused, never passed over; so is a value of the wron
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import operator
 import os
 import re
 import tomllib
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, NoReturn, SupportsIndex
+from typing import Any, NamedTuple, NoReturn
 
 from fsdcore.client import registry
 from fsdcore.contracts.backend import Backend
-from fsdcore.decoding import UNPACK_VARIABLE, converted
+from fsdcore.contracts.settings import RunSettings, checked, kinds
+from fsdcore.decoding import UNPACK_VARIABLE
 from fsdcore.errors import BackendNotFoundError, ConfigError, FormatError, MissingExtraError
 from fsdcore.files import read_text
 from fsdcore.text import suggestion
@@ -29,6 +26,7 @@ from fsdcore.text import suggestion
 # The channel of a run that is to choose the cheapest by its forecast.
 AUTO = "auto"
 
+_RUN = kinds(RunSettings)
 _PREFIX = "FSD_"
 FILE_VARIABLE = "FSD_CONFIG"
 _DEFAULT = "default"
@@ -38,73 +36,6 @@ _OF_SERVICE = re.compile(r"FSD(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://\S*")
 # What a TOML reader says of the place; only newer Pythons give the line as a number.
 _PLACE = re.compile(r" \((?:at line (?P<line>\d+), column \d+|at end of document)\)$")
-
-
-class _Range(NamedTuple):
-    low: float
-    high: float
-    above: bool = False
-
-    def problem(self, value: float) -> str | None:
-        """What is wrong with `value`; None if nothing."""
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"must be a finite number, not {value}"
-        if value < self.low or (self.above and value == self.low):
-            return f"must be {'above' if self.above else 'at least'} {self.low:g}, not {value}"
-        return f"must be at most {self.high:.15g}, not {value}" if value > self.high else None
-
-
-_RANGES = {
-    "workers": _Range(1, 65_535),
-    "seed": _Range(0, 2**31 - 1),
-    "batch_size": _Range(0, 2**31 - 1),
-    "in_flight": _Range(1, 1_024),
-    "threads": _Range(0, 1_024),
-    "branching": _Range(1, 65_535),
-    "deadline_seconds": _Range(0, 7 * 86_400, above=True),
-    "run_seconds": _Range(0, 7 * 86_400, above=True),
-}
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What every run has, whatever its backend.
-
-    - `backend`: the name of a registered backend
-    - `channel`: the kind of channel, one of the backend's; ``auto`` for the one that is forecast to be cheapest
-    - `workers`: how many take part; one is the serial variant
-    - `method`, `seed`: how the network is partitioned
-    - `batch_size`: samples per batch, 0 to let the run choose
-    - `in_flight`: how many batches are under way at once, fewer where memory would not do
-    - `kernel`: what multiplies: `compiled`, `scipy`, or `auto` for the compiled one where it is installed
-    - `threads`: how many threads a worker multiplies with, 0 for the cores it has to spare
-    - `branching`: how many workers each worker starts
-    - `deadline_seconds`: the longest wait for one message
-    - `run_seconds`: the longest a run may take
-    - `trace`: whether workers record when they did what
-
-    `ConfigError` for a value of the wrong type or out of range.
-    """
-
-    backend: str = "local"
-    channel: str = "queue"
-    workers: int = 8
-    method: str = "hypergraph"
-    seed: int = 0
-    batch_size: int = 0
-    in_flight: int = 4
-    kernel: Literal["auto", "compiled", "scipy"] = "auto"
-    threads: int = 0
-    branching: int = 4
-    deadline_seconds: float = 60.0
-    run_seconds: float = 900.0
-    trace: bool = False
-
-    def __post_init__(self) -> None:
-        for key, kind in _RUN_TYPES.items():
-            value = _converted(key, kind, getattr(self, key), strict=True)
-            _check(key, value)
-            object.__setattr__(self, key, value)
 
 
 @dataclass(frozen=True)
@@ -179,13 +110,13 @@ def _from_file(path: str | os.PathLike[str]) -> _Source:
     source = _Source({}, {})
     backends = registry.backend_names()
     for key, value in _read_toml(name).items():
-        if key in _RUN_TYPES:
+        if key in _RUN:
             source.run[key] = _Value(value, origin)
         elif key in backends:
             source.backends[key] = {field: _Value(item, origin) for field, item in _table(name, key, value)}
         else:
             what = "table" if isinstance(value, dict) else "key"
-            raise ConfigError(f"{name}: unknown {what} {key!r}{suggestion(key, [*_RUN_TYPES, *backends])}")
+            raise ConfigError(f"{name}: unknown {what} {key!r}{suggestion(key, [*_RUN, *backends])}")
     return source
 
 
@@ -244,12 +175,12 @@ def _is_of_others(variable: str, value: str) -> bool:
 def _variable(variable: str, backends: list[str]) -> tuple[str | None, str]:
     """The backend (None for the run) and the key that a variable speaks of."""
     key = variable.removeprefix(_PREFIX).lower()
-    if variable.isupper() and key in _RUN_TYPES:
+    if variable.isupper() and key in _RUN:
         return None, key
     for backend in sorted(backends, key=len, reverse=True):
         if variable.startswith(_variable_name(backend) + "_") and not variable.endswith("_"):
             return backend, variable[len(_variable_name(backend)) + 1 :].lower()
-    known = [FILE_VARIABLE, UNPACK_VARIABLE, *map(_variable_name, _RUN_TYPES)]
+    known = [FILE_VARIABLE, UNPACK_VARIABLE, *map(_variable_name, _RUN)]
     known += [f"{_variable_name(backend)}_..." for backend in backends]
     raise ConfigError(f"unknown environment variable {variable}{suggestion(variable, known)}")
 
@@ -260,8 +191,8 @@ def _variable_name(word: str) -> str:
 
 def _from_arguments(arguments: Mapping[str, Any]) -> _Source:
     for key in arguments:
-        if key not in _RUN_TYPES:
-            raise ConfigError(f"unknown argument {key!r}{suggestion(key, list(_RUN_TYPES))}")
+        if key not in _RUN:
+            raise ConfigError(f"unknown argument {key!r}{suggestion(key, list(_RUN))}")
     return _Source(_as_arguments(arguments), {})
 
 
@@ -290,7 +221,7 @@ def _merged(sources: Iterable[_Values]) -> _Values:
 
 
 def _name(run: _Values) -> str:
-    return str(run["backend"].value) if "backend" in run else RunSettings.backend
+    return str(run["backend"].value) if "backend" in run else RunSettings().backend
 
 
 def _backend(run: _Values) -> type[Backend]:
@@ -304,9 +235,8 @@ def _backend(run: _Values) -> type[Backend]:
 
 
 def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
-    values = {key: _sound(key, _RUN_TYPES[key], given) for key, given in run.items()}
+    values = {key: _sound(key, _RUN[key], given) for key, given in run.items()}
     settings = RunSettings(**values)
-    _check_method(run.get("method"), settings.method)
     if settings.channel not in (AUTO, *backend.channels):
         _refuse(
             run.get("channel"),
@@ -316,35 +246,23 @@ def _run_settings(run: _Values, backend: type[Backend]) -> RunSettings:
     return settings
 
 
-def _check_method(given: _Value | None, method: str) -> None:
-    if method == RunSettings.method:
-        return
-    # Here, because it brings numpy and scipy, which a look at the configuration can do without.
-    from fsdcore.partition import METHODS
-
-    if method not in METHODS:
-        _refuse(given, f"there is no method {method!r}{suggestion(method, list(METHODS))}")
-
-
 def _sound(key: str, kind: Any, given: _Value) -> Any:
     """The value as `kind` and in range, or a refusal that names where it came from."""
     try:
-        value = _converted(key, kind, given.value, given.strict)
-        _check(key, value)
+        return checked(key, kind, given.value, strict=given.strict, shown=True)
     except ConfigError as error:
         _refuse(given, error.message)
-    return value
 
 
 def _backend_settings(backend: type[Backend], name: str, values: _Values) -> Any:
-    kinds = _types(backend.settings_type)
+    known = kinds(backend.settings_type)
     converted: dict[str, Any] = {}
     for key, given in values.items():
-        if key not in kinds:
-            near = suggestion(key, list(kinds))
+        if key not in known:
+            near = suggestion(key, list(known))
             _refuse(given, f"backend {name!r} has no setting {key!r}{near}")
         try:
-            converted[key] = _converted(key, kinds[key], given.value, given.strict)
+            converted[key] = checked(key, known[key], given.value, strict=given.strict)
         except ConfigError as error:
             _refuse(given, f"{name}.{error.message}")
     try:
@@ -358,46 +276,10 @@ def _backend_settings(backend: type[Backend], name: str, values: _Values) -> Any
 
 
 def _origins(run: _Values, name: str, backend: type[Backend], settings: _Values) -> Mapping[str, str]:
-    origins = {key: run[key].origin if key in run else _DEFAULT for key in _RUN_TYPES}
-    for key in _types(backend.settings_type):
+    origins = {key: run[key].origin if key in run else _DEFAULT for key in _RUN}
+    for key in kinds(backend.settings_type):
         origins[f"{name}.{key}"] = settings[key].origin if key in settings else _DEFAULT
     return MappingProxyType(origins)
-
-
-def _types(settings: type[Any]) -> dict[str, Any]:
-    """The fields that can be set, in order, and the type of each."""
-    hints = typing.get_type_hints(settings, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(settings) if field.init}
-
-
-def _converted(key: str, kind: Any, value: Any, strict: bool) -> Any:
-    if not strict and typing.get_origin(kind) in (tuple, list, set, frozenset):
-        value = [part.strip() for part in value.split(",")]
-    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-    if choices and value not in choices:
-        raise ConfigError(f"{key} must be one of {', '.join(map(str, choices))}, not {str(value)[:40]!r}")
-
-    def refusal(reason: str) -> ConfigError:
-        shown = f" {value!r}" if key in _RUN_TYPES and isinstance(value, str) and len(value) <= 40 else ""
-        return ConfigError(f"{key}: {reason[:1].lower()}{reason[1:].replace('`', '')}{shown}")
-
-    return converted(_plain(value), kind, refusal, strict=strict)
-
-
-def _plain(value: Any) -> Any:
-    """A path as text and a numpy integer as int, so that callers may pass them."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    whole = isinstance(value, SupportsIndex) and not isinstance(value, (bool, int))
-    return operator.index(value) if whole else value
-
-
-def _check(key: str, value: Any) -> None:
-    if isinstance(value, str) and not value.strip():
-        raise ConfigError(f"{key} must not be empty")
-    problem = _RANGES[key].problem(value) if key in _RANGES else None
-    if problem:
-        raise ConfigError(f"{key} {problem}")
 
 
 def _refuse(given: _Value | None, problem: str) -> NoReturn:
@@ -409,6 +291,3 @@ def _place(given: _Value | None) -> str:
     if given is None or given.origin == _ARGUMENT:
         return ""
     return f"{given.origin.removeprefix('file ')}: "
-
-
-_RUN_TYPES = _types(RunSettings)

@@ -12,11 +12,11 @@ import numpy as np
 import scipy.sparse as sp
 
 import fsdcore.errors
-from fsdcore.client.config import RunSettings
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address
 from fsdcore.contracts.compute import Exit, Invocation
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import CountingStore
 from fsdcore.errors import (
     AccessDeniedError,
@@ -56,16 +56,12 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch.
-
-    `in_flight` batches are under way at once.
-    """
+    """What to run: a plan in the backend's store, who owns the last activations, and inputs by batch."""
 
     plan: str
     owners: Owners
     batches: Sequence[sp.csr_array]
     settings: RunSettings
-    in_flight: int = 1
 
 
 def execute(backend: Backend, request: Request, clock: Clock = SYSTEM_CLOCK) -> Done:
@@ -123,23 +119,15 @@ class _Run:
         return Done(self.id, joined, records, self._counts, self._clock.now() - begin)
 
     def _invocation(self, deadline: Deadline) -> Invocation:
-        settings = self._settings
         return Invocation(
             run=self.id,
             rank=0,
-            workers=settings.workers,
-            channel=settings.channel,
             lane=self._lease.lane or 0,
             lease=self._lease.key,
             plan=self._request.plan,
             batches=tuple(int(inputs.shape[0]) for inputs in self._request.batches),
-            branching=settings.branching,
-            deadline_seconds=settings.deadline_seconds,
+            settings=self._settings,
             run_seconds=deadline.remaining(),
-            in_flight=self._request.in_flight,
-            kernel=settings.kernel,
-            threads=settings.threads,
-            trace=settings.trace,
         )
 
     def _wait(self, deadline: Deadline) -> list[WorkerRecord]:

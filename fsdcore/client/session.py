@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -19,12 +19,14 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+from msgspec.structs import asdict, replace
 
 from fsdcore.client.batching import batches_of, default_batch_size
-from fsdcore.client.config import AUTO, RunSettings
+from fsdcore.client.config import AUTO
 from fsdcore.client.run import Done, Request, execute
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import new_run_id
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ConfigError, InputError, PlanError
 from fsdcore.network.activations import SOFTMAX
 from fsdcore.network.matrices import MOST_NEURONS
@@ -119,7 +121,7 @@ class Model:
         ends = itertools.accumulate(sizes)
         batches = [inputs[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         settings = replace(settings, batch_size=size, in_flight=in_flight)
-        done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings, in_flight))
+        done = execute(self._session.backend, Request(self.plan, self._owners, batches, settings))
         return self._result(done, settings, inputs, sparse, len(batches))
 
     def _without_workers(self, inputs: sp.csr_array, size: int, sparse: bool) -> Result:
@@ -261,7 +263,8 @@ class Session:
     def _load(self, network: Network, partition: Partition | None) -> Model:
         self.check_process()
         settings = self.settings
-        method, seed = settings.method, settings.seed
+        method: str = settings.method
+        seed = settings.seed
         if partition is not None:
             partition.check(network)
             _check_partition(partition, settings.workers)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.contracts.compute import Compute
 from fsdcore.contracts.limits import ChannelCapabilities
+from fsdcore.contracts.settings import kinds
 from fsdcore.contracts.store import Store
 from fsdcore.decoding import from_json
 from fsdcore.errors import ConfigError
 from fsdcore.record.observer import SILENT, Observer
+
+_Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Backend(ABC):
 
     A backend is made from its frozen settings, here for the client and again inside each worker, where the
     constructor must not need credentials or packages beyond what the worker has. Parts are made on first use.
+    Where there are deployments, the settings inside a worker are those of its deployment.
 
     `name` is the name of its entry point. `summary` is one line for the table of backends. `channels` are the kinds
     it offers, the usual ones being ``queue`` and ``object``. `settings_type` is a frozen dataclass whose fields
@@ -178,6 +182,10 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return cls(
             **{field: getattr(settings, field) for field in cls.__struct_fields__ if field not in given}, **given
         )
+
+    def settings(self, kind: type[_Settings]) -> _Settings:
+        """The settings that it was made with; those it does not say, which no worker needs, are the defaults."""
+        return kind(**{key: getattr(self, key) for key in kinds(kind) if key in self.__struct_fields__})
 
     def to_json(self) -> str:
         """The facts as text, which the function has as an environment variable."""

@@ -12,6 +12,7 @@ import msgspec
 
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.limits import ComputeCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.decoding import converted, from_json
 from fsdcore.errors import WireError
 
@@ -20,7 +21,6 @@ _RANDOM_BITS = 20
 RunId: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 # What a worker counts on: sizes that fit 32 bits, and seconds that can be added to a clock.
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-_Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 
@@ -37,30 +37,19 @@ def new_run_id(after: str = "") -> str:
 class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a worker is told when it starts; everything else it reads from the store.
 
-    `channel` names the kind of channel; `plan` is the id of the plan, which ends in the digest of its partition;
-    `batches` is the number of samples in each batch, in order, `in_flight` how many of them are under way at once.
-    `kernel` and `threads` say what multiplies (see `make_kernel`).
-    `branching` is the fan-out of the launch tree.
-    `deadline_seconds` is the longest one wait may take, `run_seconds` what is left of the run when this is sent.
-    `lease` is the key of the lease of the run, which ends with it; empty if nobody holds one.
-    With `trace`, workers record when they did what.
+    `plan` is the id of the plan, which ends in the digest of its partition; `batches` is the number of samples in each
+    batch, in order. `settings` are those of the run, nothing in them left open; `run_seconds` is what is left of the
+    run when this is sent. `lease` is the key of the lease of the run, which ends with it; empty if nobody holds one.
     """
 
     run: RunId
     rank: _Size
-    workers: _Count
-    channel: str
     lane: _Size
     plan: str
     batches: tuple[_Size, ...]
-    branching: _Count
-    deadline_seconds: _Seconds
+    settings: RunSettings
     run_seconds: _Seconds
     lease: str = ""
-    in_flight: _Count = 1
-    kernel: str = "auto"
-    threads: _Size = 0
-    trace: bool = False
 
     def for_rank(self, rank: int, run_seconds: float | None = None) -> Invocation:
         """The same run for another rank, with what is left of the run by now."""
@@ -153,6 +142,7 @@ def children(rank: int, workers: int, branching: int) -> range:
 
 def start_children(compute: Compute, invocation: Invocation, end: Deadline, count: Callable[[str], None]) -> None:
     """Start the children of the invocation's rank for a run that ends at `end`; `count` is told of each call."""
-    for rank in children(invocation.rank, invocation.workers, invocation.branching):
+    settings = invocation.settings
+    for rank in children(invocation.rank, settings.workers, settings.branching):
         count("invocations")
         compute.invoke(invocation.for_rank(rank, end.remaining()))

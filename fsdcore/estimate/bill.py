@@ -11,19 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
-from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
-from fsdcore.files import read_text
+from fsdcore.estimate.shelf import Shelf, file_of
 from fsdcore.record.record import BLOCK_BYTES, Record
 from fsdcore.text import suggestion
 
-_DATA = resources.files("fsdcore.estimate").joinpath("prices")
-_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+_PRICES = Shelf(resources.files("fsdcore.estimate").joinpath("prices"), "there are no prices for", shared="tariff")
 
 
 class TariffLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,13 +131,7 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True):
 
 def price_names() -> list[str]:
     """The price lists that come with the project, named ``provider/region``."""
-    return sorted(
-        f"{provider.name}/{file.name.removesuffix('.toml')}"
-        for provider in _DATA.iterdir()
-        if provider.is_dir()
-        for file in provider.iterdir()
-        if file.name.endswith(".toml") and file.name != "tariff.toml"
-    )
+    return _PRICES.names()
 
 
 def load_prices(name: str) -> PriceList:
@@ -148,16 +139,7 @@ def load_prices(name: str) -> PriceList:
 
     `InputError` for a name that is not known; the file's name is in the text if it is not what it should be.
     """
-    if name.endswith(".toml"):
-        return _read(Path(name).name, read_text(name), "")
-    if name not in price_names():
-        raise InputError(f"there are no prices for {name!r}{suggestion(name, price_names())}")
-    provider, _, region = name.partition("/")
-    return _read(name, _DATA.joinpath(provider, f"{region}.toml").read_text(encoding="utf-8"), provider)
-
-
-def _read(file: str, text: str, provider: str) -> PriceList:
-    read = _decoded(file, text, _PriceFile)
+    read, file = _PRICES.load(name, _PriceFile), file_of(name)
     if read.currency != "USD":
         raise InputError(
             f"{file}: currency must be USD, not {read.currency!r}: forecasts, advice and bills are in dollars"
@@ -165,7 +147,7 @@ def _read(file: str, text: str, provider: str) -> PriceList:
     for key, price in read.prices.items():
         if not (math.isfinite(price) and price >= 0):
             raise InputError(f"{file}: the price {key!r} must be 0 or more, not {price}")
-    tariff = read.tariff if isinstance(read.tariff, Tariff) else _tariff(file, read.tariff or provider)
+    tariff = read.tariff if isinstance(read.tariff, Tariff) else _tariff(file, read.tariff or file.rpartition("/")[0])
     _check_meters(file, tariff)
     return PriceList(
         name=read.name,
@@ -190,11 +172,7 @@ def _tariff(file: str, provider: str) -> Tariff:
     providers = sorted({name.partition("/")[0] for name in price_names()})
     if provider not in providers:
         raise InputError(f"{file}: tariff must name one of {', '.join(providers)}, or hold the lines of another")
-    return _decoded(f"{provider}/tariff", _DATA.joinpath(provider, "tariff.toml").read_text(encoding="utf-8"), Tariff)
-
-
-def _decoded(file: str, text: str, kind: type[_Struct]) -> _Struct:
-    return from_toml(text, kind, lambda reason: InputError(f"{file}: {reason}"))
+    return _PRICES.read(f"{provider}/{_PRICES.shared}", Tariff)
 
 
 # Bills ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ the quickest of several tries, and the model says so.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import secrets
 import subprocess
@@ -15,16 +14,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from scipy.optimize import nnls
 
 from fsdcore.arrays import Float64s
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import DeadlineError, InputError
 from fsdcore.estimate.activity import activity_of, structure_of
 from fsdcore.estimate.profile import Profile, profile_of
@@ -95,8 +95,8 @@ def _compute(backend: Backend, settings: RunSettings, observer: Observer) -> Com
     """From runs with one worker, which nothing disturbs, and with two, which talk."""
     network = radixnet(_NEURONS, _LAYERS)
     inputs = _inputs()
-    alone = dataclasses.replace(settings, workers=1, batch_size=_SAMPLES)
-    two = dataclasses.replace(settings, workers=2, batch_size=_SAMPLES, method="block")
+    alone = msgspec.structs.replace(settings, workers=1, batch_size=_SAMPLES)
+    two = msgspec.structs.replace(settings, workers=2, batch_size=_SAMPLES, method="block")
     activity = activity_of(network, inputs, _SAMPLES)
     profiles = [profile_of(structure_of(network, make_partition(network, n, "block")), activity) for n in (1, 2)]
     ones = _runs(backend, alone, network, inputs, observer)

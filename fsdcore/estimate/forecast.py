@@ -14,8 +14,8 @@ import numpy as np
 
 from fsdcore.arrays import Float64s
 from fsdcore.client.batching import Batches, batches_of, default_batch_size
-from fsdcore.client.config import RunSettings
 from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.estimate.bill import Bill, PriceList, Usage, bill
 from fsdcore.estimate.profile import Profile, memory_bytes
 from fsdcore.estimate.rehearsal import Rehearsal
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
     branching: int
     batch_size: int
     replicas: int = 1
-    in_flight: int = RunSettings.in_flight
+    in_flight: int = RunSettings().in_flight
 
 
 @dataclass(frozen=True)

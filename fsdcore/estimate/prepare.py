@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from fsdcore.client.config import RunSettings
 from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import InputError
 from fsdcore.estimate.activity import Activity, activity_of, structure_of

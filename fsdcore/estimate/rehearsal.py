@@ -11,16 +11,17 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
 from fsdcore.contracts.compute import Compute, Exit, Invocation
 from fsdcore.contracts.limits import ChannelCapabilities, ComputeCapabilities, StoreCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import KeyMissingError, PreconditionError
 from fsdcore.estimate.profile import Profile
@@ -203,7 +204,7 @@ def rehearse(
     A plan that is not in `store` is made, in memory. Raises what the run raises.
     """
     wire = _Wire()
-    patient = dataclasses.replace(settings, channel="queue", deadline_seconds=7200.0, run_seconds=7200.0)
+    patient = msgspec.structs.replace(settings, channel="queue", deadline_seconds=7200.0, run_seconds=7200.0)
     with Session(_Stage(store, wire), patient, observer) as session:
         record = session.load(network, partition).run(inputs).record
     return dataclasses.replace(wire.noted, workers=tuple(record.per_worker))

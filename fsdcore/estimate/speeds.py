@@ -6,16 +6,15 @@ Seconds unless a name says otherwise. `fsd calibrate` writes such a file; ``docs
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from fsdcore.decoding import from_toml
-from fsdcore.errors import InputError
-from fsdcore.files import read_text
+from fsdcore.errors import InputError, MissingExtraError
+from fsdcore.estimate.shelf import Shelf, file_of
 from fsdcore.text import suggestion
 
-_DATA = resources.files("fsdcore.estimate").joinpath("models")
+_MODELS = Shelf(resources.files("fsdcore.estimate").joinpath("models"), "there is no model")
 
 
 class ComputeModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,20 +83,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def model_names() -> list[str]:
     """The models that come with the project."""
-    return sorted(file.name.removesuffix(".toml") for file in _DATA.iterdir() if file.name.endswith(".toml"))
+    return _MODELS.names()
 
 
 def load_model(name: str) -> Model:
     """A model by its name, or from a file (``*.toml``); `InputError` for one that is not there or not sound."""
-    if not name.endswith(".toml"):
-        if name not in model_names():
-            raise InputError(f"there is no model {name!r}{suggestion(name, model_names())}")
-        return _read(name, _DATA.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
-    return _read(Path(name).name, read_text(name))
-
-
-def _read(file: str, text: str) -> Model:
-    model = from_toml(text, Model, lambda reason: InputError(f"{file}: {reason}"))
+    model, file = _MODELS.load(name, Model), file_of(name)
     parts: list[tuple[str, msgspec.Struct]] = [("compute", model.compute), ("store", model.store)]
     parts += [(f"channels.{kind}", channel) for kind, channel in model.channels.items()]
     for part, struct in parts:
@@ -109,19 +100,15 @@ def _read(file: str, text: str) -> Model:
 
 
 def model_text(model: Model) -> str:
-    """The model as TOML."""
-    lines = [f"{key} = {_quoted(getattr(model, key))}" for key in ("name", "date", "prices") if getattr(model, key)]
-    tables: list[tuple[str, dict[str, object]]] = [
-        ("compute", msgspec.structs.asdict(model.compute)),
-        ("store", msgspec.structs.asdict(model.store)),
-        *((f"channels.{kind}", msgspec.structs.asdict(channel)) for kind, channel in model.channels.items()),
-        ("sources", dict(model.sources)),
-    ]
-    for name, values in tables:
-        lines += ["", f"[{name}]", *(f"{key} = {_quoted(value)}" for key, value in values.items())]
-    return "\n".join(lines) + "\n"
+    """The model as TOML, its numbers to six digits; `MissingExtraError` without what writes it."""
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise MissingExtraError("a model is written with tomli-w; run: pip install 'fsd-inference[client]'") from error
+    return tomli_w.dumps(_rounded(msgspec.to_builtins(model)))
 
 
-def _quoted(value: object) -> str:
-    # A TOML basic string escapes what a JSON string does.
-    return msgspec.json.encode(value).decode() if isinstance(value, str) else f"{value:.6g}"
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ConfigError, FsdError
 from fsdcore.network.activations import TANH, clipped_relu
 from fsdcore.network.verify import verify

@@ -10,6 +10,7 @@ import pytest
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Exit, Invocation, new_run_id
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.network.activations import TANH, clipped_relu
 from fsdcore.network.network import Network
 from fsdcore.partition import make_partition
@@ -83,18 +84,11 @@ class ComputeTests:
             write_plan(backend.store, plan, network, partition)
         run = new_run_id()
         write_inputs(backend.store, run, 0, _INPUTS)
-        return Invocation(
-            run=run,
-            rank=0,
-            workers=workers,
-            channel=backend.channels[0],
-            lane=0,
-            plan=plan,
-            batches=(int(_INPUTS.shape[0]),),
-            branching=branching,
-            deadline_seconds=30.0,
-            run_seconds=_PATIENCE,
+        settings = RunSettings(
+            channel=backend.channels[0], workers=workers, branching=branching, in_flight=1, deadline_seconds=30.0
         )
+        batches = (int(_INPUTS.shape[0]),)
+        return Invocation(run=run, rank=0, lane=0, plan=plan, batches=batches, settings=settings, run_seconds=_PATIENCE)
 
     def await_end(self, backend: Backend, run: str) -> list[str]:
         """Wait until the run says how it ended; returns the keys that say so."""

@@ -114,7 +114,8 @@ class _Worker:
         run_end = SYSTEM_CLOCK.now() + invocation.run_seconds
         self._end = run_end if end is None else min(run_end, end)
         self._plans = plans if plans is not None else PlanCache()
-        self._recorder = Recorder(invocation.rank, workers=invocation.workers, traced=invocation.trace)
+        settings = invocation.settings
+        self._recorder = Recorder(invocation.rank, workers=settings.workers, traced=settings.trace)
         self._recorder.start_seconds = start_seconds
         self._store = CountingStore(backend.store, self._recorder.add)
         self._watch = Watch(backend.store, invocation.lease)
@@ -141,17 +142,17 @@ class _Worker:
         return claim(self._store, invocation.run, invocation.rank)
 
     def _work(self) -> None:
-        invocation, recorder = self._invocation, self._recorder
+        invocation, settings, recorder = self._invocation, self._invocation.settings, self._recorder
         start_children(self._backend.compute, invocation, Deadline(self._end), recorder.add)
         with ExitStack() as stack:
-            kernel = make_kernel(invocation.kernel, invocation.threads)
+            kernel = make_kernel(settings.kernel, settings.threads)
             stack.callback(kernel.close)
-            recorder.kernel = name_of_kernel(invocation.kernel)
+            recorder.kernel = name_of_kernel(settings.kernel)
             with recorder.timed("load"):
-                opened = self._plans.opened(self._store, invocation.plan, invocation.rank, invocation.workers, kernel)
+                opened = self._plans.opened(self._store, invocation.plan, invocation.rank, settings.workers, kernel)
                 plan = stack.enter_context(opened)
             recorder.set_layers(len(plan))
-            if invocation.workers > 1:
+            if settings.workers > 1:
                 self._messenger = self._connect(len(plan), max(plan.input_rows.size, plan.layers[0].rows))
             self._run_batches(plan, kernel)
         self._batch, recorder.batch, recorder.layer = None, -1, 0
@@ -162,20 +163,20 @@ class _Worker:
         with ThreadPoolExecutor(_ENCODERS, "fsd-encode") as encoders:
             tools = Tools(kernel, self._recorder, self._messenger, encoders if _ENCODERS > 1 else None)
             batches = [partial(self._steps, plan, tools, *batch) for batch in enumerate(invocation.batches)]
-            run_in_flight(batches, invocation.in_flight, self._messenger)
+            run_in_flight(batches, invocation.settings.in_flight, self._messenger)
 
     def _connect(self, layers: int, rows: int) -> Messenger:
         """Join the channel, for a rank that has so many rows of an early layer."""
-        invocation = self._invocation
+        invocation, settings = self._invocation, self._invocation.settings
         address = self._address()
-        channel = self._backend.open_channel(invocation.channel, address)
+        channel = self._backend.open_channel(settings.channel, address)
         channel.observe(self._recorder.add)
         reports = self._backend.compute.capabilities.reports_starts
-        patience = Patience(invocation.deadline_seconds, self._end, for_starts=reports)
+        patience = Patience(settings.deadline_seconds, self._end, for_starts=reports)
         mailbox = Mailbox(
             invocation.run,
             invocation.rank,
-            invocation.workers,
+            settings.workers,
             len(invocation.batches),
             layers,
             self._room(rows) if channel.capabilities.releases else None,
@@ -184,14 +185,14 @@ class _Worker:
 
     def _room(self, rows: int) -> int:
         """Bytes of messages that may come early: half of what the activations under way take."""
-        samples = sum(sorted(self._invocation.batches)[-self._invocation.in_flight :])
+        samples = sum(sorted(self._invocation.batches)[-self._invocation.settings.in_flight :])
         return max(_LEAST_ROOM, 2 * rows * samples)
 
     def _address(self) -> Address:
         invocation = self._invocation
         # Less than the peers wait, so that they hear what was in the way.
-        patience = _SEND_SHARE * invocation.deadline_seconds
-        return Address(invocation.run, invocation.rank, invocation.workers, invocation.lane, patience)
+        patience = _SEND_SHARE * invocation.settings.deadline_seconds
+        return Address(invocation.run, invocation.rank, invocation.settings.workers, invocation.lane, patience)
 
     def _steps(self, plan: RankPlan[PreparedLayer], tools: Tools, batch: int, samples: int) -> Steps:
         """One batch, from its inputs to its outputs; gives what it must wait for on the way."""
@@ -290,7 +291,7 @@ class _Worker:
 
     def _abort(self, error: Exception, layer: int | None) -> None:
         invocation = self._invocation
-        if isinstance(error, AbortedError) or invocation.workers == 1:
+        if isinstance(error, AbortedError) or invocation.settings.workers == 1:
             return
         if self._messenger is None:
             self._messenger = self._connect(layers=0, rows=0)

@@ -10,8 +10,8 @@ import pytest
 
 from fsdcore.api import connect
 from fsdcore.cli import main
-from fsdcore.client.config import RunSettings
 from fsdcore.contracts.limits import ComputeCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.estimate.bill import bill, load_prices, usage_of
 from fsdcore.record.file import read_record
 from fsdcore.record.record import RECORD_VERSION

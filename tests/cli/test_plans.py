@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.cli.app import app
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.testing import random_network
 
 

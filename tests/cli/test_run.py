@@ -124,7 +124,7 @@ def test_a_partition_from_a_file_brings_its_workers(files: tuple[Path, Path], tm
         (("--workers", 0), "workers must be at least 1"),
         (("--backend", "locl"), "did you mean 'local'?"),
         (("--channel", "queu"), "did you mean 'queue'?"),
-        (("--method", "blok"), "did you mean 'block'?"),
+        (("--method", "blok"), "method must be one of hypergraph, block, random, not 'blok'"),
         (("--batch-size", -1), "batch_size must be at least 0"),
         (("--in-flight", 0), "in_flight must be at least 1"),
         (("--kernel", "abacus"), "kernel must be one of auto, compiled, scipy, not 'abacus'"),

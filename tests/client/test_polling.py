@@ -8,12 +8,12 @@ import scipy.sparse as sp
 
 from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
-from fsdcore.client.config import RunSettings
 from fsdcore.client.run import Polling, Request, execute
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.limits import StoreCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import KeyMissingError
 from fsdcore.estimate.speeds import StoreModel

@@ -9,10 +9,10 @@ import pytest
 
 from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import Deadline
 from fsdcore.contracts.compute import Invocation
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ChannelError, StoreError
 from fsdcore.testing import random_inputs, random_network

@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Result, Session
 from fsdcore.client.telemetry import Telemetry
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ChannelError, InputError, MissingExtraError
 from fsdcore.network.network import Network
 from fsdcore.partition import make_partition

@@ -50,3 +50,8 @@ def test_what_another_release_made_is_refused_with_the_command(text: str) -> Non
 def test_nothing_is_told_by_nothing() -> None:
     assert Raft.told("") is None
     assert Raft.told(None) is None
+
+
+def test_the_settings_it_was_made_with_follow_from_it() -> None:
+    given = RaftSettings(name="far", region="sea", lanes=5, memory_mb=1, timeout_seconds=2, publishes_in_flight=3)
+    assert Raft.of(given, workers=1, rivers=()).settings(RaftSettings) == given

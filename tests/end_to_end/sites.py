@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.record.record import Record
 
 _CALLS = ("puts", "gets", "lists", "invocations")

@@ -14,8 +14,8 @@ from fsd_aws import AwsBackend, AwsSettings
 from fsd_aws.deploy import provisioner
 from fsd_aws.deploy.package import lambda_package
 from fsd_emulators.aws import LocalAws
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.deploy import Package, package
 from fsdcore.errors import ConfigError
 from fsdcore.network.verify import verify

@@ -15,8 +15,8 @@ from fsd_gcp.deploy import package as source
 from fsd_gcp.deploy.function import make_function
 from fsd_gcp.deployment import Deployment
 from fsd_gcp.settings import GcpSettings
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.deploy import package
 from fsdcore.network.verify import verify
 from fsdcore.record.observer import SILENT

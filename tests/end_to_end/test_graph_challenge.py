@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Result
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.network.network import Network
 from tests.end_to_end.sites import Site, bits, calls_of
 from tests.shared_data import graph_challenge_data, official_network
@@ -46,7 +46,7 @@ ALL = "all of these together"
 # All workers share the cores of one machine, which may have other work.
 PATIENT = {"deadline_seconds": 600.0, "run_seconds": 850.0}
 # What a user has who sets nothing.
-USUAL = {"deadline_seconds": RunSettings.deadline_seconds, "run_seconds": RunSettings.run_seconds}
+USUAL = {"deadline_seconds": RunSettings().deadline_seconds, "run_seconds": RunSettings().run_seconds}
 Categories: TypeAlias = np.ndarray[tuple[int], np.dtype[np.int64]]
 RecordProperty: TypeAlias = Callable[[str, object], None]
 

@@ -12,9 +12,9 @@ import pytest
 import scipy.sparse as sp
 
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Result, Session
 from fsdcore.clock import Deadline
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ChannelError, FsdError, RunError, StoreError
 from fsdcore.network.activations import clipped_relu
 from fsdcore.network.network import Network

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import InputError, WireError
 from fsdcore.estimate.bill import load_prices
 from fsdcore.estimate.prepare import Sources, cheapest_channel, partition_for, target_for

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
 from fsdcore.contracts.compute import children
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import InputError
 from fsdcore.estimate import Forecaster, Model, Setting, load_model, model_names
 from fsdcore.estimate.activity import Activity

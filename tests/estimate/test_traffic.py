@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsd_local import LocalBackend, LocalSettings
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.limits import ChannelCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import InputError
 from fsdcore.estimate import Forecaster, Target
 from fsdcore.estimate.activity import activity_of, assumed_activity, structure_of

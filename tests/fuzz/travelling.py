@@ -18,6 +18,7 @@ from fsd_local.stores import DirectoryStore, MemoryStore
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.contracts.compute import Invocation
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.messages.frames import (
     ABORT,
@@ -44,13 +45,10 @@ NOTICE = {"rank": 1, "layer": 2, "batch": 0, "error": "StoreError", "message": "
 INVOCATION = Invocation(
     run=RUN,
     rank=0,
-    workers=WORKERS,
-    channel="queue",
     lane=0,
     plan="name/digest",
     batches=(33, 2),
-    branching=4,
-    deadline_seconds=1.0,
+    settings=RunSettings(workers=WORKERS, deadline_seconds=1.0),
     run_seconds=1.0,
 )
 AWS = AwsDeployment.of(AwsSettings(), account="123456789012", partition="aws", workers=8, region="eu-west-1")

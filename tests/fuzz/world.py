@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from fsd_local import LocalBackend
 from fsd_local.stores import MemoryStore
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.messages.frames import Body
 from fsdcore.messages.rows import RowEncoder, Rows

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fsd_local import LocalBackend
 from fsd_local.stores import MemoryStore
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.contracts.limits import StoreCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import FrameTooLargeError, StoreError, WireError
 from fsdcore.messages.frames import ABORT, DATA, Body, build_frames
 from fsdcore.messages.object_channel import ObjectChannel, object_channel_capabilities

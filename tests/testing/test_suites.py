@@ -155,7 +155,8 @@ class _Lonely(_Compute):
 
     def invoke(self, invocation: Invocation) -> None:
         if invocation.rank == 0:
-            super().invoke(msgspec.structs.replace(invocation, deadline_seconds=0.2))
+            impatient = msgspec.structs.replace(invocation.settings, deadline_seconds=0.2)
+            super().invoke(msgspec.structs.replace(invocation, settings=impatient))
 
 
 class _Silent(_Compute):

@@ -239,4 +239,4 @@ def test_memory_bounds_the_batches_under_way(
         session.load(network).run(np.ones((samples, 10)), batch_size=batch_size)
     (request,) = requests
     assert [batch.shape[0] for batch in request.batches] == sizes
-    assert request.in_flight == in_flight
+    assert request.settings.in_flight == in_flight

@@ -14,6 +14,7 @@ import pytest
 from fsd_local import LocalBackend
 from fsdcore.contracts.channel import Address
 from fsdcore.contracts.compute import Compute, Invocation, new_run_id
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import AbortedError, ComputeError, DeadlineError, KeyMissingError, PlanError, StoreError, WireError
 from fsdcore.messages.frames import CLIENT
@@ -45,13 +46,10 @@ def invocation(
     return Invocation(
         run=run,
         rank=0,
-        workers=workers,
-        channel="queue",
         lane=0,
         plan="plan",
         batches=(INPUTS.shape[0],),
-        branching=2,
-        deadline_seconds=deadline_seconds,
+        settings=RunSettings(workers=workers, branching=2, deadline_seconds=deadline_seconds, in_flight=1),
         run_seconds=30.0,
         lease=lease.key if lease else "",
     )

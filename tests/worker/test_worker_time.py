@@ -10,12 +10,12 @@ import pytest
 
 from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.contracts.channel import Address, Slot
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import DeadlineError
 from fsdcore.messages.frames import DATA
 from fsdcore.messages.object_channel import ObjectChannel

@@ -34,10 +34,9 @@ class AwsBackend(Backend):
     settings_type = AwsSettings
 
     def __init__(self, settings: Any = None, deployment: Deployment | None = None) -> None:
-        super().__init__(settings)
-        region = deployment.region if deployment else self.settings.region
+        super().__init__(deployment.settings(AwsSettings) if deployment else settings)
         # A worker that knows its deployment may be the first of a role that was just made.
-        self.clients = Clients(region, self.settings.profile, _SETTLE_SECONDS if deployment else 0.0)
+        self.clients = Clients(self.settings.region, self.settings.profile, _SETTLE_SECONDS if deployment else 0.0)
         self._known, self._is_client = deployment, deployment is None
 
     @property

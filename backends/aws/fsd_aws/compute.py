@@ -51,7 +51,7 @@ class LambdaCompute(Compute):
                 f"an invocation of {len(payload):,} bytes for {len(invocation.batches):,} batches; "
                 f"Lambda takes {_MOST_PAYLOAD_BYTES:,}; use larger batches"
             )
-        if self._looks and (problem := self._problem(invocation.workers)):
+        if self._looks and (problem := self._problem(invocation.settings.workers)):
             raise ComputeError(problem)
         name = self._deployment.function
         doing = f"starting rank {invocation.rank} on function {name}"

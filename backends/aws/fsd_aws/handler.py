@@ -33,8 +33,8 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
     invocation = Invocation.from_event(event)
     backend, plans = _environment()
     most = backend.deployment.workers
-    if not 0 <= invocation.rank < invocation.workers <= most:
-        raise WireError(f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}")
+    if not 0 <= invocation.rank < invocation.settings.workers <= most:
+        raise WireError(f"rank {invocation.rank} of {invocation.settings.workers} workers; the deployment has {most}")
     run_worker(backend, invocation, end=end, plans=plans, start_seconds=next(_starts))
     return {"run": invocation.run, "rank": invocation.rank}
 

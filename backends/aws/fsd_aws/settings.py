@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta
+
+from fsdcore.contracts.settings import check_settings
 from fsdcore.errors import ConfigError
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -14,18 +17,6 @@ _LONGEST_NAME = 24
 _ZONE = re.compile(r"[a-z0-9]+-az\d+")
 # What Lambda offers.
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-# What the services allow: the lowest and the highest value; without a highest, the service itself refuses.
-_RANGES: dict[str, tuple[int, int | None]] = {
-    "memory_mb": (1, None),
-    "timeout_seconds": (1, None),
-    "topics": (1, 100),
-    "topic_bytes": (4_096, 1 << 20),
-    "lanes": (1, 100),
-    "visibility_timeout": (1, 43_200),
-    "publishes_in_flight": (1, 64),
-    "log_days": (1, 3_653),
-    "run_days": (1, 365),
-}
 
 
 def own_python() -> str:
@@ -58,36 +49,30 @@ class AwsSettings:
     name: str = "fsd"
     region: str = ""
     profile: str = ""
-    memory_mb: int = 2_048
-    timeout_seconds: int = 900
+    # Without a highest value, the service itself refuses.
+    memory_mb: Annotated[int, Meta(ge=1)] = 2_048
+    timeout_seconds: Annotated[int, Meta(ge=1)] = 900
     architecture: Literal["x86_64", "arm64"] = "x86_64"
     python: str = own_python()
-    topics: int = 10
-    topic_bytes: int = 256 * 1024
+    topics: Annotated[int, Meta(ge=1, le=100)] = 10
+    topic_bytes: Annotated[int, Meta(ge=4_096, le=1 << 20)] = 256 * 1024
     payload: Literal["attribute", "text"] = "attribute"
-    lanes: int = 1
+    lanes: Annotated[int, Meta(ge=1, le=100)] = 1
     # Half of a run's longest wait by default, so that what was in an answer that was lost comes again in time.
-    visibility_timeout: int = 30
-    publishes_in_flight: int = 4
+    visibility_timeout: Annotated[int, Meta(ge=1, le=43_200)] = 30
+    publishes_in_flight: Annotated[int, Meta(ge=1, le=64)] = 4
     background_receive: bool = False
     express_zone: str = ""
-    log_days: int = 14
-    run_days: int = 1
+    log_days: Annotated[int, Meta(ge=1, le=3_653)] = 14
+    run_days: Annotated[int, Meta(ge=1, le=365)] = 1
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME or "--" in self.name:
             raise ConfigError(
                 f"name must be 1 to {_LONGEST_NAME} lower-case letters, digits and single inner hyphens, "
                 f"not {self.name!r}"
             )
-        for key, (low, high) in _RANGES.items():
-            value = getattr(self, key)
-            if value < low or (high is not None and value > high):
-                allowed = f"{low:,} to {high:,}" if high is not None else f"at least {low:,}"
-                raise ConfigError(f"{key} must be {allowed}, not {value:,}")
-        for key, choices in (("architecture", ("x86_64", "arm64")), ("payload", ("attribute", "text"))):
-            if getattr(self, key) not in choices:
-                raise ConfigError(f"{key} must be {' or '.join(choices)}, not {getattr(self, key)!r}")
         if self.python not in _PYTHONS:
             raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
         if self.express_zone and not _ZONE.fullmatch(self.express_zone):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from fsd_gcp.calls.clients import Clients, Endpoints
 from fsd_gcp.calls.errors import project_checked, translated
@@ -35,36 +35,32 @@ _LEAST_LOOK_SECONDS = 1.0
 
 
 class GcpBackend(Backend):
-    """Workers are instances of the function of a deployment, which is looked up when it is first needed."""
+    """Workers are instances of the function of a deployment, looked up when first needed, or given: a worker knows its
+    own."""
 
     name = "gcp"
     summary = "Google Cloud: Cloud Functions, Pub/Sub, Cloud Storage"
     settings_type = GcpSettings
     channels = ("queue", "stream", "object")
 
-    def __init__(self, settings: Any = None) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Any = None, deployment: Deployment | None = None) -> None:
+        super().__init__(deployment.settings(GcpSettings) if deployment else settings)
         given: GcpSettings = self.settings
         endpoints = Endpoints(given.storage_endpoint, given.pubsub_endpoint, given.functions_endpoint)
         self.clients = Clients(endpoints, given.project)
-        self._in_worker = False
+        self._known, self._in_worker = deployment, deployment is not None
 
-    @classmethod
-    def for_worker(cls, deployment: Deployment) -> Self:
-        """The backend inside a worker, which knows its deployment without asking."""
-        known = set(Deployment.__struct_fields__) & set(GcpSettings.__dataclass_fields__)
-        taken = {field: getattr(deployment, field) for field in known}
-        backend = cls(GcpSettings(**taken))
-        backend._in_worker = True
-        backend.__dict__["deployment"] = deployment
-        return backend
-
-    @cached_property
+    @property
     def deployment(self) -> Deployment:
         """What `fsd deploy gcp` made, as its function says.
 
         `DeploymentMissingError` if there is none, `ConfigError` for a project or region that cannot be.
         """
+        if self._known is None:
+            self._known = self._found()
+        return self._known
+
+    def _found(self) -> Deployment:
         given: GcpSettings = self.settings
         if not given.region:
             raise ConfigError("no region: set FSD_GCP_REGION or region in the table [gcp] of the configuration")
@@ -171,7 +167,7 @@ class GcpBackend(Backend):
             return object_channel_capabilities(CAPABILITIES)
         from fsd_gcp.queue import queue_capabilities
 
-        of = self.__dict__.get("deployment", self.settings)
+        of = self._known or self.settings
         return queue_capabilities(of.publishes_in_flight, of.lanes)
 
     def provisioner(self) -> Provisioner:

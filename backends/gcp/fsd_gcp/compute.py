@@ -78,7 +78,7 @@ class _Start:
             self._settled = self._settled or self.end.sooner(self._settling)
             return self._settled
         if found.may_pass if isinstance(found, Answer) else may_pass(found):
-            self._passing = self._passing or self.end.sooner(self.invocation.deadline_seconds)
+            self._passing = self._passing or self.end.sooner(self.invocation.settings.deadline_seconds)
             return self._passing
         return Deadline.after(0.0)
 
@@ -118,7 +118,7 @@ class GcpCompute(Compute):
     def invoke(self, invocation: Invocation) -> None:
         """As of the base; what may pass is tried again later, and told by `exits` if it lasts."""
         start = _Start(invocation, self._settling)
-        seconds = min(invocation.deadline_seconds, invocation.run_seconds)
+        seconds = min(invocation.settings.deadline_seconds, invocation.run_seconds)
         found = self._try(start, invocation, Deadline.after(max(_LEAST_SECONDS, seconds)))
         if isinstance(found, FsdError) and start.until(found).passed():
             raise found.at(run=invocation.run, rank=invocation.rank)
@@ -244,7 +244,7 @@ def _said(found: _Found) -> str:
 def _exits(invocation: Invocation, found: _Found, error: str | None) -> list[Exit]:
     """Of the worker that answered; if it is rank 0, then of all, since each stays until those below it have ended."""
     whole = invocation.rank == 0 and isinstance(found, Answer) and (found.told or _is_well(found))
-    others = range(1, invocation.workers) if whole else ()
+    others = range(1, invocation.settings.workers) if whole else ()
     return [Exit(invocation.rank, error), *(Exit(rank, None) for rank in others)]
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from typing import Annotated
 
+from msgspec import Meta
+
+from fsdcore.contracts.settings import check_settings
 from fsdcore.errors import ConfigError
 from fsdcore.loopback import is_endpoint
 
@@ -33,17 +37,7 @@ _CALLERS = (
     "principal://iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/subject/SUBJECT"
 )
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-# What the services allow: the lowest and the highest value.
-_RANGES = {
-    "memory_mb": (256, 32_768),
-    "timeout_seconds": (1, 3_600),
-    "lanes": (1, 100),
-    "ack_deadline": (10, 600),
-    "publishes_in_flight": (1, 64),
-    "run_days": (1, 365),
-}
-
-
+_LEAST_MEMORY = 256
 # How much memory, in MiB, Cloud Run takes for so many processors at least: the least and the most.
 _MEMORY_OF_CPU = (
     (0.0, 0, 512),
@@ -105,29 +99,27 @@ class GcpSettings:
     name: str = "fsd"
     project: str = ""
     region: str = ""
-    memory_mb: int = 2_048
-    timeout_seconds: int = 900
+    memory_mb: Annotated[int, Meta(ge=_LEAST_MEMORY, le=32_768)] = 2_048
+    timeout_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 900
     cpu: str = ""
     python: str = _own_python()
-    lanes: int = 1
-    ack_deadline: int = 60
-    publishes_in_flight: int = 8
+    lanes: Annotated[int, Meta(ge=1, le=100)] = 1
+    ack_deadline: Annotated[int, Meta(ge=10, le=600)] = 60
+    publishes_in_flight: Annotated[int, Meta(ge=1, le=64)] = 8
     callers: str = ""
     build_account: str = ""
-    run_days: int = 1
+    run_days: Annotated[int, Meta(ge=1, le=365)] = 1
     storage_endpoint: str = ""
     pubsub_endpoint: str = ""
     functions_endpoint: str = ""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
             raise ConfigError(
                 f"name must be 2 to {_LONGEST_NAME} lower-case letters, digits and inner hyphens, a letter first, "
                 f"not {self.name!r}"
             )
-        for key, (low, high) in _RANGES.items():
-            if not low <= getattr(self, key) <= high:
-                raise ConfigError(f"{key} must be {low} to {high}, not {getattr(self, key)}")
         if self.python not in _PYTHONS:
             raise ConfigError(f"python must be one of {', '.join(_PYTHONS)}, not {self.python!r}")
         if self.cpu and not _CPU.fullmatch(self.cpu):
@@ -148,8 +140,7 @@ class GcpSettings:
         least, most = [(low, high) for cpu, low, high in _MEMORY_OF_CPU if cpu <= float(self.cpu)][-1]
         if not least <= self.memory_mb <= most:
             raise ConfigError(
-                f"cpu {self.cpu} goes with a memory_mb of {max(least, _RANGES['memory_mb'][0])} to {most}, "
-                f"not {self.memory_mb}"
+                f"cpu {self.cpu} goes with a memory_mb of {max(least, _LEAST_MEMORY)} to {most}, not {self.memory_mb}"
             )
 
     def _check_places(self) -> None:

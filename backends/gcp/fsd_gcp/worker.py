@@ -47,7 +47,7 @@ def _environment() -> tuple[GcpBackend, PlanCache]:
         raise ConfigError(f"the environment variable {VARIABLE} is missing; run: fsd deploy gcp")
     deployment = Deployment.from_json(text)
     keep_memory_together()
-    return GcpBackend.for_worker(deployment), PlanCache(deployment.memory_mb * _MEBI // _KEPT)
+    return GcpBackend(deployment=deployment), PlanCache(deployment.memory_mb * _MEBI // _KEPT)
 
 
 def worker(request: Any) -> Answer:
@@ -61,8 +61,8 @@ def worker(request: Any) -> Answer:
         return str(error), 400, _MARK
     backend, plans = _environment()
     most = backend.deployment.workers
-    if not 0 <= invocation.rank < invocation.workers <= most:
-        return f"rank {invocation.rank} of {invocation.workers} workers; the deployment has {most}", 400, _MARK
+    if not 0 <= invocation.rank < invocation.settings.workers <= most:
+        return f"rank {invocation.rank} of {invocation.settings.workers} workers; the deployment has {most}", 400, _MARK
     life = _life(backend.deployment.timeout_seconds, request.headers.get(SENT, ""))
     backend.clients.wake()
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from fsd_local.queue import LocalQueueChannel, QueueService
 from fsd_local.stores import DirectoryStore, MemoryStore
@@ -12,6 +14,7 @@ from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.contracts.compute import Compute
 from fsdcore.contracts.limits import ChannelCapabilities
+from fsdcore.contracts.settings import check_settings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ConfigError
 from fsdcore.messages.frames import HEADER_BYTES
@@ -36,30 +39,26 @@ class LocalSettings:
     """
 
     path: str = ""
-    visibility_timeout: float = 30.0
+    visibility_timeout: Annotated[float, Meta(gt=0)] = 30.0
     max_frame_bytes: int = 256 * 1024
-    max_publish_frames: int = 10
+    max_publish_frames: Annotated[int, Meta(ge=1)] = 10
     max_publish_bytes: int = 256 * 1024
-    max_receive_frames: int = 10
+    max_receive_frames: Annotated[int, Meta(ge=1)] = 10
     shuffle_seed: int = -1
-    publishes_in_flight: int = 1
+    publishes_in_flight: Annotated[int, Meta(ge=1)] = 1
     background_receive: bool = False
-    lanes: int = 64
+    lanes: Annotated[int, Meta(ge=1)] = 64
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if "\0" in self.path:
             raise ConfigError("path must be the name of a directory: there is a zero character in it")
         if self.path and Path(self.path).exists() and not Path(self.path).is_dir():
             raise ConfigError(f"path must be a directory, {self.path} is none")
-        if not self.visibility_timeout > 0:
-            raise ConfigError(f"visibility_timeout must be above 0 seconds, not {self.visibility_timeout}")
         if self.max_frame_bytes <= HEADER_BYTES:
             raise ConfigError(f"max_frame_bytes must be above {HEADER_BYTES}, the header, not {self.max_frame_bytes}")
         if self.max_publish_bytes < self.max_frame_bytes:
             raise ConfigError("max_publish_bytes must be at least max_frame_bytes")
-        for name in ("max_publish_frames", "max_receive_frames", "publishes_in_flight", "lanes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     def limits(self) -> ChannelCapabilities:
         """The limits of the queue."""

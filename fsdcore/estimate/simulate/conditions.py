@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import math
 from importlib import resources
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from fsdcore.arrays import Float64s
-from fsdcore.decoding import from_toml
 from fsdcore.errors import InputError
-from fsdcore.files import read_text
-from fsdcore.text import suggestion
+from fsdcore.estimate.shelf import Shelf, file_of
 
 _BLOCK = 1 << 15
 
@@ -139,7 +136,7 @@ SERVICES = ("invoke", "start", "put", "get", "send", "delivery", "receive")
 # What may be limited: calls that are refused beyond a rate, and repeated.
 LIMITED = ("invoke", "put", "get", "send")
 
-_DATA = resources.files("fsdcore.estimate.simulate").joinpath("worlds")
+_WORLDS = Shelf(resources.files("fsdcore.estimate.simulate").joinpath("worlds"), "there are no conditions")
 
 
 class Spread(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,21 +197,13 @@ _SHARES = frozenset({"tail", "refused", "cold", "stragglers", "duplicates", "red
 
 def condition_names() -> list[str]:
     """The conditions that come with the project."""
-    return sorted(file.name.removesuffix(".toml") for file in _DATA.iterdir() if file.name.endswith(".toml"))
+    return _WORLDS.names()
 
 
 def load_conditions(name: str) -> Conditions:
     """Conditions by their name, or from a file (``*.toml``); `InputError` for what is not there or not sound."""
-    if not name.endswith(".toml"):
-        if name not in condition_names():
-            raise InputError(f"there are no conditions {name!r}{suggestion(name, condition_names())}")
-        return _read(name, _DATA.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
-    return _read(Path(name).name, read_text(name))
-
-
-def _read(file: str, text: str) -> Conditions:
-    found = from_toml(text, Conditions, lambda reason: InputError(f"{file}: {reason}"))
-    check_conditions(found, file)
+    found = _WORLDS.load(name, Conditions)
+    check_conditions(found, file_of(name))
     return found
 
 

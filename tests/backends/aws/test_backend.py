@@ -13,8 +13,9 @@ import pytest
 
 from fsd_aws import AwsSettings
 from fsd_aws.backend import AwsBackend
-from fsdcore.client.config import RunSettings
+from fsd_aws.deployment import Deployment
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import (
     ConfigError,
     CredentialsError,
@@ -169,3 +170,9 @@ def test_without_its_packages_the_backend_names_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("run: pip install 'fsd-inference[aws]'")
     assert "'boto3'" in done.stdout
+
+
+def test_inside_a_worker_the_settings_are_those_of_the_deployment() -> None:
+    given = AwsSettings(name="far", region="eu-west-1", memory_mb=512, topics=3, lanes=2, payload="text")
+    deployment = Deployment.of(given, account="123456789012", partition="aws", workers=4)
+    assert AwsBackend(deployment=deployment).settings == given

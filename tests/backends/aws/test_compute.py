@@ -8,19 +8,17 @@ import pytest
 
 from fsd_aws.compute import FunctionMissingError, LambdaCompute
 from fsdcore.contracts.compute import Invocation
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ComputeError, CredentialsError, FsdError
 from tests.backends.aws.stubs import StubbedClients, make_deployment
 
 INVOCATION = Invocation(
     run="0" * 16,
     rank=3,
-    workers=4,
-    channel="queue",
     lane=0,
     plan="plan",
     batches=(10,),
-    branching=2,
-    deadline_seconds=10.0,
+    settings=RunSettings(workers=4, branching=2, deadline_seconds=10.0),
     run_seconds=60.0,
 )
 

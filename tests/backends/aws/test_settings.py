@@ -10,7 +10,7 @@ import pytest
 
 from fsd_aws import AwsSettings
 from fsd_aws.settings import own_python
-from fsdcore.client.config import RunSettings
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ConfigError
 
 

@@ -19,6 +19,7 @@ from fsd_gcp.deployment import Deployment
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.compute import Exit, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import (
     AccessDeniedError,
     ComputeError,
@@ -73,13 +74,10 @@ def invocation(run_seconds: float = 30.0, rank: int = 2, deadline_seconds: float
     return Invocation(
         run=RUN,
         rank=rank,
-        workers=3,
-        channel="queue",
         lane=0,
         plan="p",
         batches=(1,),
-        branching=2,
-        deadline_seconds=deadline_seconds,
+        settings=RunSettings(workers=3, branching=2, deadline_seconds=deadline_seconds),
         run_seconds=run_seconds,
     )
 
@@ -473,7 +471,7 @@ def test_a_silent_store_is_waited_for_no_longer_than_the_run(serve: Callable[...
     settings = GcpSettings(name="demo", region="europe-west4", storage_endpoint=silent.url)
     made = Deployment.of(settings, project="some-project", workers=3)
     deployment = msgspec.structs.replace(made, functions_endpoint=service.url)
-    with closing(GcpBackend.for_worker(deployment)) as backend:
+    with closing(GcpBackend(deployment=deployment)) as backend:
         begin = SYSTEM_CLOCK.now()
         backend.compute.invoke(invocation(run_seconds=3.0, deadline_seconds=1.5))
         backend.join(20.0)

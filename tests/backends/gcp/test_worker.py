@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_gcp import GcpSettings, worker
+from fsd_gcp.backend import GcpBackend
 from fsd_gcp.calls import clients as clients_module
 from fsd_gcp.calls.asking import OWN, TOLD
 from fsd_gcp.calls.clients import Clients, Endpoints
 from fsd_gcp.deployment import VARIABLE, Deployment
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.compute import Invocation
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ConfigError, WireError
 from fsdcore.testing.clock import ManualClock
 from tests.backends.gcp.stubs import as_json, serving
@@ -38,13 +41,10 @@ def invocation(workers: int) -> bytes:
     order = Invocation(
         run="0" * 16,
         rank=0,
-        workers=workers,
-        channel="queue",
         lane=0,
         plan="p",
         batches=(1,),
-        branching=2,
-        deadline_seconds=5.0,
+        settings=RunSettings(workers=workers, branching=2, deadline_seconds=5.0),
         run_seconds=5.0,
     )
     return order.to_json()
@@ -151,3 +151,7 @@ def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
     needless = ["google.pubsub_v1", "google.cloud.functions_v2", "mtkahypar", "typer", "rich", "fsdcore.cli"]
     done = subprocess.run([sys.executable, "-c", look, *needless], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_inside_a_worker_the_settings_are_those_of_the_deployment() -> None:
+    assert GcpBackend(deployment=DEPLOYMENT).settings == replace(SETTINGS, project="some-project")

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from fsd_local import LocalBackend
-from fsdcore.client.config import RunSettings
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.estimate import Setting, Target, load_model
 from fsdcore.estimate.activity import activity_of
 from fsdcore.estimate.bill import load_prices

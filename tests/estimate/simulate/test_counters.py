@@ -16,8 +16,8 @@ import pytest
 
 from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import KeyMissingError
 from fsdcore.estimate.simulate import STEADY, Billing, Simulation, load_conditions
 from fsdcore.estimate.simulate.engine import simulate_once

@@ -11,8 +11,8 @@ from fsd_aws.deploy import policies, templates
 from fsd_aws.deploy.policies import worker_policy
 from fsd_aws.deployment import Deployment
 from fsd_emulators.aws import LocalAws
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import FsdError
 from fsdcore.network.verify import verify
 from fsdcore.testing import random_inputs, random_network

@@ -17,9 +17,9 @@ from fsd_aws.deploy.probe import Pair, await_delivery
 from fsd_aws.deploy.templates import part_templates
 from fsd_aws.deployment import Deployment
 from fsd_aws.settings import own_python
-from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.compute import Compute
+from fsdcore.contracts.settings import RunSettings
 from fsdcore.deploy import Package
 from fsdcore.network.verify import verify
 from fsdcore.record.observer import Observer

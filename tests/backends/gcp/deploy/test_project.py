@@ -140,7 +140,7 @@ def test_more_workers_than_the_deployment_has(make_backend: BackendMaker, inputs
         ("storage_endpoint=127.0.0.1:4443", "storage_endpoint must be such as http://127.0.0.1:4443"),
         ("functions_endpoint=http://127.0.0.1:4443/v2", "functions_endpoint must be such as http://"),
         ("pubsub_endpoint=http://127.0.0.1:8085", "pubsub_endpoint must be such as 127.0.0.1:8085"),
-        ("memory_mb=1", "memory_mb must be 256 to 32768"),
+        ("memory_mb=1", "memory_mb must be at least 256, not 1"),
     ],
 )
 def test_settings_that_cannot_be(assignment: str, text: str) -> None:

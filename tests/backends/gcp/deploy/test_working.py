@@ -264,7 +264,7 @@ def test_a_trial_ends_in_its_time(stub: Stub) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         pubsub = f"127.0.0.1:{silent.getsockname()[1]}"
         deployment = msgspec.structs.replace(at(stub, workers=40), storage_endpoint=stub.url, pubsub_endpoint=pubsub)
-        with closing(GcpBackend.for_worker(deployment)) as backend:
+        with closing(GcpBackend(deployment=deployment)) as backend:
             begin = SYSTEM_CLOCK.now()
             found = tried(backend, 0, 1.5)
             assert SYSTEM_CLOCK.now() - begin < 4.0
