@@ -22,12 +22,12 @@ from yarl import URL
 from fsd_emulators.aws import guards
 from fsd_emulators.aws.actions import Action, classify, needs_body, service_of
 from fsd_emulators.aws.batches import entries_of, is_batch, with_failed, without
-from fsd_emulators.aws.faults import Faults
 from fsd_emulators.aws.lambda_service import LambdaService
 from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.ministack import Ministack
-from fsd_emulators.aws.records import Fault, RequestRecord
+from fsd_emulators.aws.records import RequestRecord
 from fsd_emulators.aws.refusals import Refusal, refusal_answer
+from fsdcore.faults import Crash, Delay, Disconnect, Duplicate, Fault, Faults, InPart, Refuse
 
 _MOST_RECORDS = 500_000
 _HOP_HEADERS = {
@@ -44,6 +44,7 @@ _OWN_HEADERS = _HOP_HEADERS | {"content-length", "date", "server"}
 _STATUS = {"RequestResponse": 200, "Event": 202, "DryRun": 204}
 _READS = ("Describe", "Get", "List", "Validate")
 _SENDS = ("Publish", "PublishBatch", "SendMessage", "SendMessageBatch")
+_THROTTLED = "ThrottlingException"
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _TOPIC_BYTES = re.compile(r"<key>MaximumMessageSize</key>\s*<value>(\d+)</value>")
 
@@ -63,7 +64,7 @@ class _Work:
     @property
     def blames(self) -> bool:
         """Whether entries that are made to fail are said to be the sender's fault."""
-        return self.fault is not None and self.fault.blames_sender
+        return isinstance(self.fault, InPart) and self.fault.blames_sender
 
     @property
     def buffered(self) -> bytes:
@@ -107,7 +108,7 @@ class Front:
 
     def __init__(self, ministack: Ministack, functions: LambdaService) -> None:
         self.records: deque[RequestRecord] = deque(maxlen=_MOST_RECORDS)
-        self.faults = Faults()
+        self.faults = Faults(Crash, Delay, Disconnect, Duplicate, InPart, Refuse)
         self._ministack, self._lambda = ministack, functions
         self._looks = _Looks()
         self._number = 0
@@ -130,7 +131,7 @@ class Front:
     def reset(self) -> None:
         """Forget the log and all faults."""
         self.records.clear()
-        self.faults.set(())
+        self.faults.set()
         self._looks.seconds = 0.0
 
     def set_lateness(self, lateness: Lateness) -> None:
@@ -143,7 +144,8 @@ class Front:
         body = await whole_body(request) if needs_body(service) else None
         action = classify(service, region, request.method, request.raw_path, request.headers, body or b"")
         source = self._lambda.source(request.headers.get("X-Amz-Security-Token", ""))
-        work = _Work(request, action, body, source, self.faults.take(action, source))
+        name, caller = f"{service}:{action.name}", "worker" if source else "client"
+        work = _Work(request, action, body, source, self.faults.meet(Fault, name, action.resource, caller))
         if work.fault is not None and work.body is None:
             work.body = await whole_body(request)
         return work
@@ -157,25 +159,25 @@ class Front:
         if work.body is None:
             return await self._stream(work)
         reply = await self._served(work)
-        if work.fault is not None and work.fault.kind == "duplicate":
+        if isinstance(work.fault, Duplicate):
             reply = await self._served(work)
-        if work.fault is not None and work.fault.kind == "abort":
+        if isinstance(work.fault, Disconnect):
             return self._cut(work, reply.status)
         return self._reply(work, reply)
 
     async def _make_fault(self, work: _Work, fault: Fault) -> aiohttp.web.StreamResponse | None:
         """What a fault does before the request is served; an answer if it is not to be served at all."""
-        if fault.kind == "error":
-            raise Refusal(fault.code, "made to fail", fault.status)
-        if fault.kind == "kill":
+        if isinstance(fault, Refuse):
+            raise Refusal(fault.error or _THROTTLED, "made to fail", fault.status or 400)
+        if isinstance(fault, Crash):
             self._lambda.kill(work.source)
-        if fault.kind in ("kill", "reset"):
+        if isinstance(fault, Crash) or (isinstance(fault, Disconnect) and fault.when == "before"):
             return self._cut(work, 0)
-        if fault.kind == "delay":
+        if isinstance(fault, Delay):
             await asyncio.sleep(fault.seconds)
-        if fault.kind == "fail-entries":
+        if isinstance(fault, InPart):
             ids = [entry.id for entry in entries_of(work.action)][::2]
-            work.refused |= dict.fromkeys(ids, (fault.code, "made to fail"))
+            work.refused |= dict.fromkeys(ids, (fault.error or _THROTTLED, "made to fail"))
         return None
 
     async def _guard(self, work: _Work) -> None:
@@ -303,7 +305,7 @@ class Front:
                 response_bytes=sent,
                 entries=received or len(entries),
                 billed_bytes=sum(entry.billed_bytes for entry in entries) if action.name in _SENDS else 0,
-                fault=work.fault.kind if work.fault is not None else "",
+                fault=type(work.fault).__name__ if work.fault is not None else "",
             )
         )
 

@@ -8,29 +8,27 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fsd_emulators.gcp.calls import Call, CallLog
-from fsd_emulators.gcp.lots import Lots
 from fsd_emulators.gcp.service import Service
 from fsd_emulators.gcp.system import listening_port
 from fsd_emulators.gcp.web import Handler, WebServer
 from fsd_emulators.processes import HOST, ServerProcess, http_ready
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import MissingExtraError
+from fsdcore.faults import Delay, Disconnect, Fault, Faults, Refuse
 
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {
-    "unavailable": (503, "backendError"),
-    "throttled": (429, "rateLimitExceeded"),
-    "denied": (403, "forbidden"),
+    "UNAVAILABLE": (503, "backendError"),
+    "RESOURCE_EXHAUSTED": (429, "rateLimitExceeded"),
+    "PERMISSION_DENIED": (403, "forbidden"),
 }
-_SHARES = ("unavailable", "throttled", "denied", "reset", "lost_response", "cut_short", "delay")
-_ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
+_ENDS = {"after": "LOST", "within": "CUT"}
 # What the program does not keep of a bucket.
 _DESCRIBED = frozenset({"labels", "lifecycle", "iamConfiguration", "softDeletePolicy", "location"})
 _ANYWHERE = "US"
@@ -40,42 +38,20 @@ _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
 
 
-@dataclass(frozen=True)
-class StorageFaults:
-    """What goes wrong, as shares from 0 to 1 of the requests of `kinds`, drawn from `seed`; a retry is drawn anew.
-
-    Only requests for what has the text `within` in its ``bucket/key`` are meant.
-
-    - `unavailable`, `throttled`, `denied`: are answered 503, 429 or 403 and never reach the store
-    - `reset`: the connection is reset before the request reaches the store
-    - `lost_response`: take effect, and then the connection is reset
-    - `cut_short`: are answered, but the connection is reset in the middle of the answer's body
-    - `delay`: reach the store only after `delay_seconds`
-    """
-
-    seed: int = 0
-    unavailable: float = 0.0
-    throttled: float = 0.0
-    denied: float = 0.0
-    reset: float = 0.0
-    lost_response: float = 0.0
-    cut_short: float = 0.0
-    delay: float = 0.0
-    delay_seconds: float = 0.2
-    kinds: tuple[str, ...] = ("put", "part", "get", "list", "delete", "stat")
-    within: str = ""
-
-
-class StorageServer(Service[StorageFaults]):
+class StorageServer(Service):
     """The server and its proxy; as a context manager it starts and stops. `folder` has its log.
 
     Objects are in memory: as files, ``a`` and ``a/b`` could not both be there, as they can in the service.
+
+    Of its faults `Refuse` answers ``UNAVAILABLE`` (503), ``RESOURCE_EXHAUSTED`` (429) or ``PERMISSION_DENIED`` (403),
+    `Disconnect` resets the connection before or after the effect or in the middle of the answer's body, and `Delay`
+    makes a request reach the store later.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        super().__init__()
+        super().__init__(Refuse, Disconnect, Delay)
         self._folder = folder
-        self._answers = self._proxy = _Proxy(port, self.log)
+        self._proxy = _Proxy(port, self.log, self.faults)
         self._server: ServerProcess | None = None
 
     @property
@@ -168,24 +144,11 @@ class _Buckets:
 
 
 class _Proxy(WebServer):
-    def __init__(self, port: int, log: CallLog) -> None:
+    def __init__(self, port: int, log: CallLog, faults: Faults) -> None:
         super().__init__(port, _Handler)
-        self.log = log
+        self.log, self.faults = log, faults
         self.upstream = 0
         self.buckets = _Buckets()
-        self.set_faults(StorageFaults())
-
-    def set_faults(self, faults: StorageFaults) -> None:
-        self.faults, self._lots = faults, Lots(faults.seed)
-
-    @property
-    def struck(self) -> int:
-        return self._lots.struck
-
-    def draw(self, kind: str, resource: str) -> str:
-        """The fault that a request of `kind` for `resource` has: the name of the field, or nothing."""
-        faults = self.faults
-        return self._lots.draw(faults, _SHARES) if kind in faults.kinds and faults.within in resource else ""
 
 
 class _Handler(Handler):
@@ -202,15 +165,15 @@ class _Handler(Handler):
     def answer(self) -> None:
         body = self.body()
         kind, resource = kind_of(self.command, self.path, body)
-        fault = self.server.draw(kind, resource)
-        if fault == "delay":
-            SYSTEM_CLOCK.sleep(self.server.faults.delay_seconds)
-            fault = ""
-        if fault == "reset":
+        fault = self.server.faults.meet(Fault, kind, resource)
+        if isinstance(fault, Delay):
+            SYSTEM_CLOCK.sleep(fault.seconds)
+        breaks = fault.when if isinstance(fault, Disconnect) else ""
+        if breaks == "before":
             self._log(kind, resource, len(body), "RESET")
             return self.cut_off()
-        if fault in _REFUSALS:
-            code, reason = _REFUSALS[fault]
+        if isinstance(fault, Refuse):
+            code, reason = _REFUSALS[fault.error or "UNAVAILABLE"]
             self._log(kind, resource, len(body), str(code))
             return self.write(code, _refusal(code, reason))
         if strange := self.server.buckets.refusal(self.command, kind, resource, body):
@@ -220,11 +183,11 @@ class _Handler(Handler):
         if kind == "bucket" and code < _REFUSED:
             content = self.server.buckets.seen(self.command, urlsplit(self.path).path, body, content)
         # Before the answer: who has read it finds the call in the log.
-        ended = _ENDS.get(fault) or ("OK" if code < 400 else str(code))
+        ended = _ENDS.get(breaks) or ("OK" if code < 400 else str(code))
         self._log(kind, resource, len(body) or len(content), ended)
-        if fault != "lost_response":
-            self.write(code, content, headers, len(content) // 2 if fault else len(content))
-        return self.cut_off() if fault else None
+        if breaks != "after":
+            self.write(code, content, headers, len(content) // 2 if breaks else len(content))
+        return self.cut_off() if breaks else None
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """What the server itself answers."""

@@ -8,10 +8,11 @@ import pytest
 
 from fsd_emulators.gcp.environment import PROJECT
 from fsd_emulators.gcp.management import Management
-from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_gcp import GcpBackend
 from fsdcore.errors import AccessDeniedError, ConfigError, FsdError
+from fsdcore.faults import Refuse
 from fsdcore.record.observer import Silent
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
@@ -26,10 +27,11 @@ def caller(
     backend = make_backend()
     backend.provisioner().deploy(2)
     management.closed |= CLOSED
-    cloud_storage.faults = StorageFaults(denied=1.0, kinds=("bucket",))
-    pubsub.faults = PubsubFaults(denied=1.0, methods=("ListTopics", "ListSubscriptions"))
+    cloud_storage.faults.set(Refuse("bucket", error="PERMISSION_DENIED"))
+    pubsub.faults.set(Refuse("ListTopics ListSubscriptions", error="PERMISSION_DENIED"))
     yield backend
-    cloud_storage.faults, pubsub.faults = StorageFaults(), PubsubFaults()
+    cloud_storage.faults.set()
+    pubsub.faults.set()
 
 
 def test_status_tells_what_was_not_seen(caller: GcpBackend) -> None:
