@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import aiohttp.web
 import msgspec
 
-from fsd_emulators.aws.front import Front, whole_body
+from fsd_emulators.aws.front import Front
 from fsd_emulators.aws.lambda_service import LambdaService
 from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.ministack import Ministack
+from fsd_emulators.web import whole_body
 from fsdcore.errors import ConfigError
 from fsdcore.faults import AnyFault
 

@@ -12,12 +12,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import aiohttp.web
-from yarl import URL
 
 from fsd_emulators.aws import guards
 from fsd_emulators.aws.actions import Action, classify, needs_body, service_of
@@ -27,25 +25,14 @@ from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.ministack import Ministack
 from fsd_emulators.aws.records import RequestRecord
 from fsd_emulators.aws.refusals import Refusal, refusal_answer
+from fsd_emulators.web import HOP_HEADERS, OWN_HEADERS, cut_off, forward, kept_headers, whole_body
 from fsdcore.faults import Crash, Delay, Disconnect, Duplicate, Fault, Faults, InPart, Refuse
 
 _MOST_RECORDS = 500_000
-_HOP_HEADERS = {
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
-_OWN_HEADERS = _HOP_HEADERS | {"content-length", "date", "server"}
 _STATUS = {"RequestResponse": 200, "Event": 202, "DryRun": 204}
 _READS = ("Describe", "Get", "List", "Validate")
 _SENDS = ("Publish", "PublishBatch", "SendMessage", "SendMessageBatch")
 _THROTTLED = "ThrottlingException"
-_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _TOPIC_BYTES = re.compile(r"<key>MaximumMessageSize</key>\s*<value>(\d+)</value>")
 
 
@@ -246,16 +233,16 @@ class Front:
             raise Refusal("AccessDeniedException", message, 403)
 
     async def _forward(self, work: _Work, body: bytes) -> _Reply:
-        async with self._upstream(work, body or None) as answer:
-            return _Reply(answer.status, _kept(answer.headers, _OWN_HEADERS), await answer.read())
+        async with forward(self._ministack.session, self._ministack.url, work.request, body) as answer:
+            return _Reply(answer.status, kept_headers(answer.headers, OWN_HEADERS), await answer.read())
 
     async def _stream(self, work: _Work) -> aiohttp.web.StreamResponse:
         """An object on its way in or out, never held here in whole."""
         request = work.request
         data = request.content if request.body_exists else None
-        async with self._upstream(work, data) as answer:
+        async with forward(self._ministack.session, self._ministack.url, request, data) as answer:
             self._log(work, answer.status, answer.content_length or 0)
-            headers = _kept(answer.headers, _HOP_HEADERS | {"date", "server"})
+            headers = kept_headers(answer.headers, HOP_HEADERS | {"date", "server"})
             response = aiohttp.web.StreamResponse(status=answer.status, headers=headers)
             await response.prepare(request)
             if request.method != "HEAD":
@@ -263,18 +250,6 @@ class Front:
                     await response.write(part)
             await response.write_eof()
             return response
-
-    def _upstream(self, work: _Work, data: Any) -> Any:
-        request = work.request
-        dropped = _HOP_HEADERS | ({"content-length"} if isinstance(data, bytes) else set())
-        return self._ministack.session.request(
-            request.method,
-            URL(self._ministack.url + request.raw_path, encoded=True),
-            headers=_kept(request.headers, dropped),
-            data=data,
-            skip_auto_headers=_SKIPPED,
-            allow_redirects=False,
-        )
 
     def _reply(self, work: _Work, reply: _Reply) -> aiohttp.web.StreamResponse:
         self._log(work, reply.status, len(reply.body), _received(work.action, reply))
@@ -284,9 +259,7 @@ class Front:
     def _cut(self, work: _Work, status: int) -> aiohttp.web.StreamResponse:
         """End the connection without an answer."""
         self._log(work, status, 0)
-        if work.request.transport is not None:
-            work.request.transport.abort()
-        return aiohttp.web.Response(status=500)
+        return cut_off(work.request)
 
     def _log(self, work: _Work, status: int, sent: int, received: int = 0) -> None:
         action = work.action
@@ -322,17 +295,9 @@ def _received(action: Action, reply: _Reply) -> int:
     return len(json.loads(reply.body or b"{}").get("Messages") or ())
 
 
-def _kept(headers: Mapping[str, str], dropped: set[str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in dropped}
-
-
 async def _go_on(request: aiohttp.web.BaseRequest) -> None:
     """Tell a client to send its body if it waits for that; the SDK would wait a second for each object."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # Nothing of the answer is written yet.
         request.writer.output_size = 0
-
-
-async def whole_body(request: aiohttp.web.BaseRequest) -> bytes:
-    return b"".join([part async for part in request.content.iter_any()])

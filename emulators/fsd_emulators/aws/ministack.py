@@ -20,6 +20,7 @@ from fsd_emulators.aws.handler_rights import rights_table
 from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.environments import environment_python
 from fsd_emulators.processes import HOST, ServerProcess, free_port, http_ready
+from fsd_emulators.web import client
 from fsdcore.errors import MissingExtraError, ServerError
 
 ACCESS_KEY = SECRET_KEY = "test"
@@ -103,9 +104,7 @@ class Ministack:
         if self.enforces:
             self._rights.write_text(json.dumps(_handler_rights(self.region)), encoding="utf-8")
         await asyncio.to_thread(self._process.start)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS)
-        timeout = aiohttp.ClientTimeout(total=None)
-        self.session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+        self.session = client(_KEEP_SECONDS)
 
     async def close(self) -> None:
         """End it, with all that it holds."""

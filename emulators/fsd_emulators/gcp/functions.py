@@ -9,20 +9,24 @@ Packages are not installed, and the Python is this one, whatever runtime is aske
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from fsd_emulators.gcp.calls import Call, CallLog
+from aiohttp.web import BaseRequest, Response, StreamResponse
+from multidict import CIMultiDict
+
+from fsd_emulators.gcp.calls import Call, CallLog, ended_with
 from fsd_emulators.gcp.control import ControlPlane
 from fsd_emulators.gcp.identities import email_of
 from fsd_emulators.gcp.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
 from fsd_emulators.gcp.management import Management
 from fsd_emulators.gcp.service import Service
-from fsd_emulators.gcp.web import Handler, WebServer
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsd_emulators.web import OWN_HEADERS, WebServer, cut_off, kept_headers, whole_body
+from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
 from fsdcore.faults import Crash, Disconnect, Duplicate, Fault, Faults, Refuse
 
@@ -32,7 +36,6 @@ _REFUSALS = {
     "UNAVAILABLE": Answer(503, [], b"Service Unavailable"),
     "RESOURCE_EXHAUSTED": Answer(429, [], b"Rate exceeded."),
 }
-_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
 
 
 class FunctionsServer(Service):
@@ -110,72 +113,69 @@ class _Server(WebServer):
     control: ControlPlane
 
     def __init__(self, port: int, log: CallLog, faults: Faults) -> None:
-        super().__init__(port, _Handler)
-        self.log, self.faults = log, faults
+        super().__init__(port)
+        self._log, self._faults = log, faults
         self.callers: list[str] = []
 
-
-class _Handler(Handler):
-    server: _Server
-
-    def answer(self) -> None:
-        body = self.body()
-        if not self.path.startswith("/run/"):
-            return self._write(self.server.control.answer(self.command, self.path, body, self._token()))
-        fault = self.server.faults.meet(Fault, "invoke", body.decode(errors="replace"))
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        body = await whole_body(request)
+        if not request.path.startswith("/run/"):
+            return _sent(self.control.answer(request.method, request.raw_path, body, _token(request)))
+        fault = self._faults.meet(Fault, "invoke", body.decode(errors="replace"))
+        run = asyncio.get_running_loop().run_in_executor
         if isinstance(fault, Disconnect | Duplicate):
-            threading.Thread(target=self._run, args=(body,), daemon=True).start()
+            run(None, self._run, request, body)
         if isinstance(fault, Disconnect):
-            SYSTEM_CLOCK.sleep(fault.seconds)
-            return self.cut_off()
-        return self._write(self._run(body, fault))
+            await asyncio.sleep(fault.seconds)
+            return cut_off(request)
+        return _sent(await run(None, self._run, request, body, fault))
 
-    def _write(self, answer: Answer) -> None:
-        self.write(answer.status, answer.content, answer.headers)
-
-    def _run(self, body: bytes, fault: Fault | None = None) -> Answer:
+    def _run(self, request: BaseRequest, body: bytes, fault: Fault | None = None) -> Answer:
         """The answer of a function, or of the service in its place."""
-        project, region, function, *rest = [*self.path.removeprefix("/run/").split("/", 3), "", ""][:4]
+        project, region, function, *rest = [*request.raw_path.removeprefix("/run/").split("/", 3), "", ""][:4]
         name = f"projects/{project}/locations/{region}/functions/{function.partition('?')[0]}"
         if isinstance(fault, Refuse):
             answer = _REFUSALS[fault.error or "UNAVAILABLE"]
         else:
-            answer = self._checked(self.server.control.pool(name), "/" + "".join(rest), body, fault)
-        ended = "OK" if answer.status < 400 else str(answer.status)
-        self.server.log.add(Call("invoke", name, 1, len(body), ended))
+            answer = self._checked(self.control.pool(name), request, "/" + "".join(rest), body, fault)
+        self._log.add(Call("invoke", name, 1, len(body), ended_with(answer.status)))
         return answer
 
-    def _checked(self, pool: Pool | None, path: str, body: bytes, fault: Fault | None) -> Answer:
-        token = self._token()
+    def _checked(self, pool: Pool | None, request: BaseRequest, path: str, body: bytes, fault: Fault | None) -> Answer:
+        token = _token(request)
         if pool is None:
             return Answer(404, [], b"Page not found")
         if not token:
             return Answer(401, [], b"The request was not authenticated.")
-        self.server.callers.append(email_of(token))
-        if token == "refused" or not self.server.control.management.may_invoke(pool.revision.function, token):
+        self.callers.append(email_of(token))
+        if token == "refused" or not self.control.management.may_invoke(pool.revision.function, token):
             return Answer(403, [], b"The caller does not have permission run.routes.invoke.")
         if len(body) > _MOST_BYTES:
             return Answer(413, [], b"Request Entity Too Large")
-        return self._asked(pool, path, body, fault)
+        return self._asked(pool, request, path, body, fault)
 
-    def _token(self) -> str:
-        """What the caller shows; empty if nothing."""
-        kind, _, token = self.headers.get("Authorization", "").partition(" ")
-        return token if kind.lower() == "bearer" else ""
-
-    def _asked(self, pool: Pool, path: str, body: bytes, fault: Fault | None) -> Answer:
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
+    def _asked(self, pool: Pool, request: BaseRequest, path: str, body: bytes, fault: Fault | None) -> Answer:
+        headers = kept_headers(request.headers, OWN_HEADERS)
         # The time to start an instance is the request's.
         deadline = Deadline.after(pool.revision.timeout)
         try:
-            with pool.instance(self.server.control.queue_seconds) as instance, _crashing(instance, fault):
-                answer = instance.ask(self.command, path, headers, body, deadline)
+            with pool.instance(self.control.queue_seconds) as instance, _crashing(instance, fault):
+                return instance.ask(request.method, path, headers, body, deadline)
         except NoInstanceError:
             return Answer(429, [], b"The request was aborted because there was no available instance.")
         except ServerError as error:
             return Answer(500, [], str(error).encode())
-        kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
-        return Answer(answer.status, kept, answer.content)
+
+
+def _token(request: BaseRequest) -> str:
+    """What the caller shows; empty if nothing."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else ""
+
+
+def _sent(answer: Answer) -> Response:
+    headers = kept_headers(CIMultiDict(answer.headers), OWN_HEADERS)
+    return Response(status=answer.status, headers=headers, body=answer.content)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from fsd_emulators.gcp.broker import Broker, ServiceError, Subscription
 from fsd_emulators.gcp.calls import Call, CallLog
 from fsd_emulators.gcp.service import Service
 from fsd_emulators.gcp.streams import Stream
+from fsd_emulators.loops import LoopThread
 from fsd_emulators.processes import HOST
 from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.errors import ServerError
@@ -63,8 +64,7 @@ class PubsubServer(Service):
         super().__init__(Refuse, Disconnect, Delay, Duplicate, Drop, InPart)
         self.port = port
         self._service = _Service(Broker(seed, clock), self.log, self.faults, pull_seconds)
-        self._loop: asyncio.AbstractEventLoop
-        self._thread: threading.Thread | None = None
+        self._thread = LoopThread("pubsub")
         self._server: Any = None
 
     @property
@@ -74,19 +74,17 @@ class PubsubServer(Service):
 
     def reset(self) -> None:
         """Forget all topics, subscriptions, faults and calls."""
-        asyncio.run_coroutine_threadsafe(self._service.reset(), self._loop).result()
+        self._thread.run(self._service.reset())
 
     def backlog(self) -> dict[str, int]:
         """How many messages each subscription keeps, held or waiting, where there are any."""
-        return asyncio.run_coroutine_threadsafe(self._service.backlog(), self._loop).result()
+        return self._thread.run(self._service.backlog())
 
     def start(self) -> Self:
         """`ServerError` if the port is another's."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="pubsub", daemon=True)
         self._thread.start()
         try:
-            asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
+            self._thread.run(self._serve())
         except RuntimeError as error:
             self.stop()
             raise ServerError(f"Pub/Sub cannot listen at {self.target}: {error}") from error
@@ -100,13 +98,9 @@ class PubsubServer(Service):
 
     def stop(self) -> None:
         """End all calls and the thread. May be called twice, and before `start`."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(self._server.stop(None), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        thread.join()
-        self._loop.close()
+        if self._thread.runs:
+            self._thread.run(self._server.stop(None))
+        self._thread.stop()
 
 
 def _pb(name: str) -> Any:

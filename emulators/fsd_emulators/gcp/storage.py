@@ -5,23 +5,24 @@ Every request passes the proxy, so the log is what the server was asked, call by
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from fsd_emulators.gcp.calls import Call, CallLog
+import aiohttp
+from aiohttp.web import BaseRequest, Response, StreamResponse
+
+from fsd_emulators.gcp.calls import Call, CallLog, ended_with
 from fsd_emulators.gcp.service import Service
 from fsd_emulators.gcp.system import listening_port
-from fsd_emulators.gcp.web import Handler, WebServer
 from fsd_emulators.processes import HOST, ServerProcess, http_ready
-from fsdcore.clock import SYSTEM_CLOCK
+from fsd_emulators.web import OWN_HEADERS, WebServer, client, cut_off, cut_short, forward, kept_headers, whole_body
 from fsdcore.errors import MissingExtraError
 from fsdcore.faults import Delay, Disconnect, Fault, Faults, Refuse
-
-_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
 
 _REFUSALS = {
     "UNAVAILABLE": (503, "backendError"),
@@ -145,61 +146,53 @@ class _Buckets:
 
 class _Proxy(WebServer):
     def __init__(self, port: int, log: CallLog, faults: Faults) -> None:
-        super().__init__(port, _Handler)
-        self.log, self.faults = log, faults
+        super().__init__(port)
+        self._log, self._faults = log, faults
         self.upstream = 0
         self.buckets = _Buckets()
+        self._session: aiohttp.ClientSession
 
+    async def begin(self) -> None:
+        self._session = client()
+        await super().begin()
 
-class _Handler(Handler):
-    server: _Proxy
+    async def finish(self) -> None:
+        await super().finish()
+        await self._session.close()
 
-    def setup(self) -> None:
-        super().setup()
-        self._upstream = http.client.HTTPConnection(HOST, self.server.upstream)
-
-    def finish(self) -> None:
-        self._upstream.close()
-        super().finish()
-
-    def answer(self) -> None:
-        body = self.body()
-        kind, resource = kind_of(self.command, self.path, body)
-        fault = self.server.faults.meet(Fault, kind, resource)
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        body = await whole_body(request)
+        kind, resource = kind_of(request.method, request.raw_path, body)
+        note = partial(self._note, kind, resource)
+        fault = self._faults.meet(Fault, kind, resource)
         if isinstance(fault, Delay):
-            SYSTEM_CLOCK.sleep(fault.seconds)
+            await asyncio.sleep(fault.seconds)
         breaks = fault.when if isinstance(fault, Disconnect) else ""
         if breaks == "before":
-            self._log(kind, resource, len(body), "RESET")
-            return self.cut_off()
-        if isinstance(fault, Refuse):
-            code, reason = _REFUSALS[fault.error or "UNAVAILABLE"]
-            self._log(kind, resource, len(body), str(code))
-            return self.write(code, _refusal(code, reason))
-        if strange := self.server.buckets.refusal(self.command, kind, resource, body):
-            self._log(kind, resource, len(body), str(strange[0]))
-            return self.write(strange[0], _refusal(*strange))
-        code, headers, content = self._ask(body)
-        if kind == "bucket" and code < _REFUSED:
-            content = self.server.buckets.seen(self.command, urlsplit(self.path).path, body, content)
+            note(len(body), "RESET")
+            return cut_off(request)
+        refused = _REFUSALS[fault.error or "UNAVAILABLE"] if isinstance(fault, Refuse) else None
+        if refused := refused or self.buckets.refusal(request.method, kind, resource, body):
+            note(len(body), str(refused[0]))
+            return Response(status=refused[0], body=_refusal(*refused))
+        answer = await self._asked(request, kind, body)
         # Before the answer: who has read it finds the call in the log.
-        ended = _ENDS.get(breaks) or ("OK" if code < 400 else str(code))
-        self._log(kind, resource, len(body) or len(content), ended)
-        if breaks != "after":
-            self.write(code, content, headers, len(content) // 2 if breaks else len(content))
-        return self.cut_off() if breaks else None
+        note(len(body) or (answer.content_length or 0), _ENDS.get(breaks) or ended_with(answer.status))
+        if breaks == "within":
+            return await cut_short(request, answer)
+        return cut_off(request) if breaks else answer
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the server itself answers."""
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
-        headers["Host"] = f"{HOST}:{self.server.server_port}"
-        self._upstream.request(self.command, self.path, body, headers)
-        answer = self._upstream.getresponse()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
-        return answer.status, kept, answer.read()
+    async def _asked(self, request: BaseRequest, kind: str, body: bytes) -> Response:
+        """What the server itself answers, and what it forgets of buckets."""
+        host = f"{HOST}:{self.port}"
+        async with forward(self._session, f"http://{HOST}:{self.upstream}", request, body, Host=host) as answer:
+            content = await answer.read()
+        if kind == "bucket" and answer.status < _REFUSED:
+            content = self.buckets.seen(request.method, urlsplit(request.raw_path).path, body, content)
+        return Response(status=answer.status, headers=kept_headers(answer.headers, OWN_HEADERS), body=content)
 
-    def _log(self, kind: str, resource: str, size: int, ended: str) -> None:
-        self.server.log.add(Call(kind, resource, 1, size, ended))
+    def _note(self, kind: str, resource: str, size: int, ended: str) -> None:
+        self._log.add(Call(kind, resource, 1, size, ended))
 
 
 def _refusal(code: int, reason: str) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from typing import cast
 from urllib.parse import parse_qs
 
 import pytest
+from aiohttp.web import BaseRequest, StreamResponse, json_response
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2.credentials import Credentials as UserCredentials
@@ -16,7 +16,7 @@ from google.oauth2.credentials import Credentials as UserCredentials
 from fsd_emulators.gcp.environment import PROJECT, REGION
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.management import Management
-from fsd_emulators.gcp.web import Handler, WebServer
+from fsd_emulators.web import WebServer, whole_body
 from fsd_gcp.calls.rest import Rest
 from fsd_gcp.deploy import access
 from fsd_gcp.deploy import project as builder_roles
@@ -179,18 +179,17 @@ def test_an_account_is_made_and_removed_once(rest: Rest, management: Management)
     assert not access.find_account(rest, DEPLOYMENT)
 
 
-class TokenHandler(Handler):
+class TokenServer(WebServer):
     """Gives a person's tokens: one that is asked for without scopes is for all that the person agreed to."""
 
-    def answer(self) -> None:
-        asked = parse_qs(self.body().decode())
-        token = "narrow" if "scope" in asked else "wide"
-        self.write(200, json.dumps({"access_token": token, "expires_in": 3600}).encode())
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        asked = parse_qs((await whole_body(request)).decode())
+        return json_response({"access_token": "narrow" if "scope" in asked else "wide", "expires_in": 3600})
 
 
 @pytest.fixture
 def token_uri() -> Iterator[str]:
-    server = WebServer(0, TokenHandler)
+    server = TokenServer()
     server.open()
     yield f"{server.url}/token"
     server.end()
