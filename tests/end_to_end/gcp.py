@@ -99,7 +99,7 @@ class _LateRoles:
 
     def delay(self) -> None:
         self._over.clear()
-        self._functions.management.late_until = math.inf
+        self._functions.management.roles_late_until = math.inf
         self._waits = threading.Thread(target=self._wait)
         self._waits.start()
 
@@ -107,7 +107,7 @@ class _LateRoles:
         while not self.met() and not self._over.wait(_LOOK_SECONDS):
             pass
         self._over.wait(_LATE_SECONDS)
-        self._functions.management.late_until = 0.0
+        self._functions.management.roles_late_until = 0.0
 
     def met(self) -> bool:
         """Whether a start was refused."""

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import aiohttp
 import aiohttp.web
 
-from fsd_emulators.aws import guards
+from fsd_emulators.aws import limits
 from fsd_emulators.aws.actions import Action, classify, needs_body, service_of
 from fsd_emulators.aws.batches import entries_of, is_batch, with_failed, without
 from fsd_emulators.aws.lambda_service import LambdaService
@@ -65,12 +65,12 @@ class _Reply:
     body: bytes
 
 
-class _Looks:
+class _StackAnswers:
     """What CloudFormation told of stacks: for some seconds after an operation began it tells the same."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._told: dict[str, _Reply] = {}
+        self._before: dict[str, _Reply] = {}
         self._until: dict[str, float] = {}
 
     def stale(self, action: Action) -> _Reply | None:
@@ -78,14 +78,14 @@ class _Looks:
         name = str(action.parameters.get("StackName", ""))
         if action.name != "DescribeStacks" or time.monotonic() >= self._until.get(name, 0.0):
             return None
-        return self._told.get(name)
+        return self._before.get(name)
 
     def note(self, action: Action, reply: _Reply) -> None:
         if action.service != "cloudformation" or not self.seconds:
             return
         name = str(action.parameters.get("StackName", ""))
         if action.name == "DescribeStacks":
-            self._told[name] = reply
+            self._before[name] = reply
         elif action.name in ("CreateStack", "UpdateStack", "DeleteStack") and reply.status == 200:
             self._until[name] = time.monotonic() + self.seconds
 
@@ -97,12 +97,12 @@ class Front:
         self.records: deque[RequestRecord] = deque(maxlen=_MOST_RECORDS)
         self.faults = Faults(Crash, Delay, Disconnect, Duplicate, InPart, Refuse)
         self._ministack, self._lambda = ministack, functions
-        self._looks = _Looks()
+        self._stacks = _StackAnswers()
         self._number = 0
 
     async def answer(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
         """The handler of every request but those of the control address."""
-        await _go_on(request)
+        await _send_continue(request)
         work = await self._read(request)
         try:
             return await self._answer(work)
@@ -119,11 +119,11 @@ class Front:
         """Forget the log and all faults."""
         self.records.clear()
         self.faults.set()
-        self._looks.seconds = 0.0
+        self._stacks.seconds = 0.0
 
     def set_lateness(self, lateness: Lateness) -> None:
         """Make what AWS does after a while take so long."""
-        self._looks.seconds = lateness.looks
+        self._stacks.seconds = lateness.stacks
         self._ministack.set_lateness(lateness)
 
     async def _read(self, request: aiohttp.web.BaseRequest) -> _Work:
@@ -169,11 +169,11 @@ class Front:
 
     async def _guard(self, work: _Work) -> None:
         action = work.action
-        topic_bytes = guards.MESSAGE_BYTES
+        topic_bytes = limits.MESSAGE_BYTES
         if action.service == "sns" and sum(entry.billed_bytes for entry in entries_of(action)) > topic_bytes:
             topic_bytes = await self._topic_bytes(action)
-        guards.check(action, topic_bytes)
-        work.refused |= guards.bad_entries(action)
+        limits.check(action, topic_bytes)
+        work.refused |= limits.bad_entries(action)
 
     async def _topic_bytes(self, action: Action) -> int:
         """The most that a publish to the topic may carry."""
@@ -181,18 +181,18 @@ class Front:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         answer = await self._ministack.call("sns", "POST", "/", urlencode(asked).encode(), headers, action.region)
         found = _TOPIC_BYTES.search(answer.body.decode())
-        return int(found[1]) if found else guards.MESSAGE_BYTES
+        return int(found[1]) if found else limits.MESSAGE_BYTES
 
     async def _served(self, work: _Work) -> _Reply:
         """The whole answer, of Lambda here or of ministack."""
         action = work.action
         if (action.service, action.name) == ("lambda", "Invoke"):
             return await self._invoke(work)
-        if (stale := self._looks.stale(action)) is not None:
+        if (stale := self._stacks.stale(action)) is not None:
             return stale
         if not work.refused:
             reply = await self._forward(work, work.buffered)
-            self._looks.note(action, reply)
+            self._stacks.note(action, reply)
         elif len(work.refused) == len(entries_of(action)):
             kind = "text/xml" if action.service == "sns" else "application/x-amz-json-1.0"
             reply = _Reply(200, {"Content-Type": kind}, with_failed(action, b"", work.refused, work.blames))
@@ -295,7 +295,7 @@ def _received(action: Action, reply: _Reply) -> int:
     return len(json.loads(reply.body or b"{}").get("Messages") or ())
 
 
-async def _go_on(request: aiohttp.web.BaseRequest) -> None:
+async def _send_continue(request: aiohttp.web.BaseRequest) -> None:
     """Tell a client to send its body if it waits for that; the SDK would wait a second for each object."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

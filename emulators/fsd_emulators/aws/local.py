@@ -15,6 +15,7 @@ import msgspec
 
 from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.records import EnvironmentRecord, InvocationRecord, RequestRecord
+from fsd_emulators.environments import tell_stderr
 from fsd_emulators.processes import DIRECT, HOST, ServerProcess, free_port, http_ready
 from fsd_emulators.server import Emulator
 from fsdcore.errors import MissingExtraError, ServerError
@@ -24,10 +25,6 @@ _Type = TypeVar("_Type")
 _PACKAGES = ("aiohttp", "awslambdaric", "boto3", "psutil")
 _STOP_SECONDS = 20.0
 _ANSWER_SECONDS = 60.0
-
-
-def _told(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 class LocalAws(Emulator):
@@ -48,7 +45,7 @@ class LocalAws(Emulator):
         enforce: bool = False,
         concurrency: int = 1_000,
         retry_seconds: float = 1.0,
-        tell: Callable[[str], None] = _told,
+        tell: Callable[[str], None] = tell_stderr,
     ) -> None:
         self.region = region
         self._port = port

@@ -61,9 +61,9 @@ class StorageServer(Service):
         return self._proxy.url
 
     @property
-    def strangers(self) -> set[str]:
+    def foreign_buckets(self) -> set[str]:
         """Buckets that are another project's: their names are taken, and all that they answer is 403."""
-        return self._proxy.buckets.strangers
+        return self._proxy.buckets.foreign
 
     def start(self) -> Self:
         """`MissingExtraError` if the program is not installed; `ServerError` if it does not start."""
@@ -107,10 +107,10 @@ class _Buckets:
     """What the program forgets of buckets: how they are described, and whose they are."""
 
     def __init__(self) -> None:
-        self.strangers: set[str] = set()
+        self.foreign: set[str] = set()
         self._described: dict[str, dict[str, Any]] = {}
 
-    def seen(self, method: str, path: str, body: bytes, content: bytes) -> bytes:
+    def completed(self, method: str, path: str, body: bytes, content: bytes) -> bytes:
         """What to answer for the program's `content` to a request that was taken."""
         name = unquote(path.rpartition("/b/")[2]) if "/b/" in path else ""
         if method == "DELETE":
@@ -120,12 +120,12 @@ class _Buckets:
         if method in ("POST", "PATCH") and body:
             self._describe(found["name"], json.loads(body))
         if "items" in found:
-            kept = [self._whole(one) for one in found["items"] if one["name"] not in self.strangers]
+            kept = [self._whole(one) for one in found["items"] if one["name"] not in self.foreign]
             return json.dumps({**found, "items": kept}).encode()
         return json.dumps(self._whole(found)).encode()
 
-    def _describe(self, name: str, told: dict[str, Any]) -> None:
-        kept = {key: value for key, value in told.items() if key in _DESCRIBED}
+    def _describe(self, name: str, given: dict[str, Any]) -> None:
+        kept = {key: value for key, value in given.items() if key in _DESCRIBED}
         self._described[name] = {**self._described.get(name, {}), **kept}
 
     def _whole(self, bucket: dict[str, Any]) -> dict[str, Any]:
@@ -136,9 +136,9 @@ class _Buckets:
         """What is answered where the bucket is a stranger's: a code, and what is said."""
         name = resource.partition("/")[0]
         if (method, kind) == ("POST", "bucket") and resource.endswith("/b"):
-            taken = json.loads(body).get("name") in self.strangers
+            taken = json.loads(body).get("name") in self.foreign
             return (409, "The requested bucket name is not available. Please try again.") if taken else None
-        if name not in self.strangers:
+        if name not in self.foreign:
             return None
         does = "does not have storage.buckets.get access to the Google Cloud Storage bucket"
         return 403, f"The caller {does}. Permission 'storage.buckets.get' denied on resource (or it may not exist)."
@@ -188,7 +188,7 @@ class _Proxy(WebServer):
         async with forward(self._session, f"http://{HOST}:{self.upstream}", request, body, Host=host) as answer:
             content = await answer.read()
         if kind == "bucket" and answer.status < _REFUSED:
-            content = self.buckets.seen(request.method, urlsplit(request.raw_path).path, body, content)
+            content = self.buckets.completed(request.method, urlsplit(request.raw_path).path, body, content)
         return Response(status=answer.status, headers=kept_headers(answer.headers, OWN_HEADERS), body=content)
 
     def _note(self, kind: str, resource: str, size: int, ended: str) -> None:

@@ -29,7 +29,7 @@ class Notices:
 
 
 def test_a_stale_look_is_not_taken_for_the_end(make_backend: BackendMaker, aws: LocalAws) -> None:
-    aws.set_lateness(looks=1.5)
+    aws.set_lateness(stacks=1.5)
     backend = make_backend(topics=1)
     assert backend.provisioner().deploy(2).ready
     assert backend.provisioner().deploy(3).workers == 3

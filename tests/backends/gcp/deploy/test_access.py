@@ -117,14 +117,14 @@ def test_status_tells_of_a_role_that_was_taken_away(
         rest.post(url, {"policy": {"bindings": []}})
     assert f"the service account lacks {missing}" in provisioner.status().problem
     # Whoever may not look at these policies is told of the rest.
-    management.closed.add(f"{api}.googleapis.com")
+    management.forbidden_apis.add(f"{api}.googleapis.com")
     assert provisioner.status().ready
-    management.closed.clear()
+    management.forbidden_apis.clear()
     # A service that is not enabled is no matter of who asks.
-    management.disabled.add(f"{api}.googleapis.com")
+    management.disabled_apis.add(f"{api}.googleapis.com")
     with pytest.raises(ConfigError, match=f"the API {api}.googleapis.com is not enabled"):
         provisioner.status()
-    management.disabled.clear()
+    management.disabled_apis.clear()
     assert provisioner.deploy(2).ready
 
 
@@ -151,7 +151,7 @@ def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:
     assert rest.get(f"{url}:getIamPolicy") == kept
 
 
-@pytest.mark.parametrize("trouble", ["settling", "rivals"])
+@pytest.mark.parametrize("trouble", ["unknown_times", "rival_writes"])
 def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Management, trouble: str) -> None:
     access.make_account(rest, DEPLOYMENT)
     setattr(management, trouble, 3)
@@ -166,7 +166,7 @@ def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Manage
 
 def test_another_refusal_of_a_policy_is_raised(rest: Rest, functions: FunctionsServer) -> None:
     access.make_account(rest, DEPLOYMENT)
-    functions.management.disabled.add("pubsub.googleapis.com")
+    functions.management.disabled_apis.add("pubsub.googleapis.com")
     with pytest.raises(exceptions.Forbidden, match="has not been used"):
         access.give(rest, DEPLOYMENT, [], function=False)
 
@@ -207,11 +207,11 @@ def person(token_uri: str) -> UserCredentials:
 def test_a_person_is_known_by_the_address(
     rest: Rest, functions: FunctionsServer, management: Management, person: UserCredentials
 ) -> None:
-    management.people = {"wide": "ann@example.com", "narrow": ""}
+    management.emails = {"wide": "ann@example.com", "narrow": ""}
     # Asked by the narrow one, too, the service may look at that alone.
     with closing(Rest(person, functions.url)) as made:
         assert access.identity(person, made) == ANN
-    management.people["wide"] = ""
+    management.emails["wide"] = ""
     assert access.identity(person, rest) == ""
 
 

@@ -107,12 +107,12 @@ class LateRoles(Heals):
     """Has no role be in force any more once the function has been built."""
 
     def __init__(self, management: Management) -> None:
-        super().__init__(lambda: setattr(management, "late_until", 0.0))
+        super().__init__(lambda: setattr(management, "roles_late_until", 0.0))
         self._management = management
 
     def progress(self, task: str, done: int, total: int) -> None:
         if task == "deploying the function" and done == total:
-            self._management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+            self._management.roles_late_until = SYSTEM_CLOCK.wall() + 3_600.0
         super().progress(task, done, total)
 
 
@@ -144,11 +144,11 @@ def test_a_role_that_stays_away_is_named_with_what_the_service_said(
     cloud_storage.faults.set(Refuse("put", "/runs/", error="PERMISSION_DENIED"))
     assert lasting(deployed).startswith(f"roles/storage.objectUser on bucket {bucket} (writing ")
     cloud_storage.faults.set()
-    management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+    management.roles_late_until = SYSTEM_CLOCK.wall() + 3_600.0
     assert lasting(deployed) == (
         "roles/run.invoker on function fsd-demo (HTTP 403: The caller does not have permission run.routes.invoke.)"
     )
-    management.late_until = 0.0
+    management.roles_late_until = 0.0
     pubsub.faults.set(Refuse("Publish", error="PERMISSION_DENIED"))
     both = ", ".join(f"roles/pubsub.publisher on topics/fsd-demo-0-{rank}" for rank in range(2))
     assert lasting(deployed) == f"{both} (User not authorized to perform this action.)"

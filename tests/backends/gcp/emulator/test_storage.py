@@ -58,7 +58,7 @@ def test_of_a_strangers_bucket_no_more_is_said_than_that_its_name_is_taken(
     cloud_storage: StorageServer, bucket: Any
 ) -> None:
     bucket.blob("k").upload_from_string(b"1")
-    cloud_storage.strangers.add(bucket.name)
+    cloud_storage.foreign_buckets.add(bucket.name)
     client = bucket.client
     calls: list[Callable[[], object]] = [
         lambda: client.lookup_bucket(bucket.name),
@@ -74,7 +74,7 @@ def test_of_a_strangers_bucket_no_more_is_said_than_that_its_name_is_taken(
     assert bucket.name not in [found.name for found in client.list_buckets()]
     with pytest.raises(Conflict):
         client.create_bucket(bucket.name)
-    cloud_storage.strangers.clear()
+    cloud_storage.foreign_buckets.clear()
     assert bucket.blob("k").download_as_bytes() == b"1"
 
 
