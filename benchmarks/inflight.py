@@ -12,7 +12,8 @@ from benchmarks.workload import Workload, split, workload
 from fsd_local import LocalBackend
 from fsdcore.client.session import Model, Session
 from fsdcore.contracts.settings import RunSettings
-from fsdcore.testing import FaultyBackend, Latency
+from fsdcore.faults import Delay
+from fsdcore.testing import FaultyBackend
 from fsdcore.worker.worker import peak_memory_bytes
 
 _WORKERS, _BATCHES = 8, 8
@@ -26,7 +27,7 @@ def _forget_peak() -> None:
 
 
 def _model(job: Workload, partition: fsd.Partition, seconds: float, in_flight: int) -> Model:
-    backend = FaultyBackend(LocalBackend(), Latency(seconds))
+    backend = FaultyBackend(LocalBackend(), Delay(seconds=seconds))
     settings = RunSettings(workers=_WORKERS, in_flight=in_flight)
     return Session(backend, settings).load(job.network, partition)
 

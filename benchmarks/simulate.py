@@ -28,9 +28,10 @@ from fsdcore.estimate.prepare import Sources, forecaster_for, setting_for, targe
 from fsdcore.estimate.simulate import STEADY, Conditions, Shape, Work, load_conditions, shape_work, work_of
 from fsdcore.estimate.simulate.engine import simulate_once
 from fsdcore.estimate.simulate.simulation import forecast_seconds
+from fsdcore.faults import Delay
 from fsdcore.network.generate import radixnet
 from fsdcore.partition import make_partition
-from fsdcore.testing import FaultyBackend, Latency, random_inputs
+from fsdcore.testing import FaultyBackend, random_inputs
 
 # As SNS and SQS, and as S3.
 LIMITS = {
@@ -134,7 +135,7 @@ def real() -> None:
 def _runs(
     backend: LocalBackend, settings: RunSettings, network: Any, split: Any, x: Any, seconds: float
 ) -> Iterator[float]:
-    model = Session(FaultyBackend(backend, Latency(seconds)), settings).load(network, split)
+    model = Session(FaultyBackend(backend, Delay(seconds=seconds)), settings).load(network, split)
     for _ in range(3):
         yield model.run(x).record.wall_seconds
 

@@ -12,9 +12,9 @@ import pytest
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.settings import RunSettings
+from fsdcore.faults import Fault
 from fsdcore.kernels import KERNELS
 from fsdcore.testing import FaultyBackend
-from fsdcore.testing.faults import Fault
 
 SessionMaker: TypeAlias = Callable[..., Session]
 

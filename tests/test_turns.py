@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from fsd_local import LocalBackend
+from fsdcore.contracts.channel import Address, Channel
 from fsdcore.errors import DeadlineError
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.testing.faults import EndpointFault, Fault
 from fsdcore.turns import Turns, standing_aside, turns_of_this_thread
 from tests.conftest import SessionMaker
 
@@ -139,20 +140,19 @@ def test_threads_without_turns_never_wait() -> None:
         pass
 
 
-class _Hang(Fault):
-    """The sends of rank 1 return when nobody waits for them any more."""
+def test_a_worker_that_hangs_in_its_turn_does_not_keep_others_from_their_deadlines(
+    make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_channel = LocalBackend.open_channel
 
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _HangingSends() if rank == 1 else EndpointFault()
+    def opened(backend: LocalBackend, kind: str, address: Address) -> Channel:
+        channel = open_channel(backend, kind, address)
+        if address.rank == 1:
+            # Its sends return when nobody waits for them any more.
+            monkeypatch.setattr(channel, "send", lambda frames: threading.Event().wait(4.0))
+        return channel
 
-
-class _HangingSends(EndpointFault):
-    def before(self, verb: str) -> None:
-        if verb == "send":
-            threading.Event().wait(4.0)
-
-
-def test_a_worker_that_hangs_in_its_turn_does_not_keep_others_from_their_deadlines(make_session: SessionMaker) -> None:
-    session = make_session(_Hang(), workers=3, deadline_seconds=0.5, run_seconds=15.0)
+    monkeypatch.setattr(LocalBackend, "open_channel", opened)
+    session = make_session(workers=3, deadline_seconds=0.5, run_seconds=15.0)
     with pytest.raises(DeadlineError, match="nothing came from rank 1"):
         session.load(random_network((12, 12, 12))).run(random_inputs(4, 12))

@@ -15,6 +15,11 @@ from pathlib import Path
 from fsdcore.errors import MissingExtraError, ServerError
 
 
+def tell_stderr(text: str) -> None:
+    """Tell whoever started the program."""
+    sys.stderr.write(f"{text}\n")
+
+
 def environment_python(name: str, requirements: Path, tell: Callable[[str], None]) -> Path:
     """The Python of the environment that has `requirements`, made in the cache folder if it is not there yet.
 

@@ -1,4 +1,4 @@
-"""Faults to run a backend under: each is a small value, `FaultyBackend` applies them.
+"""A backend that goes wrong as it is told to, by the faults of `fsdcore.faults`.
 
 A run under any of them must give the exact result, or end within its deadline with one error that names rank and layer.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,35 +20,20 @@ from fsdcore.contracts.compute import Compute
 from fsdcore.contracts.limits import ChannelCapabilities, StoreCapabilities
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ChannelError, StoreError
+from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Faults, Occurrences, Refuse, Reorder
 
 
 class WorkerCrash(BaseException):
     """A worker dies without a word, as when its function is killed."""
 
 
-class Fault:
-    """Does something to the frames that an endpoint receives, or to its calls.
-
-    Each endpoint has its own state, but `FailOnce` and `CrashWorker` count calls over all endpoints of a backend: what
-    is to happen once must not happen again to the next run, or to the client as it tells of the failure.
-    """
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        """What the fault does at `rank`."""
-        del rank
-        return EndpointFault()
-
-
-class EndpointFault:
-    """Does nothing: the base of what a fault does at one endpoint."""
+class _Frames:
+    """What a fault does to the frames of one endpoint; here nothing."""
 
     @property
     def holds(self) -> bool:
         """Whether frames are held back at the moment."""
         return False
-
-    def before(self, verb: str) -> None:
-        """Called before each ``send`` and ``receive``."""
 
     def received(self, frames: list[Received]) -> list[Received]:
         """What to hand on of what has come."""
@@ -60,101 +44,38 @@ class EndpointFault:
         publish(frames)
 
 
-@dataclass(frozen=True)
-class Duplicate(Fault):
-    """Every `every`-th frame comes twice."""
-
-    every: int = 3
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Each(self.every, lambda frame: [frame, frame])
-
-
-@dataclass(frozen=True)
-class Reorder(Fault):
-    """Frames of one receive come in another order, and the last waits for the next receive."""
-
-    seed: int = 0
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Reordered(random.Random(f"{self.seed} {rank}"))
+def _frames(fault: Fault, rank: int, redelivers: bool) -> _Frames:
+    """What a fault does at `rank`, which counts and draws for itself."""
+    late_on_the_way = isinstance(fault, Delay) and fault.seconds > 0
+    if not fault.means("send" if late_on_the_way else "receive", by=rank):
+        return _Frames()
+    occurrences = Occurrences(fault, rank)
+    if isinstance(fault, Delay):
+        return _Underway(occurrences, fault.seconds) if late_on_the_way else _Delayed(occurrences, fault.receives)
+    if isinstance(fault, Drop):
+        # A channel that does not redeliver has nothing to lose; there the frame is late instead.
+        return _Dropping(occurrences) if redelivers else _Delayed(occurrences, 1)
+    if isinstance(fault, Reorder):
+        return _Reordered(random.Random(f"{fault.seed} {rank}"))
+    return _Doubled(occurrences) if isinstance(fault, Duplicate) else _Frames()
 
 
-@dataclass(frozen=True)
-class Delay(Fault):
-    """Every `every`-th frame comes only after `receives` further receives."""
-
-    every: int = 3
-    receives: int = 2
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Delayed(self.every, self.receives)
-
-
-@dataclass(frozen=True)
-class DropUntilRedelivery(Fault):
-    """Every `every`-th frame is lost the first time, unacknowledged, and so must come again.
-
-    A channel that does not redeliver has nothing to lose; there the frame is late instead.
-    """
-
-    every: int = 5
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Delayed(self.every, 1)
-
-
-@dataclass(frozen=True)
-class FailOnce(Fault):
-    """The `nth` call of `verb` fails, at `rank` or (None) at the first that makes it.
-
-    Verbs ``send`` and ``receive`` fail with `ChannelError`; ``put``, ``get``, ``get_range`` and ``list`` of the store
-    with `StoreError`, whichever rank; `under` counts only those of keys or prefixes that begin so.
-    """
-
-    verb: str
-    rank: int | None = None
-    nth: int = 1
-    under: str = ""
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Failing(self.verb, self.nth) if self.rank in (None, rank) else EndpointFault()
-
-
-@dataclass(frozen=True)
-class CrashWorker(Fault):
-    """The worker of `rank` dies without a word at its `nth` send."""
-
-    rank: int
-    nth: int = 1
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Failing("send", self.nth, WorkerCrash) if rank == self.rank else EndpointFault()
-
-
-@dataclass(frozen=True)
-class Latency(Fault):
-    """Every frame is on its way for `seconds` before the service has it; the sender does not wait."""
-
-    seconds: float
-
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Underway(self.seconds)
-
-
-class _Underway(EndpointFault):
+class _Underway(_Frames):
     """Sends in a thread of its own, in the order given, each publish when its time has come.
 
     The thread ends when nothing is on its way.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, occurrences: Occurrences, seconds: float) -> None:
+        self._occurrences, self._seconds = occurrences, seconds
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._lock = threading.Lock()
         self._runs = False
 
     def send(self, publish: Callable[[Sequence[Outgoing]], None], frames: Sequence[Outgoing]) -> None:
+        if not self._occurrences.due():
+            publish(frames)
+            return
         with self._lock:
             self._queue.append((SYSTEM_CLOCK.now() + self._seconds, lambda: publish(frames)))
             starts, self._runs = not self._runs, True
@@ -174,19 +95,15 @@ class _Underway(EndpointFault):
                 publish()
 
 
-class _Each(EndpointFault):
-    def __init__(self, every: int, change: Callable[[Received], list[Received]]) -> None:
-        self._every, self._change, self._seen = every, change, 0
+class _Doubled(_Frames):
+    def __init__(self, occurrences: Occurrences) -> None:
+        self._occurrences = occurrences
 
     def received(self, frames: list[Received]) -> list[Received]:
-        result: list[Received] = []
-        for frame in frames:
-            self._seen += 1
-            result += self._change(frame) if self._seen % self._every == 0 else [frame]
-        return result
+        return [frame for frame in frames for _ in range(2 if self._occurrences.due() else 1)]
 
 
-class _Reordered(EndpointFault):
+class _Reordered(_Frames):
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._held: list[Received] = []
@@ -204,19 +121,18 @@ class _Reordered(EndpointFault):
         return frames + held
 
 
-class _Delayed(EndpointFault):
-    def __init__(self, every: int, receives: int) -> None:
-        self._every, self._receives = every, receives
+class _Delayed(_Frames):
+    def __init__(self, occurrences: Occurrences, receives: int) -> None:
+        self._occurrences, self._receives = occurrences, receives
         self._held: list[tuple[int, Received]] = []
-        self._seen = self._turn = 0
+        self._turn = 0
 
     def received(self, frames: list[Received]) -> list[Received]:
         self._turn += 1
         due = [frame for turn, frame in self._held if turn <= self._turn]
         self._held = [(turn, frame) for turn, frame in self._held if turn > self._turn]
         for frame in frames:
-            self._seen += 1
-            if self._seen % self._every == 0:
+            if self._occurrences.due():
                 self._held.append((self._turn + self._receives, frame))
             else:
                 due.append(frame)
@@ -227,36 +143,18 @@ class _Delayed(EndpointFault):
         return bool(self._held)
 
 
-class _Failing(EndpointFault):
-    def __init__(self, verb: str, nth: int, kind: type[BaseException] = ChannelError) -> None:
-        self._verb, self._nth, self._kind, self._calls = verb, nth, kind, 0
-        self._lock = threading.Lock()
+class _Dropping(_Frames):
+    """Loses a frame once, unacknowledged; its redelivery has the same bytes and passes."""
 
-    def before(self, verb: str) -> None:
-        if verb != self._verb:
-            return
-        with self._lock:
-            self._calls += 1
-            due = self._calls == self._nth
-        if due:
-            raise self._kind(f"made to fail: {verb}")
-
-
-class _Dropping(EndpointFault):
-    """Loses each `every`-th frame once; its redelivery has the same bytes and passes."""
-
-    def __init__(self, every: int) -> None:
-        self._every, self._seen = every, 0
+    def __init__(self, occurrences: Occurrences) -> None:
+        self._occurrences = occurrences
         self._lost: set[bytes] = set()
 
     def received(self, frames: list[Received]) -> list[Received]:
         return [frame for frame in frames if self._passes(frame)]
 
     def _passes(self, frame: Received) -> bool:
-        if frame.data in self._lost:
-            return True
-        self._seen += 1
-        if self._seen % self._every:
+        if frame.data in self._lost or not self._occurrences.due():
             return True
         self._lost.add(frame.data)
         return False
@@ -266,24 +164,22 @@ class _FaultyChannel(Channel):
     # While a frame is held back, a receive must not sleep till the deadline: nothing else may come.
     _SHORT = 0.01
 
-    def __init__(self, inner: Channel, faults: Sequence[EndpointFault]) -> None:
-        self._inner, self._faults = inner, faults
+    def __init__(self, inner: Channel, before: Callable[[str], None], faults: Sequence[_Frames]) -> None:
+        self._inner, self._before, self._faults = inner, before, faults
 
     @property
     def capabilities(self) -> ChannelCapabilities:
         return self._inner.capabilities
 
     def send(self, frames: Sequence[Outgoing]) -> None:
-        for fault in self._faults:
-            fault.before("send")
+        self._before("send")
         publish = self._inner.send
         for fault in self._faults:
             publish = partial(fault.send, publish)
         publish(frames)
 
     def receive(self, deadline: Deadline) -> list[Received]:
-        for fault in self._faults:
-            fault.before("receive")
+        self._before("receive")
         holding = any(fault.holds for fault in self._faults)
         frames = self._inner.receive(deadline.sooner(self._SHORT) if holding else deadline)
         for fault in self._faults:
@@ -310,21 +206,16 @@ class _FaultyChannel(Channel):
 
 
 class _FaultyStore(Store):
-    def __init__(self, inner: Store, faults: Iterable[FailOnce]) -> None:
-        self._inner, self._faults = inner, tuple(faults)
-        self._calls: Counter[FailOnce] = Counter()
-        self._lock = threading.Lock()
+    def __init__(self, inner: Store, faults: Faults) -> None:
+        self._inner, self._faults = inner, faults
 
     @property
     def capabilities(self) -> StoreCapabilities:
         return self._inner.capabilities
 
     def _before(self, verb: str, key: str) -> None:
-        with self._lock:
-            meant = [fault for fault in self._faults if fault.verb == verb and key.startswith(fault.under)]
-            self._calls.update(meant)
-            if any(fault.nth == self._calls[fault] for fault in meant):
-                raise StoreError(f"made to fail: {verb}")
+        if self._faults.meet(Refuse, verb, key):
+            raise StoreError(f"made to fail: {verb}")
 
     def put(self, key: str, data: bytes, if_absent: bool = False) -> None:
         self._before("put", key)
@@ -349,6 +240,12 @@ class _FaultyStore(Store):
 class FaultyBackend(Backend):
     """`inner`, with `faults` on every worker's channel and on the store.
 
+    Calls are ``send`` and ``receive`` of channels, ``put``, ``get``, ``get_range`` and ``list`` of the store. `Refuse`
+    fails any of them with `ChannelError` or `StoreError`, `Crash` ends the worker at a call of its channel; both count
+    over all workers, so that what is to happen once does not happen again to the next run, or to the client as it tells
+    of the failure. The other faults are of the frames that an endpoint receives, and `Delay` with `seconds` of those it
+    sends: they are on their way for so long, and the sender does not wait.
+
     The compute of `inner` must have an attribute `worker_backend`, the backend its workers get.
     """
 
@@ -357,14 +254,11 @@ class FaultyBackend(Backend):
 
     def __init__(self, inner: Backend, *faults: Fault) -> None:
         super().__init__()
-        self._inner, self._faults = inner, faults
+        self._inner, self._of_frames = inner, faults
+        self._faults = Faults(Crash, Delay, Drop, Duplicate, Refuse, Reorder)
+        self._faults.set(*faults)
         self.channels = inner.channels  # type: ignore[misc]
-        self._store = _FaultyStore(inner.store, [fault for fault in faults if isinstance(fault, FailOnce)])
-        self._counting = {
-            number: fault.endpoint(fault.rank or 0)
-            for number, fault in enumerate(faults)
-            if isinstance(fault, FailOnce | CrashWorker)
-        }
+        self._store = _FaultyStore(inner.store, self._faults)
         compute: Any = inner.compute
         compute.worker_backend = self
 
@@ -377,16 +271,17 @@ class FaultyBackend(Backend):
         return self._inner.compute
 
     def open_channel(self, kind: str, address: Address) -> Channel:
-        channel = self._inner.open_channel(kind, address)
-        return _FaultyChannel(channel, [self._at(number, channel, address.rank) for number in range(len(self._faults))])
+        channel, rank = self._inner.open_channel(kind, address), address.rank
+        redelivers = channel.capabilities.redelivers
+        frames = [_frames(fault, rank, redelivers) for fault in self._of_frames]
+        return _FaultyChannel(channel, partial(self._before, rank), frames)
 
-    def _at(self, number: int, channel: Channel, rank: int) -> EndpointFault:
-        fault = self._faults[number]
-        if isinstance(fault, FailOnce | CrashWorker):
-            return self._counting[number] if fault.rank in (None, rank) else EndpointFault()
-        if isinstance(fault, DropUntilRedelivery) and channel.capabilities.redelivers:
-            return _Dropping(fault.every)
-        return fault.endpoint(rank)
+    def _before(self, rank: int, verb: str) -> None:
+        """What happens as a worker calls its channel."""
+        if self._faults.meet(Crash, verb, by=rank):
+            raise WorkerCrash(f"made to fail: {verb}")
+        if self._faults.meet(Refuse, verb, by=rank):
+            raise ChannelError(f"made to fail: {verb}")
 
     def channel_capabilities(self, kind: str) -> ChannelCapabilities:
         return self._inner.channel_capabilities(kind)

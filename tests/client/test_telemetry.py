@@ -16,9 +16,10 @@ from fsdcore.client.session import Result, Session
 from fsdcore.client.telemetry import Telemetry
 from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ChannelError, InputError, MissingExtraError
+from fsdcore.faults import Refuse
 from fsdcore.network.network import Network
 from fsdcore.partition import make_partition
-from fsdcore.testing import FailOnce, FaultyBackend, random_inputs, random_network
+from fsdcore.testing import FaultyBackend, random_inputs, random_network
 from tests.test_public_api import loaded_by
 
 SETTINGS = RunSettings(workers=3, method="block")
@@ -92,7 +93,7 @@ def test_progress_is_passed_on(collected: Collected, network: Network) -> None:
 
 
 def test_a_run_that_fails_ends_its_span_with_the_error(collected: Collected, network: Network) -> None:
-    backend = FaultyBackend(LocalBackend(), FailOnce("send", rank=2, nth=1))
+    backend = FaultyBackend(LocalBackend(), Refuse("send", by=2, times=1))
     with closing(Session(backend, SETTINGS, collected.observer)) as session:
         model = session.load(network)
         with pytest.raises(ChannelError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,10 +15,11 @@ import pytest
 from fsd_aws.backend import AwsBackend
 from fsd_aws.settings import AwsSettings
 from fsd_emulators.aws import LocalAws
-from fsd_emulators.aws.records import Fault, RequestRecord
+from fsd_emulators.aws.records import RequestRecord
 from fsdcore.client.session import Session
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Outgoing, Slot
+from fsdcore.faults import Crash, Disconnect, Duplicate, Fault, InPart, Refuse
 from fsdcore.messages.frames import DATA, Body, build_frames
 from fsdcore.record.record import BLOCK_BYTES
 from fsdcore.worker.leases import LEASES
@@ -36,53 +37,44 @@ _COUNTERS = {
     "ListObjectsV2": "lists",
     "Invoke": "invocations",
 }
-_BATCHES = {"queue": ("sns", "PublishBatch"), "sqs": ("sqs", "SendMessageBatch")}
-_CALLS = (
-    *_BATCHES.values(),
-    ("sqs", "ReceiveMessage"),
-    ("sqs", "DeleteMessageBatch"),
-    ("s3", "GetObject"),
-    ("s3", "PutObject"),
-)
+_BATCHES = {"queue": "sns:PublishBatch", "sqs": "sqs:SendMessageBatch"}
+_CALLS = (*_BATCHES.values(), "sqs:ReceiveMessage", "sqs:DeleteMessageBatch", "s3:GetObject", "s3:PutObject")
 
 
-def _everywhere(kind: Any, calls: tuple[tuple[str, str], ...], **more: Any) -> list[Fault]:
-    return [Fault(kind=kind, service=service, action=action, source="worker", **more) for service, action in calls]
+def _each(kind: type[Fault], calls: Iterable[str], **more: Any) -> list[Fault]:
+    """A fault of the kind for each call of workers, counted for itself; once, if it is not said how often."""
+    return [kind(call, by="worker", **{"times": 1, **more}) for call in calls]
 
 
 _FAULTS: dict[str, list[Fault]] = {
-    "throttling": _everywhere("error", (*_CALLS, ("lambda", "Invoke")), code="ThrottlingException", times=2),
-    "server errors": _everywhere("error", _CALLS, code="InternalError", status=500, skip=1),
-    "connections reset": _everywhere("reset", _CALLS, skip=2),
-    "answers lost, so that requests are made twice": _everywhere("abort", _CALLS, skip=1),
-    "events delivered twice": [Fault(kind="duplicate", service="lambda", action="Invoke", times=0)],
-    "claims whose answers are lost": [
-        Fault(kind="abort", service="s3", action="PutObject", resource="/claims/", times=3)
-    ],
-    "messages beyond the rate, for which the sender is blamed": _everywhere(
-        "fail-entries", tuple(_BATCHES.values()), code="Throttled", blames_sender=True, times=8
+    "throttling": _each(Refuse, (*_CALLS, "lambda:Invoke"), times=2),
+    "server errors": _each(Refuse, _CALLS, error="InternalError", status=500, skip=1),
+    "connections reset": _each(Disconnect, _CALLS, skip=2),
+    "answers lost, so that requests are made twice": _each(Disconnect, _CALLS, when="after", skip=1),
+    "events delivered twice": [Duplicate("lambda:Invoke")],
+    "claims whose answers are lost": [Disconnect("s3:PutObject", "/claims/", times=3, when="after")],
+    "messages beyond the rate, for which the sender is blamed": _each(
+        InPart, _BATCHES.values(), error="Throttled", blames_sender=True, times=8
     ),
-    "entries that fail": _everywhere(
-        "fail-entries", (*_BATCHES.values(), ("sqs", "DeleteMessageBatch")), code="InternalError", times=3
-    ),
+    "entries that fail": _each(InPart, (*_BATCHES.values(), "sqs:DeleteMessageBatch"), error="InternalError", times=3),
 }
 # The services that a channel has nothing to do with.
-_UNUSED = {"queue": (), "sqs": ("sns",), "object": ("sns", "sqs")}
+_UNUSED = {"queue": (), "sqs": ("sns:",), "object": ("sns:", "sqs:")}
 # Objects that workers write for each other.
 _ROWS = "/x/"
 _LOSSES: dict[str, list[Fault]] = {
-    "before it computes": _everywhere("kill", (("s3", "GetObject"),), resource="/inputs/", skip=1),
-    "before it begins": _everywhere("kill", (("s3", "PutObject"),), resource="/claims/1"),
-    "before it starts others": _everywhere("kill", (("lambda", "Invoke"),)),
+    "before it computes": _each(Crash, ["s3:GetObject"], about="/inputs/", skip=1),
+    "before it begins": _each(Crash, ["s3:PutObject"], about="/claims/1"),
+    "before it starts others": _each(Crash, ["lambda:Invoke"]),
     "while it sends": [
-        *_everywhere("kill", tuple(_BATCHES.values()), skip=3),
-        *_everywhere("kill", (("s3", "PutObject"),), resource=_ROWS, skip=3),
+        *_each(Crash, _BATCHES.values(), skip=3),
+        *_each(Crash, ["s3:PutObject"], about=_ROWS, skip=3),
     ],
     "while it receives": [
-        *_everywhere("kill", (("sqs", "ReceiveMessage"),), skip=5),
-        *_everywhere("kill", (("s3", "GetObject"),), resource=_ROWS, skip=5),
+        *_each(Crash, ["sqs:ReceiveMessage"], skip=5),
+        *_each(Crash, ["s3:GetObject"], about=_ROWS, skip=5),
     ],
-    "once its outputs are there": _everywhere("kill", (("s3", "PutObject"),), resource="/outputs/", skip=1),
+    "once its outputs are there": _each(Crash, ["s3:PutObject"], about="/outputs/", skip=1),
 }
 
 
@@ -114,7 +106,8 @@ class AwsSite(Site):
         return sum(bool(environment.event) for environment in self._local.environments())
 
     def faults(self, channel: str) -> tuple[str, ...]:
-        made = [name for name, rules in _FAULTS.items() if any(rule.service not in _UNUSED[channel] for rule in rules)]
+        unused = _UNUSED[channel]
+        made = [name for name, rules in _FAULTS.items() if not all(rule.calls.startswith(unused) for rule in rules)]
         return (*made, *(self._others if channel != "object" else ()))
 
     def open(self) -> Backend:
@@ -141,8 +134,8 @@ class AwsSite(Site):
         self._make(_LOSSES[when])
 
     def block(self, channel: str) -> str:
-        call, resource = _BATCHES.get(channel, ("s3", "PutObject")), _ROWS if channel == "object" else ""
-        self._make(_everywhere("error", (call,), resource=resource, code="InternalError", status=500, times=0))
+        call, about = _BATCHES.get(channel, "s3:PutObject"), _ROWS if channel == "object" else ""
+        self._make([Refuse(call, about, by="worker", error="InternalError", status=500)])
         return "InternalError"
 
     def _make(self, rules: list[Fault]) -> None:

@@ -17,14 +17,15 @@ from google.auth.compute_engine import _metadata
 
 from fsd_emulators.gcp.calls import Call
 from fsd_emulators.gcp.environment import PROJECT, REGION, environment
-from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
+from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.identities import MetadataServer
-from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_gcp.backend import GcpBackend
 from fsd_gcp.settings import GcpSettings
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Outgoing, Slot
+from fsdcore.faults import Crash, Delay, Disconnect, Drop, Duplicate, Fault, InPart, Refuse
 from fsdcore.messages.frames import DATA, Body, build_frames
 from tests.end_to_end.sites import Site
 
@@ -44,35 +45,48 @@ _COUNTERS = {
     "invoke": "invocations",
 }
 # Google's client leaves the sockets of downloads that fail to the collector. So downloads fail in workers alone.
-_KINDS = ("put", "list", "delete", "stat")
-_STORAGE: dict[str, StorageFaults] = {
-    "objects refused for a moment": StorageFaults(seed=1, unavailable=0.05, throttled=0.05, kinds=_KINDS),
-    "connections to the store reset": StorageFaults(seed=2, reset=0.05, lost_response=0.05, kinds=_KINDS),
-    "objects late": StorageFaults(seed=9, delay=0.2),
+_KINDS = "put list delete stat"
+_STORAGE: dict[str, list[Fault]] = {
+    "objects refused for a moment": [
+        Refuse(_KINDS, share=0.05, seed=1),
+        Refuse(_KINDS, share=0.05, seed=1, error="RESOURCE_EXHAUSTED"),
+    ],
+    "connections to the store reset": [
+        Disconnect(_KINDS, share=0.05, seed=2),
+        Disconnect(_KINDS, share=0.05, seed=2, when="after"),
+    ],
+    "objects late": [Delay(share=0.2, seed=9, seconds=0.2)],
 }
 # Of these objects the queue has none.
-_ROWS: dict[str, StorageFaults] = {
-    "rows refused, late and cut short": StorageFaults(
-        seed=10, unavailable=0.1, throttled=0.1, reset=0.1, cut_short=0.1, delay=0.1, within="/x/"
-    ),
+_ROWS: dict[str, list[Fault]] = {
+    "rows refused, late and cut short": [
+        Refuse(about="/x/", share=0.1, seed=10),
+        Refuse(about="/x/", share=0.1, seed=10, error="RESOURCE_EXHAUSTED"),
+        Disconnect(about="/x/", share=0.1, seed=10),
+        Disconnect(about="/x/", share=0.1, seed=10, when="within"),
+        Delay(about="/x/", share=0.1, seed=10, seconds=0.2),
+    ],
 }
-_PUBSUB: dict[str, PubsubFaults] = {
-    "messages delivered twice": PubsubFaults(seed=3, duplicate=0.3),
-    "messages late": PubsubFaults(seed=4, delay=0.3),
-    "queues refuse for a moment": PubsubFaults(seed=5, unavailable=0.1),
-    "pulls answered in part and empty": PubsubFaults(seed=14, in_part=0.5),
-    "queues throttle": PubsubFaults(seed=11, exhausted=0.1),
-    "answers of publishes lost, so that they are made twice": PubsubFaults(seed=12, lost_response=0.2),
-    "messages come again after they were taken in": PubsubFaults(seed=13, forget=0.7, hold_seconds=0.1),
+_PUBSUB: dict[str, list[Fault]] = {
+    "messages delivered twice": [Duplicate("Publish", share=0.3, seed=3)],
+    "messages late": [Delay("Publish", share=0.3, seed=4, seconds=0.2)],
+    "queues refuse for a moment": [Refuse(share=0.1, seed=5)],
+    "pulls answered in part and empty": [InPart("Pull", share=0.5, seed=14)],
+    "queues throttle": [Refuse(share=0.1, seed=11, error="RESOURCE_EXHAUSTED")],
+    "answers of publishes lost, so that they are made twice": [Disconnect("Publish", share=0.2, seed=12, when="after")],
+    "messages come again after they were taken in": [Drop("Acknowledge", share=0.7, seed=13)],
 }
 # The first start meets each fault of starts, so that a run of one worker does too.
-_FUNCTIONS: dict[str, FunctionsFaults] = {
-    "no instance at first": FunctionsFaults(seed=66, unavailable=0.2, throttled=0.2),
-    "workers started twice": FunctionsFaults(seed=7, twice=1.0),
-    "starts aborted with 500": FunctionsFaults(seed=21, aborted=0.4),
-    "connections that go silent": FunctionsFaults(seed=16, silent=0.5),
-    "callers cut off": FunctionsFaults(seed=8, cut_off=0.3),
-    "an instance killed before its worker begins": FunctionsFaults(kill=b'"rank":2,', kill_times=1),
+_FUNCTIONS: dict[str, list[Fault]] = {
+    "no instance at first": [
+        Refuse("invoke", share=0.2, seed=4),
+        Refuse("invoke", share=0.2, seed=4, error="RESOURCE_EXHAUSTED"),
+    ],
+    "workers started twice": [Duplicate("invoke")],
+    "starts aborted with 500": [Refuse("invoke", share=0.4, seed=4, error="INTERNAL")],
+    "connections that go silent": [Disconnect("invoke", share=0.5, seed=4, seconds=1.0)],
+    "callers cut off": [Disconnect("invoke", share=0.3, seed=4)],
+    "an instance killed before its worker begins": [Crash("invoke", '"rank":2,', times=1)],
 }
 
 
@@ -85,7 +99,7 @@ class _LateRoles:
 
     def delay(self) -> None:
         self._over.clear()
-        self._functions.management.late_until = math.inf
+        self._functions.management.roles_late_until = math.inf
         self._waits = threading.Thread(target=self._wait)
         self._waits.start()
 
@@ -93,7 +107,7 @@ class _LateRoles:
         while not self.met() and not self._over.wait(_LOOK_SECONDS):
             pass
         self._over.wait(_LATE_SECONDS)
-        self._functions.management.late_until = 0.0
+        self._functions.management.roles_late_until = 0.0
 
     def met(self) -> bool:
         """Whether a start was refused."""
@@ -119,13 +133,13 @@ class GcpSite(Site):
         self._roles = _LateRoles(functions)
         self._ended = 0
         self._harms: dict[str, Callable[[], None]] = {
-            **{name: partial(setattr, storage, "faults", fault) for name, fault in _STORAGE.items()},
-            **{name: partial(setattr, functions, "faults", fault) for name, fault in _FUNCTIONS.items()},
+            **{name: partial(storage.faults.set, *faults) for name, faults in _STORAGE.items()},
+            **{name: partial(functions.faults.set, *faults) for name, faults in _FUNCTIONS.items()},
             "instances ended between runs": self._end_instances,
             "roles not in force at first": self._roles.delay,
             "all of these together": self._harm_all,
         }
-        # Of the others the servers tell whether they have struck.
+        # Of the others the servers count what they made go wrong.
         self._met: dict[str, Callable[[], bool]] = {
             "instances ended between runs": lambda: self._ended > 0,
             "roles not in force at first": self._roles.met,
@@ -134,10 +148,10 @@ class GcpSite(Site):
         }
         self._fault = ""
         self._object_harms: dict[str, Callable[[], None]] = {
-            name: partial(setattr, storage, "faults", fault) for name, fault in _ROWS.items()
+            name: partial(storage.faults.set, *faults) for name, faults in _ROWS.items()
         }
         self._queue_harms: dict[str, Callable[[], None]] = {
-            **{name: partial(setattr, pubsub, "faults", fault) for name, fault in _PUBSUB.items()},
+            **{name: partial(pubsub.faults.set, *faults) for name, faults in _PUBSUB.items()},
             "frames of an older run wait in the queues": self._leave_frames,
         }
 
@@ -204,34 +218,34 @@ class GcpSite(Site):
         self._fault = fault
 
     def harmed(self) -> bool:
-        return self._met.get(self._fault, self._struck)()
+        return self._met.get(self._fault, self._made_any)()
 
-    def _struck(self) -> bool:
-        return any(server.struck for server in self._services)
+    def _made_any(self) -> bool:
+        return any(server.faults.made for server in self._services)
 
     def _met_all(self) -> bool:
         """Each of them, as far as the run asked for what has it."""
         pulled = self._pubsub.log.count("Pull", None) > 0
-        return self._roles.met() and self._functions.struck > 0 and (self._pubsub.struck > 0 or not pulled)
+        return self._roles.met() and self._functions.faults.made > 0 and (self._pubsub.faults.made > 0 or not pulled)
 
     def block(self, channel: str) -> str:
         if channel == "object":
-            self._storage.faults = StorageFaults(unavailable=1.0, kinds=("put",), within=f"/x/{DATA}-")
+            self._storage.faults.set(Refuse("put", f"/x/{DATA}-"))
         else:
-            self._pubsub.faults = PubsubFaults(unavailable=1.0, methods=("Publish",))
+            self._pubsub.faults.set(Refuse("Publish"))
         return "503|UNAVAILABLE|unable to fulfill"
 
     def lose_a_worker(self, when: str) -> None:
         del when
-        self._functions.faults = FunctionsFaults(kill=b'"rank":1,', kill_after=0.1)
+        self._functions.faults.set(Crash("invoke", '"rank":1,', seconds=0.1))
 
     def withhold_a_worker(self) -> bool:
-        self._functions.faults = FunctionsFaults(kill=b'"rank":1,')
+        self._functions.faults.set(Crash("invoke", '"rank":1,'))
         return True
 
     def heal(self) -> None:
-        self._storage.faults, self._pubsub.faults = StorageFaults(), PubsubFaults()
-        self._functions.faults = FunctionsFaults()
+        for server in self._services:
+            server.faults.set()
         self._roles.settle()
 
     def requests(self, run: str) -> Counter[str]:
@@ -255,8 +269,14 @@ class GcpSite(Site):
     def _harm_all(self) -> None:
         """What a real project is likely to do, all at once."""
         self._roles.delay()
-        self._functions.faults = FunctionsFaults(seed=66, aborted=0.2, throttled=0.1, silent=0.2)
-        self._pubsub.faults = PubsubFaults(seed=18, in_part=0.4, unavailable=0.05, duplicate=0.1)
+        self._functions.faults.set(
+            Refuse("invoke", share=0.2, seed=4, error="INTERNAL"),
+            Refuse("invoke", share=0.1, seed=4, error="RESOURCE_EXHAUSTED"),
+            Disconnect("invoke", share=0.2, seed=4, seconds=1.0),
+        )
+        self._pubsub.faults.set(
+            InPart("Pull", share=0.4, seed=18), Refuse(share=0.05, seed=18), Duplicate("Publish", share=0.1, seed=18)
+        )
 
     def _end_instances(self) -> None:
         self._ended = self._functions.kill_instances(busy=False)

@@ -6,15 +6,15 @@ import threading
 
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.contracts.backend import Backend
-from fsdcore.testing import CrashWorker, Delay, DropUntilRedelivery, Duplicate, FaultyBackend, Reorder
-from fsdcore.testing.faults import Fault
+from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Reorder
+from fsdcore.testing import FaultyBackend
 from tests.end_to_end.sites import Site
 
 _FAULTS: dict[str, Fault] = {
-    "duplicates": Duplicate(2),
-    "disorder": Reorder(1),
-    "delays": Delay(3),
-    "lost deliveries": DropUntilRedelivery(3),
+    "duplicates": Duplicate(share=0.5),
+    "disorder": Reorder(seed=1),
+    "delays": Delay(receives=2, share=0.3),
+    "lost deliveries": Drop(share=0.3),
 }
 
 
@@ -44,7 +44,7 @@ class LocalSite(Site):
 
     def lose_a_worker(self, when: str) -> None:
         del when
-        self._fault = CrashWorker(rank=1, nth=2)
+        self._fault = Crash("send", by=1, skip=1, times=1)
 
     def heal(self) -> None:
         self._fault = None

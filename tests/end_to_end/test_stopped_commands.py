@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fsd_emulators.aws import LocalAws
-from fsd_emulators.aws.records import Fault
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.faults import Delay, Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -66,7 +66,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def late(service: str, action: str, resource: str = "") -> Fault:
-    return Fault(kind="delay", service=service, action=action, resource=resource, source="client", seconds=60.0)
+    return Delay(f"{service}:{action}", resource, by="client", seconds=60.0)
 
 
 def test_each_command_may_be_stopped_and_given_again(terminal: Terminal) -> None:

@@ -8,13 +8,13 @@ import scipy.sparse as sp
 
 from fsd_local import LocalSettings
 from fsdcore.errors import ChannelError
+from fsdcore.faults import Delay, Drop, Duplicate, Fault, Refuse, Reorder
 from fsdcore.messages.frames import Body
 from fsdcore.messages.rows import Message, open_rows
 from fsdcore.messages.sample_lists import Columns
 from fsdcore.network.activations import clipped_relu
 from fsdcore.network.network import Layer, Network
-from fsdcore.testing import Delay, DropUntilRedelivery, Duplicate, FailOnce, Reorder, random_inputs
-from fsdcore.testing.faults import Fault
+from fsdcore.testing import random_inputs
 from fsdcore.worker import loop
 from tests.conftest import SessionMaker
 
@@ -54,7 +54,7 @@ def network() -> Network:
 @pytest.mark.parametrize("channel", ["queue", "object"])
 @pytest.mark.parametrize(
     "faults",
-    [(), (Duplicate(2), Reorder(1), Delay(3)), (DropUntilRedelivery(5), Reorder(2))],
+    [(), (Duplicate(share=0.5), Reorder(seed=1), Delay(receives=2, share=0.3)), (Drop(share=0.2), Reorder(seed=2))],
     ids=lambda faults: "+".join(type(fault).__name__ for fault in faults) or "none",
 )
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -81,7 +81,8 @@ def test_a_run_after_one_that_died_begins_anew(
     x = random_inputs(90, 48)
     expected = make_session(workers=4, channel=channel).load(network).run(x).outputs
     before = opened.need_one_before
-    model = make_session(FailOnce("send", rank=1, nth=4), workers=4, channel=channel, settings=QUICK).load(network)
+    dies = Refuse("send", by=1, skip=3, times=1)
+    model = make_session(dies, workers=4, channel=channel, settings=QUICK).load(network)
     with pytest.raises(ChannelError):
         model.run(x)
     assert (model.run(x).outputs != expected).nnz == 0

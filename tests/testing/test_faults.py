@@ -12,19 +12,9 @@ from fsd_local import LocalBackend, LocalSettings
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing
 from fsdcore.errors import ChannelError, FsdError, StoreError, WorkerFailedError
-from fsdcore.testing import (
-    CrashWorker,
-    Delay,
-    DropUntilRedelivery,
-    Duplicate,
-    FailOnce,
-    FaultyBackend,
-    Latency,
-    Reorder,
-    random_inputs,
-    random_network,
-)
-from fsdcore.testing.faults import Fault, WorkerCrash
+from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Refuse, Reorder
+from fsdcore.testing import FaultyBackend, random_inputs, random_network
+from fsdcore.testing.faults import WorkerCrash
 from tests.conftest import SessionMaker
 
 RUN = "0" * 16
@@ -56,11 +46,10 @@ def test_without_faults_nothing_changes() -> None:
     assert list(receipts(target, 2)) == [FRAMES, []]
 
 
-def test_duplicate_hands_on_every_third_frame_twice() -> None:
-    source, target = ends(Duplicate(every=3))
+def test_duplicate_hands_on_a_frame_twice() -> None:
+    source, target = ends(Duplicate(skip=2, times=1))
     send(source, FRAMES)
-    expected = [data for number, data in enumerate(FRAMES, 1) for _ in range(2 if number % 3 == 0 else 1)]
-    assert list(receipts(target, 2)) == [expected, []]
+    assert list(receipts(target, 2)) == [[*FRAMES[:3], *FRAMES[2:]], []]
 
 
 def test_reorder_changes_the_order_the_same_way_for_a_seed() -> None:
@@ -76,17 +65,17 @@ def test_reorder_changes_the_order_the_same_way_for_a_seed() -> None:
     assert sorted(first + second) == FRAMES
 
 
-def test_delay_hands_on_every_third_frame_some_receives_later() -> None:
-    source, target = ends(Delay(every=3, receives=2))
+def test_delay_hands_on_frames_some_receives_later() -> None:
+    source, target = ends(Delay(receives=2, skip=2, times=3))
     send(source, FRAMES)
-    late = FRAMES[2::3]
+    late = FRAMES[2:5]
     assert list(receipts(target, 4)) == [[data for data in FRAMES if data not in late], [], late, []]
 
 
 def test_a_dropped_frame_comes_again_by_redelivery_alone() -> None:
-    source, target = ends(DropUntilRedelivery(every=3), settings=LocalSettings(visibility_timeout=0.05))
+    source, target = ends(Drop(skip=2, times=3), settings=LocalSettings(visibility_timeout=0.05))
     send(source, FRAMES)
-    lost = FRAMES[2::3]
+    lost = FRAMES[2:5]
     assert next(receipts(target, 1)) == [data for data in FRAMES if data not in lost]
     deadline, again = Deadline.after(20.0), list[bytes]()
     while len(again) < len(lost) and not deadline.passed():
@@ -96,8 +85,8 @@ def test_a_dropped_frame_comes_again_by_redelivery_alone() -> None:
     assert sorted(again) == lost
 
 
-def test_fail_once_fails_the_nth_call_at_its_rank_and_no_other() -> None:
-    source, target = ends(FailOnce("send", rank=0, nth=2))
+def test_a_call_is_refused_at_its_rank_after_those_skipped_and_no_other() -> None:
+    source, target = ends(Refuse("send", by=0, skip=1, times=1))
     send(target, FRAMES[:1])
     send(target, FRAMES[:1])
     send(source, FRAMES[:1])
@@ -106,8 +95,8 @@ def test_fail_once_fails_the_nth_call_at_its_rank_and_no_other() -> None:
     send(source, FRAMES[:1])
 
 
-def test_fail_once_at_any_rank_fails_once_in_all() -> None:
-    channels = ends(FailOnce("receive"))
+def test_a_refusal_at_any_rank_comes_once_in_all() -> None:
+    channels = ends(Refuse("receive", times=1))
     failures = 0
     for channel in (*channels, *channels):
         try:
@@ -117,8 +106,8 @@ def test_fail_once_at_any_rank_fails_once_in_all() -> None:
     assert failures == 1
 
 
-def test_fail_once_fails_once_among_threads() -> None:
-    source, _ = ends(FailOnce("send", rank=0, nth=20))
+def test_a_refusal_comes_once_among_threads() -> None:
+    source, _ = ends(Refuse("send", by=0, skip=19, times=1))
 
     def attempt(data: bytes) -> bool:
         try:
@@ -133,8 +122,8 @@ def test_fail_once_fails_once_among_threads() -> None:
 
 
 @pytest.mark.parametrize("verb", ["put", "get", "get_range", "list"])
-def test_fail_once_fails_the_nth_call_of_the_store(verb: str) -> None:
-    store = FaultyBackend(LocalBackend(), FailOnce(verb, nth=2)).store
+def test_a_call_of_the_store_is_refused_after_those_skipped(verb: str) -> None:
+    store = FaultyBackend(LocalBackend(), Refuse(verb, skip=1, times=1)).store
     calls: dict[str, Callable[[], object]] = {
         "put": lambda: store.put("k", b"data"),
         "get": lambda: store.get("k"),
@@ -150,18 +139,18 @@ def test_fail_once_fails_the_nth_call_of_the_store(verb: str) -> None:
 
 
 def test_a_crash_is_nothing_that_a_worker_could_catch_as_an_error() -> None:
-    source, _ = ends(CrashWorker(rank=0))
+    source, _ = ends(Crash("send", by=0, times=1))
     with pytest.raises(WorkerCrash):
         send(source, FRAMES)
     assert not issubclass(WorkerCrash, Exception)
 
 
 def test_faults_work_together() -> None:
-    source, target = ends(Duplicate(2), Reorder(1), Delay(4, 1))
+    source, target = ends(Duplicate(times=4), Reorder(seed=1), Delay(receives=1, skip=3, times=2))
     send(source, FRAMES)
     found = [data for receipt in receipts(target, 6) for data in receipt]
     assert sorted(set(found)) == FRAMES
-    assert len(found) == len(FRAMES) + len(FRAMES) // 2
+    assert len(found) == len(FRAMES) + 4
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -170,7 +159,7 @@ def test_a_crash_of_any_rank_reaches_the_client_as_an_error_of_the_framework(
 ) -> None:
     network, x = random_network((20, 24, 24, 20)), random_inputs(12, 20)
     for rank in range(3):
-        session = make_session(CrashWorker(rank), workers=3, channel=channel)
+        session = make_session(Crash("send", by=rank, times=1), workers=3, channel=channel)
         with pytest.raises(WorkerFailedError, match="without a word") as caught:
             session.load(network).run(x)
         assert caught.value.rank == rank
@@ -178,7 +167,7 @@ def test_a_crash_of_any_rank_reaches_the_client_as_an_error_of_the_framework(
 
 @pytest.mark.parametrize("channel", CHANNELS)
 @pytest.mark.parametrize(
-    "fault", [FailOnce("send", rank=1), CrashWorker(rank=2)], ids=lambda fault: type(fault).__name__
+    "fault", [Refuse("send", by=1, times=1), Crash("send", by=2, times=1)], ids=lambda fault: type(fault).__name__
 )
 def test_the_same_session_is_right_again_after_the_fault(
     make_session: SessionMaker, channel: str, fault: Fault
@@ -191,8 +180,8 @@ def test_the_same_session_is_right_again_after_the_fault(
     assert (model.run(x).outputs != healthy.outputs).nnz == 0
 
 
-def test_latency_delays_each_frame_and_not_its_sender() -> None:
-    source, target = ends(Latency(0.2))
+def test_a_delay_on_the_way_keeps_each_frame_and_not_its_sender() -> None:
+    source, target = ends(Delay(seconds=0.2))
     start = time.monotonic()
     send(source, FRAMES)
     sent = time.monotonic()

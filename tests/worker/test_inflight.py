@@ -18,23 +18,13 @@ from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import ChannelError, DeadlineError, RunError, WorkerFailedError
+from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Refuse, Reorder
 from fsdcore.messages.frames import DATA, build_frames, make_body
 from fsdcore.messages.messenger import Awaited, Messenger
 from fsdcore.messages.object_channel import ObjectChannel
 from fsdcore.network.activations import RELU, SIGMOID, TANH
 from fsdcore.network.network import Network
-from fsdcore.testing import (
-    CrashWorker,
-    Delay,
-    DropUntilRedelivery,
-    Duplicate,
-    FailOnce,
-    Latency,
-    Reorder,
-    random_inputs,
-    random_network,
-)
-from fsdcore.testing.faults import Fault
+from fsdcore.testing import random_inputs, random_network
 from fsdcore.worker.loop import Steps, run_in_flight
 from tests.conftest import SessionMaker
 
@@ -130,7 +120,7 @@ def test_batches_in_flight_change_no_bit(
 def test_publishes_do_not_depend_on_time(make_session: SessionMaker, network: Network) -> None:
     x, found = random_inputs(40, 20), set()
     small = LocalSettings(max_frame_bytes=120, max_publish_bytes=300, shuffle_seed=3)
-    for faults in ((), (Latency(0.003),), (Delay(2), Reorder(1))):
+    for faults in ((), (Delay(seconds=0.003),), (Delay(receives=2, share=0.5), Reorder(seed=1))):
         for in_flight in (1, 4):
             session = make_session(*faults, workers=4, in_flight=in_flight, settings=small)
             counters = session.load(network).run(x, batch_size=10).record.counters
@@ -141,7 +131,12 @@ def test_publishes_do_not_depend_on_time(make_session: SessionMaker, network: Ne
 @pytest.mark.parametrize("channel", ["queue", "object"])
 @pytest.mark.parametrize(
     "faults",
-    [(Duplicate(2),), (DropUntilRedelivery(3),), (Latency(0.01),), (Duplicate(3), Reorder(1), Delay(3))],
+    [
+        (Duplicate(share=0.5),),
+        (Drop(share=0.3),),
+        (Delay(seconds=0.01),),
+        (Duplicate(share=0.3), Reorder(seed=1), Delay(receives=2, share=0.3)),
+    ],
     ids=lambda faults: "+".join(type(fault).__name__ for fault in faults),
 )
 def test_misdelivery_leaves_batches_in_flight_exact(
@@ -166,7 +161,7 @@ def test_the_object_channel_looks_for_each_batch_by_itself() -> None:
 
 @pytest.mark.parametrize("channel", ["queue", "object"])
 def test_a_failure_ends_all_batches_with_its_place(make_session: SessionMaker, network: Network, channel: str) -> None:
-    session = make_session(FailOnce("send", rank=2, nth=4), workers=4, channel=channel, in_flight=4)
+    session = make_session(Refuse("send", by=2, skip=3, times=1), workers=4, channel=channel, in_flight=4)
     with pytest.raises(ChannelError, match="made to fail") as caught:
         session.load(network).run(random_inputs(12, 20), batch_size=3)
     assert caught.value.rank == 2
@@ -175,7 +170,7 @@ def test_a_failure_ends_all_batches_with_its_place(make_session: SessionMaker, n
 
 
 def test_a_death_ends_all_batches(make_session: SessionMaker, network: Network) -> None:
-    session = make_session(CrashWorker(rank=3, nth=5), workers=4, in_flight=4)
+    session = make_session(Crash("send", by=3, skip=4, times=1), workers=4, in_flight=4)
     with pytest.raises(WorkerFailedError, match="without a word"):
         session.load(network).run(random_inputs(12, 20), batch_size=3)
 
@@ -196,7 +191,7 @@ def test_a_message_that_never_comes_is_the_oldest_batch_s_deadline(
 
 
 def test_a_stop_by_the_client_ends_all_batches(make_session: SessionMaker, network: Network) -> None:
-    session = make_session(Latency(0.2), workers=3, run_seconds=0.3, in_flight=4)
+    session = make_session(Delay(seconds=0.2), workers=3, run_seconds=0.3, in_flight=4)
     with pytest.raises(RunError):
         session.load(network).run(random_inputs(12, 20), batch_size=3)
 

@@ -11,19 +11,10 @@ from fsd_local import LocalSettings
 from fsdcore.client.session import Session
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.errors import ChannelError, DeadlineError, FsdError, RunError, StoreError, WireError, WorkerFailedError
+from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Refuse, Reorder
 from fsdcore.messages.frames import DATA, Body, build_frames
 from fsdcore.network.network import Network
-from fsdcore.testing import (
-    CrashWorker,
-    Delay,
-    DropUntilRedelivery,
-    Duplicate,
-    FailOnce,
-    Reorder,
-    random_inputs,
-    random_network,
-)
-from fsdcore.testing.faults import Fault
+from fsdcore.testing import random_inputs, random_network
 from tests.conftest import SessionMaker
 
 QUICK = LocalSettings(visibility_timeout=0.1)
@@ -46,7 +37,13 @@ def settled(threads_before: int) -> bool:
 @pytest.mark.parametrize("channel", CHANNELS)
 @pytest.mark.parametrize(
     "faults",
-    [(Duplicate(2),), (Reorder(3),), (Delay(2),), (DropUntilRedelivery(3),), (Duplicate(3), Reorder(1), Delay(3))],
+    [
+        (Duplicate(share=0.5),),
+        (Reorder(seed=3),),
+        (Delay(receives=2, share=0.5),),
+        (Drop(share=0.3),),
+        (Duplicate(share=0.3), Reorder(seed=1), Delay(receives=2, share=0.3)),
+    ],
     ids=lambda faults: "+".join(type(fault).__name__ for fault in faults),
 )
 def test_misdelivery_leaves_the_result_exact(
@@ -63,7 +60,7 @@ def test_misdelivery_leaves_the_result_exact(
 def test_a_channel_that_fails_ends_the_run_with_its_place(
     make_session: SessionMaker, network: Network, channel: str, verb: str
 ) -> None:
-    session = make_session(FailOnce(verb, rank=2, nth=2), workers=4, channel=channel)
+    session = make_session(Refuse(verb, by=2, skip=1, times=1), workers=4, channel=channel)
     before = threading.active_count()
     with pytest.raises(ChannelError, match="made to fail") as caught:
         session.load(network).run(random_inputs(12, 20))
@@ -74,14 +71,14 @@ def test_a_channel_that_fails_ends_the_run_with_its_place(
 
 @pytest.mark.parametrize("verb", ["get_range", "list", "get"])
 def test_a_store_that_fails_ends_the_run(make_session: SessionMaker, network: Network, verb: str) -> None:
-    session = make_session(FailOnce(verb, under="runs/"), workers=4)
+    session = make_session(Refuse(verb, about="runs/", times=1), workers=4)
     with pytest.raises(StoreError, match="made to fail"):
         session.load(network).run(random_inputs(12, 20))
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_worker_that_dies_stops_its_peers(make_session: SessionMaker, network: Network, channel: str) -> None:
-    session = make_session(CrashWorker(rank=3, nth=2), workers=4, channel=channel)
+    session = make_session(Crash("send", by=3, skip=1, times=1), workers=4, channel=channel)
     before = threading.active_count()
     with pytest.raises(WorkerFailedError, match=r"rank 3.*without a word"):
         session.load(network).run(random_inputs(12, 20))
@@ -166,7 +163,7 @@ def test_ctrl_c_stops_the_workers(make_session: SessionMaker, network: Network) 
 
 
 def test_every_error_is_one_line(make_session: SessionMaker, network: Network) -> None:
-    session = make_session(FailOnce("send", rank=2), workers=4)
+    session = make_session(Refuse("send", by=2, times=1), workers=4)
     with pytest.raises(FsdError) as caught:
         session.load(network).run(random_inputs(12, 20))
     assert "\n" not in str(caught.value)

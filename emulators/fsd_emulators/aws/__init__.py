@@ -6,6 +6,6 @@ keeps the limits that ministack does not keep, and makes faults on demand.
 """
 
 from fsd_emulators.aws.local import LocalAws
-from fsd_emulators.aws.records import EnvironmentRecord, Fault, InvocationRecord, RequestRecord
+from fsd_emulators.aws.records import EnvironmentRecord, InvocationRecord, RequestRecord
 
-__all__ = ["EnvironmentRecord", "Fault", "InvocationRecord", "LocalAws", "RequestRecord"]
+__all__ = ["EnvironmentRecord", "InvocationRecord", "LocalAws", "RequestRecord"]

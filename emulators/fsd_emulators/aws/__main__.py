@@ -17,11 +17,10 @@ from fsd_emulators.aws.front import Front
 from fsd_emulators.aws.lambda_service import LambdaService
 from fsd_emulators.aws.ministack import Ministack
 from fsd_emulators.processes import HOST
-from fsd_emulators.visitors import refusal
+from fsd_emulators.web import listener, serve
 from fsdcore.errors import FsdError
 
 _PARENT_SECONDS = 1.0
-_CLOSE_SECONDS = 0.1
 
 
 def _arguments() -> argparse.Namespace:
@@ -64,18 +63,12 @@ async def _listen(stack: AsyncExitStack, port: int, ministack: Ministack, functi
     control = Control(front, functions, ministack)
 
     async def answer(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
-        refused = refusal(request.headers.getall("Host", []), request.headers.getall("Origin", []))
-        if refused is not None:
-            return aiohttp.web.Response(status=403, text=refused)
         chosen = control if request.raw_path.startswith(Control.PREFIX) else front
         return await chosen.answer(request)
 
     # A client that leaves a long poll must not go on taking messages.
-    server = aiohttp.web.Server(answer, access_log=None, handler_cancellation=True)
-    runner = aiohttp.web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS)
-    await runner.setup()
+    runner = await serve(answer, listener(port), ends_with_caller=True)
     stack.push_async_callback(runner.cleanup)
-    await aiohttp.web.TCPSite(runner, HOST, port, backlog=1024).start()
 
 
 async def _watch_parent(stopped: asyncio.Event) -> None:

@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 import aiohttp.web
 import msgspec
 
-from fsd_emulators.aws.front import Front, whole_body
+from fsd_emulators.aws.front import Front
 from fsd_emulators.aws.lambda_service import LambdaService
 from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.ministack import Ministack
-from fsd_emulators.aws.records import Fault
+from fsd_emulators.web import whole_body
+from fsdcore.errors import ConfigError
+from fsdcore.faults import AnyFault
 
 
 class Control:
@@ -39,8 +41,8 @@ class Control:
             return _json(self._reads[word](request.query))
         if request.method == "POST" and word == "faults":
             try:
-                self._front.faults.set(msgspec.json.decode(await whole_body(request), type=list[Fault]))
-            except msgspec.MsgspecError as error:
+                self._front.faults.set(*msgspec.json.decode(await whole_body(request), type=list[AnyFault]))
+            except (msgspec.MsgspecError, ConfigError) as error:
                 return _json({"error": str(error)}, 400)
             return _json(None)
         if request.method == "POST" and word == "lateness":

@@ -12,39 +12,27 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import aiohttp.web
-from yarl import URL
 
-from fsd_emulators.aws import guards
+from fsd_emulators.aws import limits
 from fsd_emulators.aws.actions import Action, classify, needs_body, service_of
 from fsd_emulators.aws.batches import entries_of, is_batch, with_failed, without
-from fsd_emulators.aws.faults import Faults
 from fsd_emulators.aws.lambda_service import LambdaService
 from fsd_emulators.aws.lateness import Lateness
 from fsd_emulators.aws.ministack import Ministack
-from fsd_emulators.aws.records import Fault, RequestRecord
+from fsd_emulators.aws.records import RequestRecord
 from fsd_emulators.aws.refusals import Refusal, refusal_answer
+from fsd_emulators.web import HOP_HEADERS, OWN_HEADERS, cut_off, forward, kept_headers, whole_body
+from fsdcore.faults import Crash, Delay, Disconnect, Duplicate, Fault, Faults, InPart, Refuse
 
 _MOST_RECORDS = 500_000
-_HOP_HEADERS = {
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
-_OWN_HEADERS = _HOP_HEADERS | {"content-length", "date", "server"}
 _STATUS = {"RequestResponse": 200, "Event": 202, "DryRun": 204}
 _READS = ("Describe", "Get", "List", "Validate")
 _SENDS = ("Publish", "PublishBatch", "SendMessage", "SendMessageBatch")
-_SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+_THROTTLED = "ThrottlingException"
 _TOPIC_BYTES = re.compile(r"<key>MaximumMessageSize</key>\s*<value>(\d+)</value>")
 
 
@@ -63,7 +51,7 @@ class _Work:
     @property
     def blames(self) -> bool:
         """Whether entries that are made to fail are said to be the sender's fault."""
-        return self.fault is not None and self.fault.blames_sender
+        return isinstance(self.fault, InPart) and self.fault.blames_sender
 
     @property
     def buffered(self) -> bytes:
@@ -77,12 +65,12 @@ class _Reply:
     body: bytes
 
 
-class _Looks:
+class _StackAnswers:
     """What CloudFormation told of stacks: for some seconds after an operation began it tells the same."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._told: dict[str, _Reply] = {}
+        self._before: dict[str, _Reply] = {}
         self._until: dict[str, float] = {}
 
     def stale(self, action: Action) -> _Reply | None:
@@ -90,14 +78,14 @@ class _Looks:
         name = str(action.parameters.get("StackName", ""))
         if action.name != "DescribeStacks" or time.monotonic() >= self._until.get(name, 0.0):
             return None
-        return self._told.get(name)
+        return self._before.get(name)
 
     def note(self, action: Action, reply: _Reply) -> None:
         if action.service != "cloudformation" or not self.seconds:
             return
         name = str(action.parameters.get("StackName", ""))
         if action.name == "DescribeStacks":
-            self._told[name] = reply
+            self._before[name] = reply
         elif action.name in ("CreateStack", "UpdateStack", "DeleteStack") and reply.status == 200:
             self._until[name] = time.monotonic() + self.seconds
 
@@ -107,14 +95,14 @@ class Front:
 
     def __init__(self, ministack: Ministack, functions: LambdaService) -> None:
         self.records: deque[RequestRecord] = deque(maxlen=_MOST_RECORDS)
-        self.faults = Faults()
+        self.faults = Faults(Crash, Delay, Disconnect, Duplicate, InPart, Refuse)
         self._ministack, self._lambda = ministack, functions
-        self._looks = _Looks()
+        self._stacks = _StackAnswers()
         self._number = 0
 
     async def answer(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
         """The handler of every request but those of the control address."""
-        await _go_on(request)
+        await _send_continue(request)
         work = await self._read(request)
         try:
             return await self._answer(work)
@@ -130,12 +118,12 @@ class Front:
     def reset(self) -> None:
         """Forget the log and all faults."""
         self.records.clear()
-        self.faults.set(())
-        self._looks.seconds = 0.0
+        self.faults.set()
+        self._stacks.seconds = 0.0
 
     def set_lateness(self, lateness: Lateness) -> None:
         """Make what AWS does after a while take so long."""
-        self._looks.seconds = lateness.looks
+        self._stacks.seconds = lateness.stacks
         self._ministack.set_lateness(lateness)
 
     async def _read(self, request: aiohttp.web.BaseRequest) -> _Work:
@@ -143,7 +131,8 @@ class Front:
         body = await whole_body(request) if needs_body(service) else None
         action = classify(service, region, request.method, request.raw_path, request.headers, body or b"")
         source = self._lambda.source(request.headers.get("X-Amz-Security-Token", ""))
-        work = _Work(request, action, body, source, self.faults.take(action, source))
+        name, caller = f"{service}:{action.name}", "worker" if source else "client"
+        work = _Work(request, action, body, source, self.faults.meet(Fault, name, action.resource, caller))
         if work.fault is not None and work.body is None:
             work.body = await whole_body(request)
         return work
@@ -157,34 +146,34 @@ class Front:
         if work.body is None:
             return await self._stream(work)
         reply = await self._served(work)
-        if work.fault is not None and work.fault.kind == "duplicate":
+        if isinstance(work.fault, Duplicate):
             reply = await self._served(work)
-        if work.fault is not None and work.fault.kind == "abort":
+        if isinstance(work.fault, Disconnect):
             return self._cut(work, reply.status)
         return self._reply(work, reply)
 
     async def _make_fault(self, work: _Work, fault: Fault) -> aiohttp.web.StreamResponse | None:
         """What a fault does before the request is served; an answer if it is not to be served at all."""
-        if fault.kind == "error":
-            raise Refusal(fault.code, "made to fail", fault.status)
-        if fault.kind == "kill":
+        if isinstance(fault, Refuse):
+            raise Refusal(fault.error or _THROTTLED, "made to fail", fault.status or 400)
+        if isinstance(fault, Crash):
             self._lambda.kill(work.source)
-        if fault.kind in ("kill", "reset"):
+        if isinstance(fault, Crash) or (isinstance(fault, Disconnect) and fault.when == "before"):
             return self._cut(work, 0)
-        if fault.kind == "delay":
+        if isinstance(fault, Delay):
             await asyncio.sleep(fault.seconds)
-        if fault.kind == "fail-entries":
+        if isinstance(fault, InPart):
             ids = [entry.id for entry in entries_of(work.action)][::2]
-            work.refused |= dict.fromkeys(ids, (fault.code, "made to fail"))
+            work.refused |= dict.fromkeys(ids, (fault.error or _THROTTLED, "made to fail"))
         return None
 
     async def _guard(self, work: _Work) -> None:
         action = work.action
-        topic_bytes = guards.MESSAGE_BYTES
+        topic_bytes = limits.MESSAGE_BYTES
         if action.service == "sns" and sum(entry.billed_bytes for entry in entries_of(action)) > topic_bytes:
             topic_bytes = await self._topic_bytes(action)
-        guards.check(action, topic_bytes)
-        work.refused |= guards.bad_entries(action)
+        limits.check(action, topic_bytes)
+        work.refused |= limits.bad_entries(action)
 
     async def _topic_bytes(self, action: Action) -> int:
         """The most that a publish to the topic may carry."""
@@ -192,18 +181,18 @@ class Front:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         answer = await self._ministack.call("sns", "POST", "/", urlencode(asked).encode(), headers, action.region)
         found = _TOPIC_BYTES.search(answer.body.decode())
-        return int(found[1]) if found else guards.MESSAGE_BYTES
+        return int(found[1]) if found else limits.MESSAGE_BYTES
 
     async def _served(self, work: _Work) -> _Reply:
         """The whole answer, of Lambda here or of ministack."""
         action = work.action
         if (action.service, action.name) == ("lambda", "Invoke"):
             return await self._invoke(work)
-        if (stale := self._looks.stale(action)) is not None:
+        if (stale := self._stacks.stale(action)) is not None:
             return stale
         if not work.refused:
             reply = await self._forward(work, work.buffered)
-            self._looks.note(action, reply)
+            self._stacks.note(action, reply)
         elif len(work.refused) == len(entries_of(action)):
             kind = "text/xml" if action.service == "sns" else "application/x-amz-json-1.0"
             reply = _Reply(200, {"Content-Type": kind}, with_failed(action, b"", work.refused, work.blames))
@@ -244,16 +233,16 @@ class Front:
             raise Refusal("AccessDeniedException", message, 403)
 
     async def _forward(self, work: _Work, body: bytes) -> _Reply:
-        async with self._upstream(work, body or None) as answer:
-            return _Reply(answer.status, _kept(answer.headers, _OWN_HEADERS), await answer.read())
+        async with forward(self._ministack.session, self._ministack.url, work.request, body) as answer:
+            return _Reply(answer.status, kept_headers(answer.headers, OWN_HEADERS), await answer.read())
 
     async def _stream(self, work: _Work) -> aiohttp.web.StreamResponse:
         """An object on its way in or out, never held here in whole."""
         request = work.request
         data = request.content if request.body_exists else None
-        async with self._upstream(work, data) as answer:
+        async with forward(self._ministack.session, self._ministack.url, request, data) as answer:
             self._log(work, answer.status, answer.content_length or 0)
-            headers = _kept(answer.headers, _HOP_HEADERS | {"date", "server"})
+            headers = kept_headers(answer.headers, HOP_HEADERS | {"date", "server"})
             response = aiohttp.web.StreamResponse(status=answer.status, headers=headers)
             await response.prepare(request)
             if request.method != "HEAD":
@@ -261,18 +250,6 @@ class Front:
                     await response.write(part)
             await response.write_eof()
             return response
-
-    def _upstream(self, work: _Work, data: Any) -> Any:
-        request = work.request
-        dropped = _HOP_HEADERS | ({"content-length"} if isinstance(data, bytes) else set())
-        return self._ministack.session.request(
-            request.method,
-            URL(self._ministack.url + request.raw_path, encoded=True),
-            headers=_kept(request.headers, dropped),
-            data=data,
-            skip_auto_headers=_SKIPPED,
-            allow_redirects=False,
-        )
 
     def _reply(self, work: _Work, reply: _Reply) -> aiohttp.web.StreamResponse:
         self._log(work, reply.status, len(reply.body), _received(work.action, reply))
@@ -282,9 +259,7 @@ class Front:
     def _cut(self, work: _Work, status: int) -> aiohttp.web.StreamResponse:
         """End the connection without an answer."""
         self._log(work, status, 0)
-        if work.request.transport is not None:
-            work.request.transport.abort()
-        return aiohttp.web.Response(status=500)
+        return cut_off(work.request)
 
     def _log(self, work: _Work, status: int, sent: int, received: int = 0) -> None:
         action = work.action
@@ -303,7 +278,7 @@ class Front:
                 response_bytes=sent,
                 entries=received or len(entries),
                 billed_bytes=sum(entry.billed_bytes for entry in entries) if action.name in _SENDS else 0,
-                fault=work.fault.kind if work.fault is not None else "",
+                fault=type(work.fault).__name__ if work.fault is not None else "",
             )
         )
 
@@ -320,17 +295,9 @@ def _received(action: Action, reply: _Reply) -> int:
     return len(json.loads(reply.body or b"{}").get("Messages") or ())
 
 
-def _kept(headers: Mapping[str, str], dropped: set[str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in dropped}
-
-
-async def _go_on(request: aiohttp.web.BaseRequest) -> None:
+async def _send_continue(request: aiohttp.web.BaseRequest) -> None:
     """Tell a client to send its body if it waits for that; the SDK would wait a second for each object."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # Nothing of the answer is written yet.
         request.writer.output_size = 0
-
-
-async def whole_body(request: aiohttp.web.BaseRequest) -> bytes:
-    return b"".join([part async for part in request.content.iter_any()])

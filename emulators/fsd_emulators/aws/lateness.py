@@ -19,13 +19,13 @@ NAME_TAKEN = (
 class Lateness(NamedTuple):
     """Seconds for which something is not so yet.
 
-    - `looks`: what CloudFormation tells of a stack is of before its latest operation
+    - `stacks`: what CloudFormation tells of a stack is of before its latest operation
     - `filters`: a new subscription gets every message of its topic
     - `names`: a queue cannot be made where one of its name was removed
     - `roles`: a new role has no rights
     """
 
-    looks: float = 0.0
+    stacks: float = 0.0
     filters: float = 0.0
     names: float = 0.0
     roles: float = 0.0

@@ -14,19 +14,17 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from fsd_emulators.aws.lateness import Lateness
-from fsd_emulators.aws.records import EnvironmentRecord, Fault, InvocationRecord, RequestRecord
+from fsd_emulators.aws.records import EnvironmentRecord, InvocationRecord, RequestRecord
+from fsd_emulators.environments import tell_stderr
 from fsd_emulators.processes import DIRECT, HOST, ServerProcess, free_port, http_ready
 from fsd_emulators.server import Emulator
 from fsdcore.errors import MissingExtraError, ServerError
+from fsdcore.faults import Fault
 
 _Type = TypeVar("_Type")
 _PACKAGES = ("aiohttp", "awslambdaric", "boto3", "psutil")
 _STOP_SECONDS = 20.0
 _ANSWER_SECONDS = 60.0
-
-
-def _told(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 class LocalAws(Emulator):
@@ -47,7 +45,7 @@ class LocalAws(Emulator):
         enforce: bool = False,
         concurrency: int = 1_000,
         retry_seconds: float = 1.0,
-        tell: Callable[[str], None] = _told,
+        tell: Callable[[str], None] = tell_stderr,
     ) -> None:
         self.region = region
         self._port = port
@@ -122,7 +120,13 @@ class LocalAws(Emulator):
         return self._ask("kill", bool, environment.encode())
 
     def set_faults(self, *faults: Fault) -> None:
-        """Make these faults from now on, instead of those before; none ends them."""
+        """Make these faults from now on, instead of those before; none ends them.
+
+        Calls are named by service and action, such as ``sqs:SendMessage``. `Refuse` answers with an error and forwards
+        nothing, `Disconnect` ends the connection before the request is forwarded, or after (a repeated request is a
+        true duplicate), `Delay` and `Duplicate` forward late and twice, `InPart` refuses every second entry of a batch,
+        and `Crash` kills the execution environment that asks.
+        """
         self._ask("faults", type(None), msgspec.json.encode(faults))
 
     def set_lateness(self, **seconds: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,9 @@ from yarl import URL
 
 from fsd_emulators.aws.handler_rights import rights_table
 from fsd_emulators.aws.lateness import Lateness
-from fsd_emulators.environments import environment_python
+from fsd_emulators.environments import environment_python, tell_stderr
 from fsd_emulators.processes import HOST, ServerProcess, free_port, http_ready
+from fsd_emulators.web import client
 from fsdcore.errors import MissingExtraError, ServerError
 
 ACCESS_KEY = SECRET_KEY = "test"
@@ -40,10 +40,6 @@ _KINDS = (
 )
 # ministack's server ends idle connections after 5 s; a request must not meet that.
 _KEEP_SECONDS = 2.0
-
-
-def _told(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def ministack_command(tell: Callable[[str], None]) -> list[str | Path]:
@@ -90,7 +86,7 @@ class Ministack:
         self._folder = folder
         self._process = ServerProcess(
             "ministack",
-            ministack_command(_told),
+            ministack_command(tell_stderr),
             environ=self._environ(enforce),
             folder=folder,
             log=folder / "ministack.log",
@@ -103,9 +99,7 @@ class Ministack:
         if self.enforces:
             self._rights.write_text(json.dumps(_handler_rights(self.region)), encoding="utf-8")
         await asyncio.to_thread(self._process.start)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS)
-        timeout = aiohttp.ClientTimeout(total=None)
-        self.session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+        self.session = client(_KEEP_SECONDS)
 
     async def close(self) -> None:
         """End it, with all that it holds."""

@@ -1,12 +1,10 @@
-"""What local AWS tells of itself, and the faults it is told to make: JSON between its process and its clients."""
+"""What local AWS tells of itself: JSON between its process and its clients."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import msgspec
-
-FaultKind = Literal["error", "reset", "abort", "duplicate", "delay", "fail-entries", "kill"]
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +13,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     `service` and `action` are AWS's words, such as ``sqs`` and ``ReceiveMessage``; `resource` the queue's or function's
     name, the topic's ARN, or bucket/key. `status` is 0 where the client left before the answer. `entries` counts
     the messages of a batch or of what was received, `billed_bytes` what SNS and SQS bill of the messages sent.
-    `source` is the execution environment that asked, empty for others. `fault` is the kind of a fault made here.
+    `source` is the execution environment that asked, empty for others. `fault` is the name of the fault made here.
     """
 
     number: int
@@ -63,30 +61,3 @@ class EnvironmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     request_id: str
     event: str
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to go wrong with requests of an action.
-
-    - `kind`: ``error`` (answer with `code` and `status`, not forwarded), ``reset`` (the connection, not forwarded),
-      ``abort`` (forwarded, then the connection is cut before the answer: a repeated request is a true duplicate),
-      ``duplicate`` (forwarded twice), ``delay`` (by `seconds`, then forwarded), ``fail-entries`` (every second entry
-      of a batch is refused with `code`, the others are forwarded), ``kill`` (the execution environment that asked is
-      killed, before the request is forwarded)
-    - `service`, `action`: of the requests meant, empty for all; `resource`: a part of the resource's name
-    - `source`: ``worker`` for requests of execution environments only, ``client`` for the others only, empty for both
-    - `blames_sender`: entries that fail are said to be the sender's fault, as SNS says of those beyond its rate
-    - `skip`: how many such requests pass first; `times`: how many then go wrong, 0 for all
-    """
-
-    kind: FaultKind
-    service: str = ""
-    action: str = ""
-    resource: str = ""
-    source: Literal["", "worker", "client"] = ""
-    code: str = "ThrottlingException"
-    status: int = 400
-    seconds: float = 0.0
-    blames_sender: bool = False
-    skip: int = 0
-    times: int = 1

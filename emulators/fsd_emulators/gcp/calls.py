@@ -24,6 +24,11 @@ class Call:
     ended: str = "OK"
 
 
+def ended_with(status: int) -> str:
+    """How a call ended that was answered with this status of HTTP."""
+    return "OK" if status < 400 else str(status)
+
+
 class CallLog:
     """Calls in the order in which they ended. May be used from several threads."""
 

@@ -9,70 +9,51 @@ Packages are not installed, and the Python is this one, whatever runtime is aske
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fsd_emulators.gcp.calls import Call, CallLog
+from aiohttp.web import BaseRequest, Response, StreamResponse
+from multidict import CIMultiDict
+
+from fsd_emulators.gcp.calls import Call, CallLog, ended_with
 from fsd_emulators.gcp.control import ControlPlane
 from fsd_emulators.gcp.identities import email_of
 from fsd_emulators.gcp.instances import QUEUE_SECONDS, Answer, Instance, NoInstanceError, Pool
-from fsd_emulators.gcp.lots import Lots
 from fsd_emulators.gcp.management import Management
 from fsd_emulators.gcp.service import Service
-from fsd_emulators.gcp.web import Handler, WebServer
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsd_emulators.web import OWN_HEADERS, WebServer, cut_off, kept_headers, whole_body
+from fsdcore.clock import Deadline
 from fsdcore.errors import ServerError
+from fsdcore.faults import Crash, Disconnect, Duplicate, Fault, Faults, Refuse
 
 _MOST_BYTES = 32 << 20
-_SHARES = ("unavailable", "throttled", "aborted", "cut_off", "silent", "twice")
 _REFUSALS = {
-    "aborted": Answer(500, [], b"The request was aborted because there was no available instance."),
-    "unavailable": Answer(503, [], b"Service Unavailable"),
-    "throttled": Answer(429, [], b"Rate exceeded."),
+    "INTERNAL": Answer(500, [], b"The request was aborted because there was no available instance."),
+    "UNAVAILABLE": Answer(503, [], b"Service Unavailable"),
+    "RESOURCE_EXHAUSTED": Answer(429, [], b"Rate exceeded."),
 }
-_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
 
 
-@dataclass(frozen=True)
-class FunctionsFaults:
-    """What goes wrong with requests to functions, as shares from 0 to 1 drawn from `seed`; a retry is drawn anew.
-
-    - `unavailable`, `throttled`, `aborted`: are answered 503, 429 or 500 and reach no instance
-    - `cut_off`: reach an instance, which answers them, but the connection of the caller is reset at once
-    - `silent`: reach an instance, and no answer ever comes: the connection breaks after `silent_seconds`
-    - `twice`: reach two instances, as when the service repeats; the second's answer is dropped
-    - `kill`: an instance that gets a request whose body has this text is killed `kill_after` seconds later (if any),
-      with 0 before it sees the request; the first `kill_times` requests alone, each with 0
-    """
-
-    seed: int = 0
-    unavailable: float = 0.0
-    throttled: float = 0.0
-    aborted: float = 0.0
-    cut_off: float = 0.0
-    silent: float = 0.0
-    silent_seconds: float = 1.0
-    twice: float = 0.0
-    kill: bytes = b""
-    kill_after: float = 0.0
-    kill_times: int = 0
-
-
-class FunctionsServer(Service[FunctionsFaults]):
+class FunctionsServer(Service):
     """The server; as a context manager it starts and stops. Sources and logs of instances are kept in `folder`.
 
     `log` has the kinds ``invoke`` (each request to a function, ended ``OK`` or with its status), ``start`` (each cold
     start), and the verbs of the control plane (``create``, ``update``, ``delete``, ``get``, ``list``, ``upload``).
+
+    Its faults are those of ``invoke``, and what that is about is the body of the request. `Refuse` answers
+    ``UNAVAILABLE`` (503), ``RESOURCE_EXHAUSTED`` (429) or ``INTERNAL`` (500) and asks no instance. `Disconnect` asks
+    one, but the caller hears nothing for `seconds`, and then the connection is reset. `Duplicate` asks two, as when
+    the service repeats; the second's answer is dropped. `Crash` kills the instance that is asked, with 0 seconds
+    before it sees the request.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        super().__init__()
-        self._answers = self._server = _Server(port, self.log)
+        super().__init__(Refuse, Disconnect, Duplicate, Crash)
+        self._server = _Server(port, self.log, self.faults)
         self._server.control = ControlPlane(folder, self._server.url, self.log)
 
     @property
@@ -112,7 +93,7 @@ class FunctionsServer(Service[FunctionsFaults]):
 
     def reset(self) -> None:
         """Delete all functions, forget all calls and faults; requests wait as long as they do at first."""
-        self.faults = FunctionsFaults()
+        self.faults.set()
         self.queue_seconds = QUEUE_SECONDS
         self._server.control.close()
         self._server.callers.clear()
@@ -131,108 +112,84 @@ class FunctionsServer(Service[FunctionsFaults]):
 class _Server(WebServer):
     control: ControlPlane
 
-    def __init__(self, port: int, log: CallLog) -> None:
-        super().__init__(port, _Handler)
-        self.log = log
+    def __init__(self, port: int, log: CallLog, faults: Faults) -> None:
+        super().__init__(port)
+        self._log, self._faults = log, faults
         self.callers: list[str] = []
-        self.set_faults(FunctionsFaults())
 
-    def set_faults(self, faults: FunctionsFaults) -> None:
-        self.faults, self._lots = faults, Lots(faults.seed)
-        self._kills = itertools.count(1)
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        body = await whole_body(request)
+        if not request.path.startswith("/run/"):
+            return _sent(self.control.answer(request.method, request.raw_path, body, _token(request)))
+        fault = self._faults.meet(Fault, "invoke", body.decode(errors="replace"))
+        run = asyncio.get_running_loop().run_in_executor
+        if isinstance(fault, Disconnect | Duplicate):
+            run(None, self._run, request, body)
+        if isinstance(fault, Disconnect):
+            await asyncio.sleep(fault.seconds)
+            return cut_off(request)
+        return _sent(await run(None, self._run, request, body, fault))
 
-    @property
-    def struck(self) -> int:
-        return self._lots.struck
-
-    def kills(self, body: bytes) -> bool:
-        """Whether the instance that a request reaches is to be killed."""
-        faults = self.faults
-        if not faults.kill or faults.kill not in body:
-            return False
-        killed = not faults.kill_times or next(self._kills) <= faults.kill_times
-        if killed:
-            self._lots.strike()
-        return killed
-
-    def draw(self) -> str:
-        """The fault that a request to a function has: the name of the field, or nothing."""
-        return self._lots.draw(self.faults, _SHARES)
-
-
-class _Handler(Handler):
-    server: _Server
-
-    def answer(self) -> None:
-        body = self.body()
-        if not self.path.startswith("/run/"):
-            return self._write(self.server.control.answer(self.command, self.path, body, self._token()))
-        fault = self.server.draw()
-        if fault in ("cut_off", "silent", "twice"):
-            threading.Thread(target=self._run, args=(body,), daemon=True).start()
-        if fault == "silent":
-            SYSTEM_CLOCK.sleep(self.server.faults.silent_seconds)
-        if fault in ("cut_off", "silent"):
-            return self.cut_off()
-        return self._write(self._run(body, _REFUSALS.get(fault)))
-
-    def _write(self, answer: Answer) -> None:
-        self.write(answer.status, answer.content, answer.headers)
-
-    def _run(self, body: bytes, refusal: Answer | None = None) -> Answer:
+    def _run(self, request: BaseRequest, body: bytes, fault: Fault | None = None) -> Answer:
         """The answer of a function, or of the service in its place."""
-        project, region, function, *rest = [*self.path.removeprefix("/run/").split("/", 3), "", ""][:4]
+        project, region, function, *rest = [*request.raw_path.removeprefix("/run/").split("/", 3), "", ""][:4]
         name = f"projects/{project}/locations/{region}/functions/{function.partition('?')[0]}"
-        answer = refusal or self._checked(self.server.control.pool(name), "/" + "".join(rest), body)
-        ended = "OK" if answer.status < 400 else str(answer.status)
-        self.server.log.add(Call("invoke", name, 1, len(body), ended))
+        if isinstance(fault, Refuse):
+            answer = _REFUSALS[fault.error or "UNAVAILABLE"]
+        else:
+            answer = self._checked(self.control.pool(name), request, "/" + "".join(rest), body, fault)
+        self._log.add(Call("invoke", name, 1, len(body), ended_with(answer.status)))
         return answer
 
-    def _checked(self, pool: Pool | None, path: str, body: bytes) -> Answer:
-        token = self._token()
+    def _checked(self, pool: Pool | None, request: BaseRequest, path: str, body: bytes, fault: Fault | None) -> Answer:
+        token = _token(request)
         if pool is None:
             return Answer(404, [], b"Page not found")
         if not token:
             return Answer(401, [], b"The request was not authenticated.")
-        self.server.callers.append(email_of(token))
-        if token == "refused" or not self.server.control.management.may_invoke(pool.revision.function, token):
+        self.callers.append(email_of(token))
+        if token == "refused" or not self.control.management.may_invoke(pool.revision.function, token):
             return Answer(403, [], b"The caller does not have permission run.routes.invoke.")
         if len(body) > _MOST_BYTES:
             return Answer(413, [], b"Request Entity Too Large")
-        return self._asked(pool, path, body)
+        return self._asked(pool, request, path, body, fault)
 
-    def _token(self) -> str:
-        """What the caller shows; empty if nothing."""
-        kind, _, token = self.headers.get("Authorization", "").partition(" ")
-        return token if kind.lower() == "bearer" else ""
-
-    def _asked(self, pool: Pool, path: str, body: bytes) -> Answer:
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
+    def _asked(self, pool: Pool, request: BaseRequest, path: str, body: bytes, fault: Fault | None) -> Answer:
+        headers = kept_headers(request.headers, OWN_HEADERS)
         # The time to start an instance is the request's.
         deadline = Deadline.after(pool.revision.timeout)
         try:
-            with pool.instance(self.server.control.queue_seconds) as instance, self._killing(instance, body):
-                answer = instance.ask(self.command, path, headers, body, deadline)
+            with pool.instance(self.control.queue_seconds) as instance, _crashing(instance, fault):
+                return instance.ask(request.method, path, headers, body, deadline)
         except NoInstanceError:
             return Answer(429, [], b"The request was aborted because there was no available instance.")
         except ServerError as error:
             return Answer(500, [], str(error).encode())
-        kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
-        return Answer(answer.status, kept, answer.content)
 
-    @contextmanager
-    def _killing(self, instance: Instance, body: bytes) -> Iterator[None]:
-        """Have the instance killed while it answers, if that is the fault of this request."""
-        if not self.server.kills(body):
-            yield
-            return
-        seconds = self.server.faults.kill_after
-        if seconds == 0:
-            instance.kill()
-        timer = threading.Timer(seconds, instance.kill)
-        timer.start()
-        try:
-            yield
-        finally:
-            # Whoever has the instance next is not meant.
-            timer.cancel()
+
+def _token(request: BaseRequest) -> str:
+    """What the caller shows; empty if nothing."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else ""
+
+
+def _sent(answer: Answer) -> Response:
+    headers = kept_headers(CIMultiDict(answer.headers), OWN_HEADERS)
+    return Response(status=answer.status, headers=headers, body=answer.content)
+
+
+@contextmanager
+def _crashing(instance: Instance, fault: Fault | None) -> Iterator[None]:
+    """Have the instance killed while it answers, if that is the fault of this request."""
+    if not isinstance(fault, Crash):
+        yield
+        return
+    if fault.seconds == 0:
+        instance.kill()
+    timer = threading.Timer(fault.seconds, instance.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        # Whoever has the instance next is not meant.
+        timer.cancel()

@@ -10,12 +10,14 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from fsd_emulators.gcp.web import Handler, WebServer
+from aiohttp.web import BaseRequest, Response, StreamResponse
+
+from fsd_emulators.web import WebServer
 from fsdcore.clock import SYSTEM_CLOCK
 
 _HOUR = 3_600
 _ACCOUNT = "/computeMetadata/v1/instance/service-accounts/"
-_FLAVOR = ("Metadata-Flavor", "Google")
+_FLAVOR = {"Metadata-Flavor": "Google"}
 
 
 def token_for(email: str, audience: str = "") -> str:
@@ -58,7 +60,7 @@ class MetadataServer(WebServer):
     """
 
     def __init__(self, project: str, email: str, shell: bool = False) -> None:
-        super().__init__(0, _Handler)
+        super().__init__()
         self.project, self.email, self.shell = project, email, shell
 
     @property
@@ -67,30 +69,25 @@ class MetadataServer(WebServer):
         host = urlsplit(self.url).netloc
         return {"GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
 
-
-class _Handler(Handler):
-    server: MetadataServer
-
-    def answer(self) -> None:
-        asked = urlsplit(self.path)
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        asked = urlsplit(request.raw_path)
         content = self._found(asked.path, parse_qs(asked.query))
-        plain = isinstance(content, str)
-        kind = ("Content-Type", "application/text" if plain else "application/json")
         if content is None:
-            self.write(404, b"not found", [_FLAVOR])
-        else:
-            self.write(200, (content if isinstance(content, str) else json.dumps(content)).encode(), [_FLAVOR, kind])
+            return Response(status=404, text="not found", headers=_FLAVOR)
+        kind = "text" if isinstance(content, str) else "json"
+        text = content if isinstance(content, str) else json.dumps(content)
+        return Response(body=text.encode(), headers=_FLAVOR, content_type=f"application/{kind}")
 
     def _found(self, path: str, query: dict[str, list[str]]) -> str | dict[str, Any] | None:
-        server, about = self.server, path.removeprefix(_ACCOUNT).partition("/")[2]
+        about = path.removeprefix(_ACCOUNT).partition("/")[2]
         if path.endswith("/project-id"):
-            return server.project
+            return self.project
         if path == "/":
             return ""
         if not path.startswith(_ACCOUNT):
             return None
         if about == "token":
-            return {"access_token": token_for(server.email), "expires_in": _HOUR, "token_type": "Bearer"}
+            return {"access_token": token_for(self.email), "expires_in": _HOUR, "token_type": "Bearer"}
         if about == "identity":
-            return None if server.shell else token_for(server.email, query["audience"][0])
-        return {"email": server.email, "scopes": ["cloud-platform"], "aliases": ["default"]}
+            return None if self.shell else token_for(self.email, query["audience"][0])
+        return {"email": self.email, "scopes": ["cloud-platform"], "aliases": ["default"]}

@@ -45,21 +45,22 @@ _MEMBER = re.compile(r"serviceAccount:(.+@(.+)\.iam\.gserviceaccount\.com)")
 
 
 class Management:
-    """All projects there are, but for those in `denied`.
+    """All projects there are, but for those in `denied_projects`.
 
-    - `disabled`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
-    - `closed`: services that the caller may not use, such as ``cloudresourcemanager.googleapis.com``
+    - `disabled_apis`: services that are not enabled, such as ``pubsub.googleapis.com``, in every project
+    - `forbidden_apis`: services that the caller may not use, such as ``cloudresourcemanager.googleapis.com``
     - `default_builds`: whether the default account of a project may build functions, as it may not in new projects
-    - `denied`: projects that there are not, or that the caller may not see
+    - `denied_projects`: projects that there are not, or that the caller may not see
     - `quotas`: of Cloud Run, by id, in each region
     - `images`: what builds left in the repository of a region, by name; there from the first build on
-    - `people`: the e-mail address for each access token; empty for a token that does not tell it
-    - `settling`: how many more policies are refused that name a service account or are one's, as if it were not known
+    - `emails`: the e-mail address for each access token; empty for a token that does not tell it
+    - `unknown_times`: how many more policies are refused that name a service account or are one's, as if it were not
+      known
     - `unknown_seconds`: for so long after it was made an account is not known to policies, functions and builds
-    - `late_acts`: how many more functions are refused, as if the role to act as their accounts were not in force
-    - `late_until`: until that time, in seconds of the wall clock, no role is in force, those of builds neither
-    - `nobody`: members of policies that there are not, such as ``user:ann@exmple.com``
-    - `rivals`: how many more policies are written by someone else between a read and a write
+    - `act_as_refusals`: how many more functions are refused, as if the role to act as their accounts were not in force
+    - `roles_late_until`: until that time, in seconds of the wall clock, no role is in force, those of builds neither
+    - `missing_members`: members of policies that there are not, such as ``user:ann@exmple.com``
+    - `rival_writes`: how many more policies are written by someone else between a read and a write
     """
 
     def __init__(self, is_there: Callable[[str], bool]) -> None:
@@ -70,16 +71,16 @@ class Management:
 
     def reset(self) -> None:
         """As at first: all services enabled, quotas of a new project, no accounts, no policies."""
-        self.disabled: set[str] = set()
-        self.denied: set[str] = set()
-        self.closed: set[str] = set()
+        self.disabled_apis: set[str] = set()
+        self.denied_projects: set[str] = set()
+        self.forbidden_apis: set[str] = set()
         self.default_builds = True
         self.quotas = {"CpuAllocPerProjectRegion": 200_000, "MemAllocPerProjectRegion": 400 << 30}
         self.images: dict[str, set[str]] = {}
-        self.people: dict[str, str] = {}
-        self.settling = self.rivals = self.late_acts = 0
-        self.late_until = self.unknown_seconds = 0.0
-        self.nobody: set[str] = set()
+        self.emails: dict[str, str] = {}
+        self.unknown_times = self.rival_writes = self.act_as_refusals = 0
+        self.roles_late_until = self.unknown_seconds = 0.0
+        self.missing_members: set[str] = set()
         self.accounts: dict[str, dict[str, Any]] = {}
         self._made: dict[str, float] = {}
         self._policies: dict[str, dict[str, Any]] = {}
@@ -101,13 +102,13 @@ class Management:
     def check(self, path: str) -> None:
         """`ApiError` if the service or the project of a request cannot be used."""
         project = _PROJECT.match(path)
-        if project is not None and project[1] in self.denied:
+        if project is not None and project[1] in self.denied_projects:
             resource = path.removeprefix("/v1/").removeprefix("/v2/").partition(":")[0]
             raise ApiError("PERMISSION_DENIED", f"Permission denied on resource '{resource}' (or it may not exist).")
         name = next((f"{api}{_API}" for pattern, api in _APIS if pattern.match(path)), "")
-        if name in self.disabled:
+        if name in self.disabled_apis:
             raise _not_enabled(name, project[1] if project else "-")
-        if name in self.closed:
+        if name in self.forbidden_apis:
             raise ApiError("PERMISSION_DENIED", f"The caller does not have permission for {name}")
 
     def answer(
@@ -141,7 +142,7 @@ class Management:
     def _holds(self, resource: str, role: str, email: str) -> bool:
         members = self.bindings(resource).get(role, set())
         kinds = {f"{kind}:{email}" for kind in ("user", "serviceAccount")}
-        return not kinds.isdisjoint(members) and SYSTEM_CLOCK.wall() >= self.late_until
+        return not kinds.isdisjoint(members) and SYSTEM_CLOCK.wall() >= self.roles_late_until
 
     def _identity(self, account: str, content: dict[str, Any], token: str) -> dict[str, Any]:
         """A token of a service account for who may borrow its identity."""
@@ -166,16 +167,16 @@ class Management:
         return {"name": f"{place}/repositories/gcf-artifacts", "format": "DOCKER"}
 
     def _token_info(self, token: str) -> dict[str, Any]:
-        if token not in self.people:
+        if token not in self.emails:
             raise ApiError("INVALID_ARGUMENT", "Invalid Value")
-        told = {"email": self.people[token], "email_verified": "true"} if self.people[token] else {}
-        return {**told, "expires_in": "3599"}
+        whose = {"email": self.emails[token], "email_verified": "true"} if self.emails[token] else {}
+        return {**whose, "expires_in": "3599"}
 
     def _services(self, query: dict[str, list[str]]) -> dict[str, Any]:
         names = {name: name.rpartition("/")[2] for name in query.get("names", [])}
         states = {True: "DISABLED", False: "ENABLED"}
         found = [
-            {"name": name, "config": {"name": api}, "state": states[api in self.disabled]}
+            {"name": name, "config": {"name": api}, "state": states[api in self.disabled_apis]}
             for name, api in names.items()
         ]
         return {"services": found}
@@ -237,8 +238,8 @@ class Management:
         members = [member for item in policy.get("bindings", []) for member in item.get("members", [])]
         self._check_members(members)
         with self._lock:
-            if self.rivals:
-                self.rivals -= 1
+            if self.rival_writes:
+                self.rival_writes -= 1
                 self._policies[resource] = {**self._policies.get(resource, {}), "etag": uuid.uuid4().hex}
             found = self._policies.get(resource, {})
             # A policy without an etag is written over whatever there is.
@@ -256,16 +257,16 @@ class Management:
         email = account.rpartition("/")[2]
         if not self.knows(email):
             return f"The service account {email} does not exist"
-        if SYSTEM_CLOCK.wall() < self.late_until:
+        if SYSTEM_CLOCK.wall() < self.roles_late_until:
             return f"The service account {email} does not have {_BUILDING[0]}"
         held = self.bindings(f"projects/{project}")
         missing = [role for role in _BUILDING if f"serviceAccount:{email}" not in held.get(role, set())]
         return f"The service account {email} does not have {missing[0]}" if missing else ""
 
     def knows(self, email: str) -> bool:
-        """Whether an account is known by now; where it is not though it was made, that is one less of `settling`."""
-        if email in self.accounts and self.settling:
-            self.settling -= 1
+        """Whether an account is known by now; one that is not though it was made takes one of `unknown_times`."""
+        if email in self.accounts and self.unknown_times:
+            self.unknown_times -= 1
             return False
         age = SYSTEM_CLOCK.now() - self._made.get(email, -math.inf)
         return email in self.accounts and age >= self.unknown_seconds
@@ -275,8 +276,8 @@ class Management:
         for email in filter(None, emails):
             if not self.knows(email):
                 raise ApiError("INVALID_ARGUMENT", f"Service account {email} does not exist.")
-        if self.late_acts and emails:
-            self.late_acts -= 1
+        if self.act_as_refusals and emails:
+            self.act_as_refusals -= 1
             raise _hidden("iam.serviceaccounts.actAs", f"service account {emails[-1]}")
 
     def _check_resource(self, resource: str) -> None:
@@ -294,7 +295,7 @@ class Management:
         for email in (found[1] for found in map(_MEMBER.fullmatch, members) if found):
             if not self.knows(email):
                 raise ApiError("INVALID_ARGUMENT", f"Service account {email} does not exist.")
-        for member in self.nobody.intersection(members):
+        for member in self.missing_members.intersection(members):
             kind, _, email = member.partition(":")
             raise ApiError("INVALID_ARGUMENT", f"{kind.capitalize()} {email} does not exist.")
 

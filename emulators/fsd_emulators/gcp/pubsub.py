@@ -7,11 +7,11 @@ exactly-once, push, snapshots) it refuses with ``UNIMPLEMENTED``, never passes o
 from __future__ import annotations
 
 import asyncio
-import random
+import itertools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import grpc
@@ -22,9 +22,11 @@ from fsd_emulators.gcp.broker import Broker, ServiceError, Subscription
 from fsd_emulators.gcp.calls import Call, CallLog
 from fsd_emulators.gcp.service import Service
 from fsd_emulators.gcp.streams import Stream
+from fsd_emulators.loops import LoopThread
 from fsd_emulators.processes import HOST
 from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.errors import ServerError
+from fsdcore.faults import Delay, Disconnect, Drop, Duplicate, Faults, InPart, Refuse
 
 MAX_REQUEST_BYTES = 10_000_000
 MAX_REQUEST_MESSAGES = 1000
@@ -32,7 +34,12 @@ MAX_PULL_BYTES = 10_000_000
 _ACK_SECONDS = range(10, 601)
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 # Of a request, the first of these that it has.
-_RESOURCE_FIELDS = ("name", "subscription", "topic", "project")
+_RESOURCE_FIELDS = ("subscription", "topic", "name", "project")
+_REFUSALS = {
+    "UNAVAILABLE": "The service was unable to fulfill your request. Please try again.",
+    "RESOURCE_EXHAUSTED": "Quota exceeded: throughput of the project.",
+    "PERMISSION_DENIED": "User not authorized to perform this action.",
+}
 _REFUSED_FIELDS = (
     "filter",
     "enable_message_ordering",
@@ -44,48 +51,21 @@ _REFUSED_FIELDS = (
 )
 
 
-@dataclass(frozen=True)
-class PubsubFaults:
-    """What goes wrong, as shares from 0 to 1 drawn from `seed`; a retry is drawn anew.
-
-    - `duplicate`: of the messages, come twice
-    - `delay`: of the messages, come only after `delay_seconds`
-    - `forget`: of the acknowledgements, are lost: the message comes again after its deadline
-    - `hold_seconds`: what is pulled comes again after so long, whatever its deadline; 0: after its deadline
-    - `unavailable`, `exhausted`, `denied`: of the calls to `methods`, are refused before they had any effect
-    - `in_part`: of the pulls, are answered with one message or none, at once, whatever is there
-    - `lost_response`: of the publishes, take effect and are answered with ``UNAVAILABLE``
-    """
-
-    seed: int = 0
-    duplicate: float = 0.0
-    delay: float = 0.0
-    delay_seconds: float = 0.2
-    forget: float = 0.0
-    hold_seconds: float = 0.0
-    unavailable: float = 0.0
-    exhausted: float = 0.0
-    denied: float = 0.0
-    in_part: float = 0.0
-    lost_response: float = 0.0
-    methods: tuple[str, ...] = ("Publish", "Pull", "StreamingPull", "Acknowledge", "ModifyAckDeadline")
-
-
-class PubsubServer(Service[PubsubFaults]):
+class PubsubServer(Service):
     """The server, on a thread of its own; as a context manager it starts and stops.
 
     `seed` gives the order of deliveries, negative for the order of arrival. An empty pull is answered after
-    `pull_seconds`. `faults` may be changed at any time; `log` has all calls.
+    `pull_seconds`. Of its faults `Refuse` answers a gRPC status; ``Publish`` may `Duplicate` and `Delay` its messages,
+    and `Disconnect` after its effect, which is answered with ``UNAVAILABLE``; ``Pull`` is answered `InPart` with one
+    message or none, at once; to `Drop` an ``Acknowledge`` has its message come again at once.
     """
 
     def __init__(self, port: int = 0, seed: int = -1, pull_seconds: float = 20.0, clock: Clock = SYSTEM_CLOCK) -> None:
-        super().__init__()
+        super().__init__(Refuse, Disconnect, Delay, Duplicate, Drop, InPart)
         self.port = port
-        self._answers = self._service = _Service(Broker(seed, clock), self.log, pull_seconds)
-        self._loop: asyncio.AbstractEventLoop
-        self._thread: threading.Thread | None = None
+        self._service = _Service(Broker(seed, clock), self.log, self.faults, pull_seconds)
+        self._thread = LoopThread("pubsub")
         self._server: Any = None
-        self.faults = PubsubFaults()
 
     @property
     def target(self) -> str:
@@ -94,19 +74,17 @@ class PubsubServer(Service[PubsubFaults]):
 
     def reset(self) -> None:
         """Forget all topics, subscriptions, faults and calls."""
-        asyncio.run_coroutine_threadsafe(self._service.reset(), self._loop).result()
+        self._thread.run(self._service.reset())
 
     def backlog(self) -> dict[str, int]:
         """How many messages each subscription keeps, held or waiting, where there are any."""
-        return asyncio.run_coroutine_threadsafe(self._service.backlog(), self._loop).result()
+        return self._thread.run(self._service.backlog())
 
     def start(self) -> Self:
         """`ServerError` if the port is another's."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="pubsub", daemon=True)
         self._thread.start()
         try:
-            asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
+            self._thread.run(self._serve())
         except RuntimeError as error:
             self.stop()
             raise ServerError(f"Pub/Sub cannot listen at {self.target}: {error}") from error
@@ -120,13 +98,9 @@ class PubsubServer(Service[PubsubFaults]):
 
     def stop(self) -> None:
         """End all calls and the thread. May be called twice, and before `start`."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(self._server.stop(None), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        thread.join()
-        self._loop.close()
+        if self._thread.runs:
+            self._thread.run(self._server.stop(None))
+        self._thread.stop()
 
 
 def _pb(name: str) -> Any:
@@ -137,19 +111,15 @@ def _pb(name: str) -> Any:
 class _Service:
     """The calls. Each returns its answer or raises `ServiceError`; `_call` does the rest, the same for all."""
 
-    def __init__(self, broker: Broker, log: CallLog, pull_seconds: float) -> None:
-        self._broker, self._log, self._pull_seconds = broker, log, pull_seconds
-        self.set_faults(PubsubFaults())
-
-    def set_faults(self, faults: PubsubFaults) -> None:
-        self.faults, self._random = faults, random.Random(faults.seed)
-        self.struck = 0
+    def __init__(self, broker: Broker, log: CallLog, faults: Faults, pull_seconds: float) -> None:
+        self._broker, self._log, self._faults, self._pull_seconds = broker, log, faults, pull_seconds
+        self._parts = itertools.cycle((1, 0))
 
     async def reset(self) -> None:
         for name in list(self._broker.subscriptions):
             self._broker.delete_subscription(name)
         self._broker.topics.clear()
-        self.set_faults(PubsubFaults())
+        self._faults.set()
         self._log.clear()
 
     async def backlog(self) -> dict[str, int]:
@@ -202,7 +172,7 @@ class _Service:
     def _call(self, name: str, answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: Any) -> Any:
             try:
-                self._fail(name)
+                self._refuse(name, _resource(name, request))
                 answered = await answer(request)
             except ServiceError as error:
                 self._log.add(_logged(name, request, None, error.code))
@@ -216,20 +186,11 @@ class _Service:
 
         return call
 
-    def _happens(self, share: float) -> bool:
-        happens = share > 0 and self._random.random() < share
-        self.struck += happens
-        return happens
-
-    def _fail(self, name: str) -> None:
-        if name not in self.faults.methods:
-            return
-        if self._happens(self.faults.unavailable):
-            raise ServiceError("UNAVAILABLE", "The service was unable to fulfill your request. Please try again.")
-        if self._happens(self.faults.exhausted):
-            raise ServiceError("RESOURCE_EXHAUSTED", "Quota exceeded: throughput of the project.")
-        if self._happens(self.faults.denied):
-            raise ServiceError("PERMISSION_DENIED", "User not authorized to perform this action.")
+    def _refuse(self, name: str, resource: str = "") -> None:
+        """`ServiceError` if a call is to be refused before it has any effect."""
+        if fault := self._faults.meet(Refuse, name, resource):
+            status = fault.error or "UNAVAILABLE"
+            raise ServiceError(status, _REFUSALS[status])
 
     # Topics --------------------------------------------------------------------------------------------------
 
@@ -259,10 +220,10 @@ class _Service:
         _check_publish(request)
         ids = [self._broker.stamp(message) for message in request.messages]
         for message in request.messages:
-            for _ in range(2 if self._happens(self.faults.duplicate) else 1):
-                late = self._happens(self.faults.delay)
-                self._broker.deliver(request.topic, message, self.faults.delay_seconds if late else 0.0)
-        if self._happens(self.faults.lost_response):
+            for _ in range(2 if self._faults.meet(Duplicate, "Publish", request.topic) else 1):
+                late = self._faults.meet(Delay, "Publish", request.topic)
+                self._broker.deliver(request.topic, message, late.seconds if late else 0.0)
+        if self._faults.meet(Disconnect, "Publish", request.topic):
             raise ServiceError("UNAVAILABLE", "The connection was lost.")
         return _pb("PublishResponse")(message_ids=ids)
 
@@ -290,13 +251,11 @@ class _Service:
         if request.max_messages < 1:
             raise ServiceError("INVALID_ARGUMENT", "max_messages must be at least 1.")
         wait = 0.0 if request.return_immediately else self._pull_seconds
-        end = asyncio.get_running_loop().time() + wait
         most = min(request.max_messages, MAX_REQUEST_MESSAGES)
-        seconds = self.faults.hold_seconds or subscription.pb.ack_deadline_seconds
-        if self._happens(self.faults.in_part):
-            wait, most = 0.0, self._random.randrange(2)
-            end = asyncio.get_running_loop().time()
-        while not (taken := subscription.take(most, MAX_PULL_BYTES, seconds)):
+        if self._faults.meet(InPart, "Pull", request.subscription):
+            wait, most = 0.0, next(self._parts)
+        end = asyncio.get_running_loop().time() + wait
+        while not (taken := subscription.take(most, MAX_PULL_BYTES, subscription.pb.ack_deadline_seconds)):
             left = end - asyncio.get_running_loop().time()
             if left <= 0:
                 break
@@ -307,11 +266,11 @@ class _Service:
     async def streaming_pull(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         name = ""
         try:
-            self._fail("StreamingPull")
+            self._refuse("StreamingPull")
             first = await anext(aiter(requests))
             name = first.subscription
             subscription = self._broker.subscription(name)
-            stream = Stream(subscription, first, self._forgets)
+            stream = Stream(subscription, first, partial(self._acknowledge, subscription))
             async for taken in stream.deliveries(requests):
                 answer = _pb("StreamingPullResponse")(received_messages=[_received(one) for one in taken])
                 self._log.add(Call("StreamingPull", name, len(taken), answer.ByteSize()))
@@ -320,13 +279,15 @@ class _Service:
             self._log.add(Call("StreamingPull", name, ended=error.code))
             await context.abort(grpc.StatusCode[error.code], error.message)
 
-    def _forgets(self) -> bool:
-        return self._happens(self.faults.forget)
-
     async def acknowledge(self, request: Any) -> Any:
-        subscription = self._broker.subscription(request.subscription)
-        subscription.acknowledge(ack_id for ack_id in request.ack_ids if not self._forgets())
+        self._acknowledge(self._broker.subscription(request.subscription), request.ack_ids)
         return Empty()
+
+    def _acknowledge(self, subscription: Subscription, ack_ids: Iterable[str]) -> None:
+        name = subscription.pb.name
+        lost = {ack_id for ack_id in ack_ids if self._faults.meet(Drop, "Acknowledge", name)}
+        subscription.acknowledge(ack_id for ack_id in ack_ids if ack_id not in lost)
+        subscription.extend(lost, 0.0)
 
     async def modify_ack_deadline(self, request: Any) -> Any:
         if not 0 <= request.ack_deadline_seconds <= _ACK_SECONDS[-1]:
@@ -344,18 +305,20 @@ class _Service:
         return _pb("SeekResponse")()
 
 
-def _logged(name: str, request: Any, answer: Any, ended: str = "OK") -> Call:
-    fields = request.DESCRIPTOR.fields_by_name
-    resource = next(
-        (getattr(request, key) for key in ("subscription", "topic", "name", "project") if key in fields), ""
-    )
+def _resource(name: str, request: Any) -> str:
     if name == "CreateSubscription":
-        resource = request.name
+        return str(request.name)
+    fields = request.DESCRIPTOR.fields_by_name
+    return str(next((getattr(request, key) for key in _RESOURCE_FIELDS if key in fields), ""))
+
+
+def _logged(name: str, request: Any, answer: Any, ended: str = "OK") -> Call:
+    resource = _resource(name, request)
     if name == "Pull":
         found = answer.received_messages if answer is not None else ()
         return Call(name, resource, len(found), sum(len(one.message.data) for one in found), ended)
     messages = request.messages if name == "Publish" else ()
-    items = len(messages) or (len(request.ack_ids) if "ack_ids" in fields else 0)
+    items = len(messages) or len(getattr(request, "ack_ids", ()))
     return Call(name, resource, items, sum(len(message.data) for message in messages), ended)
 
 

@@ -5,32 +5,31 @@ Every request passes the proxy, so the log is what the server was asked, call by
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
 import re
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from fsd_emulators.gcp.calls import Call, CallLog
-from fsd_emulators.gcp.lots import Lots
+import aiohttp
+from aiohttp.web import BaseRequest, Response, StreamResponse
+
+from fsd_emulators.gcp.calls import Call, CallLog, ended_with
 from fsd_emulators.gcp.service import Service
 from fsd_emulators.gcp.system import listening_port
-from fsd_emulators.gcp.web import Handler, WebServer
 from fsd_emulators.processes import HOST, ServerProcess, http_ready
-from fsdcore.clock import SYSTEM_CLOCK
+from fsd_emulators.web import OWN_HEADERS, WebServer, client, cut_off, cut_short, forward, kept_headers, whole_body
 from fsdcore.errors import MissingExtraError
-
-_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "host", "content-length", "date", "server"})
+from fsdcore.faults import Delay, Disconnect, Fault, Faults, Refuse
 
 _REFUSALS = {
-    "unavailable": (503, "backendError"),
-    "throttled": (429, "rateLimitExceeded"),
-    "denied": (403, "forbidden"),
+    "UNAVAILABLE": (503, "backendError"),
+    "RESOURCE_EXHAUSTED": (429, "rateLimitExceeded"),
+    "PERMISSION_DENIED": (403, "forbidden"),
 }
-_SHARES = ("unavailable", "throttled", "denied", "reset", "lost_response", "cut_short", "delay")
-_ENDS = {"lost_response": "LOST", "cut_short": "CUT"}
+_ENDS = {"after": "LOST", "within": "CUT"}
 # What the program does not keep of a bucket.
 _DESCRIBED = frozenset({"labels", "lifecycle", "iamConfiguration", "softDeletePolicy", "location"})
 _ANYWHERE = "US"
@@ -40,42 +39,20 @@ _DESCRIPTION_BYTES = 8192
 _NAME = re.compile(rb'"name":\s*("(?:[^"\\]|\\.)*")')
 
 
-@dataclass(frozen=True)
-class StorageFaults:
-    """What goes wrong, as shares from 0 to 1 of the requests of `kinds`, drawn from `seed`; a retry is drawn anew.
-
-    Only requests for what has the text `within` in its ``bucket/key`` are meant.
-
-    - `unavailable`, `throttled`, `denied`: are answered 503, 429 or 403 and never reach the store
-    - `reset`: the connection is reset before the request reaches the store
-    - `lost_response`: take effect, and then the connection is reset
-    - `cut_short`: are answered, but the connection is reset in the middle of the answer's body
-    - `delay`: reach the store only after `delay_seconds`
-    """
-
-    seed: int = 0
-    unavailable: float = 0.0
-    throttled: float = 0.0
-    denied: float = 0.0
-    reset: float = 0.0
-    lost_response: float = 0.0
-    cut_short: float = 0.0
-    delay: float = 0.0
-    delay_seconds: float = 0.2
-    kinds: tuple[str, ...] = ("put", "part", "get", "list", "delete", "stat")
-    within: str = ""
-
-
-class StorageServer(Service[StorageFaults]):
+class StorageServer(Service):
     """The server and its proxy; as a context manager it starts and stops. `folder` has its log.
 
     Objects are in memory: as files, ``a`` and ``a/b`` could not both be there, as they can in the service.
+
+    Of its faults `Refuse` answers ``UNAVAILABLE`` (503), ``RESOURCE_EXHAUSTED`` (429) or ``PERMISSION_DENIED`` (403),
+    `Disconnect` resets the connection before or after the effect or in the middle of the answer's body, and `Delay`
+    makes a request reach the store later.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        super().__init__()
+        super().__init__(Refuse, Disconnect, Delay)
         self._folder = folder
-        self._answers = self._proxy = _Proxy(port, self.log)
+        self._proxy = _Proxy(port, self.log, self.faults)
         self._server: ServerProcess | None = None
 
     @property
@@ -84,9 +61,9 @@ class StorageServer(Service[StorageFaults]):
         return self._proxy.url
 
     @property
-    def strangers(self) -> set[str]:
+    def foreign_buckets(self) -> set[str]:
         """Buckets that are another project's: their names are taken, and all that they answer is 403."""
-        return self._proxy.buckets.strangers
+        return self._proxy.buckets.foreign
 
     def start(self) -> Self:
         """`MissingExtraError` if the program is not installed; `ServerError` if it does not start."""
@@ -130,10 +107,10 @@ class _Buckets:
     """What the program forgets of buckets: how they are described, and whose they are."""
 
     def __init__(self) -> None:
-        self.strangers: set[str] = set()
+        self.foreign: set[str] = set()
         self._described: dict[str, dict[str, Any]] = {}
 
-    def seen(self, method: str, path: str, body: bytes, content: bytes) -> bytes:
+    def completed(self, method: str, path: str, body: bytes, content: bytes) -> bytes:
         """What to answer for the program's `content` to a request that was taken."""
         name = unquote(path.rpartition("/b/")[2]) if "/b/" in path else ""
         if method == "DELETE":
@@ -143,12 +120,12 @@ class _Buckets:
         if method in ("POST", "PATCH") and body:
             self._describe(found["name"], json.loads(body))
         if "items" in found:
-            kept = [self._whole(one) for one in found["items"] if one["name"] not in self.strangers]
+            kept = [self._whole(one) for one in found["items"] if one["name"] not in self.foreign]
             return json.dumps({**found, "items": kept}).encode()
         return json.dumps(self._whole(found)).encode()
 
-    def _describe(self, name: str, told: dict[str, Any]) -> None:
-        kept = {key: value for key, value in told.items() if key in _DESCRIBED}
+    def _describe(self, name: str, given: dict[str, Any]) -> None:
+        kept = {key: value for key, value in given.items() if key in _DESCRIBED}
         self._described[name] = {**self._described.get(name, {}), **kept}
 
     def _whole(self, bucket: dict[str, Any]) -> dict[str, Any]:
@@ -159,84 +136,63 @@ class _Buckets:
         """What is answered where the bucket is a stranger's: a code, and what is said."""
         name = resource.partition("/")[0]
         if (method, kind) == ("POST", "bucket") and resource.endswith("/b"):
-            taken = json.loads(body).get("name") in self.strangers
+            taken = json.loads(body).get("name") in self.foreign
             return (409, "The requested bucket name is not available. Please try again.") if taken else None
-        if name not in self.strangers:
+        if name not in self.foreign:
             return None
         does = "does not have storage.buckets.get access to the Google Cloud Storage bucket"
         return 403, f"The caller {does}. Permission 'storage.buckets.get' denied on resource (or it may not exist)."
 
 
 class _Proxy(WebServer):
-    def __init__(self, port: int, log: CallLog) -> None:
-        super().__init__(port, _Handler)
-        self.log = log
+    def __init__(self, port: int, log: CallLog, faults: Faults) -> None:
+        super().__init__(port)
+        self._log, self._faults = log, faults
         self.upstream = 0
         self.buckets = _Buckets()
-        self.set_faults(StorageFaults())
+        self._session: aiohttp.ClientSession
 
-    def set_faults(self, faults: StorageFaults) -> None:
-        self.faults, self._lots = faults, Lots(faults.seed)
+    async def begin(self) -> None:
+        self._session = client()
+        await super().begin()
 
-    @property
-    def struck(self) -> int:
-        return self._lots.struck
+    async def finish(self) -> None:
+        await super().finish()
+        await self._session.close()
 
-    def draw(self, kind: str, resource: str) -> str:
-        """The fault that a request of `kind` for `resource` has: the name of the field, or nothing."""
-        faults = self.faults
-        return self._lots.draw(faults, _SHARES) if kind in faults.kinds and faults.within in resource else ""
-
-
-class _Handler(Handler):
-    server: _Proxy
-
-    def setup(self) -> None:
-        super().setup()
-        self._upstream = http.client.HTTPConnection(HOST, self.server.upstream)
-
-    def finish(self) -> None:
-        self._upstream.close()
-        super().finish()
-
-    def answer(self) -> None:
-        body = self.body()
-        kind, resource = kind_of(self.command, self.path, body)
-        fault = self.server.draw(kind, resource)
-        if fault == "delay":
-            SYSTEM_CLOCK.sleep(self.server.faults.delay_seconds)
-            fault = ""
-        if fault == "reset":
-            self._log(kind, resource, len(body), "RESET")
-            return self.cut_off()
-        if fault in _REFUSALS:
-            code, reason = _REFUSALS[fault]
-            self._log(kind, resource, len(body), str(code))
-            return self.write(code, _refusal(code, reason))
-        if strange := self.server.buckets.refusal(self.command, kind, resource, body):
-            self._log(kind, resource, len(body), str(strange[0]))
-            return self.write(strange[0], _refusal(*strange))
-        code, headers, content = self._ask(body)
-        if kind == "bucket" and code < _REFUSED:
-            content = self.server.buckets.seen(self.command, urlsplit(self.path).path, body, content)
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        body = await whole_body(request)
+        kind, resource = kind_of(request.method, request.raw_path, body)
+        note = partial(self._note, kind, resource)
+        fault = self._faults.meet(Fault, kind, resource)
+        if isinstance(fault, Delay):
+            await asyncio.sleep(fault.seconds)
+        breaks = fault.when if isinstance(fault, Disconnect) else ""
+        if breaks == "before":
+            note(len(body), "RESET")
+            return cut_off(request)
+        refused = _REFUSALS[fault.error or "UNAVAILABLE"] if isinstance(fault, Refuse) else None
+        if refused := refused or self.buckets.refusal(request.method, kind, resource, body):
+            note(len(body), str(refused[0]))
+            return Response(status=refused[0], body=_refusal(*refused))
+        answer = await self._asked(request, kind, body)
         # Before the answer: who has read it finds the call in the log.
-        ended = _ENDS.get(fault) or ("OK" if code < 400 else str(code))
-        self._log(kind, resource, len(body) or len(content), ended)
-        if fault != "lost_response":
-            self.write(code, content, headers, len(content) // 2 if fault else len(content))
-        return self.cut_off() if fault else None
+        note(len(body) or (answer.content_length or 0), _ENDS.get(breaks) or ended_with(answer.status))
+        if breaks == "within":
+            return await cut_short(request, answer)
+        return cut_off(request) if breaks else answer
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What the server itself answers."""
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
-        headers["Host"] = f"{HOST}:{self.server.server_port}"
-        self._upstream.request(self.command, self.path, body, headers)
-        answer = self._upstream.getresponse()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
-        return answer.status, kept, answer.read()
+    async def _asked(self, request: BaseRequest, kind: str, body: bytes) -> Response:
+        """What the server itself answers, and what it forgets of buckets."""
+        host = f"{HOST}:{self.port}"
+        async with forward(self._session, f"http://{HOST}:{self.upstream}", request, body, Host=host) as answer:
+            content = await answer.read()
+        if kind == "bucket" and answer.status < _REFUSED:
+            content = self.buckets.completed(request.method, urlsplit(request.raw_path).path, body, content)
+        return Response(status=answer.status, headers=kept_headers(answer.headers, OWN_HEADERS), body=content)
 
-    def _log(self, kind: str, resource: str, size: int, ended: str) -> None:
-        self.server.log.add(Call(kind, resource, 1, size, ended))
+    def _note(self, kind: str, resource: str, size: int, ended: str) -> None:
+        self._log.add(Call(kind, resource, 1, size, ended))
 
 
 def _refusal(code: int, reason: str) -> bytes:

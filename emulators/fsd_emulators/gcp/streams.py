@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from fsd_emulators.gcp.broker import Delivery, Outstanding, ServiceError, Subscription
@@ -15,12 +15,12 @@ _LONGEST_WAIT = 30.0
 
 
 class Stream:
-    """One open streaming pull. `forgets` is asked for each acknowledgement: one that it forgets is lost."""
+    """One open streaming pull, which has `acknowledge` called with the ids that its receiver acknowledges."""
 
-    def __init__(self, subscription: Subscription, first: Any, forgets: Callable[[], bool]) -> None:
+    def __init__(self, subscription: Subscription, first: Any, acknowledge: Callable[[Iterable[str]], None]) -> None:
         if not 10 <= first.stream_ack_deadline_seconds <= 600:
             raise ServiceError("INVALID_ARGUMENT", "stream_ack_deadline_seconds must be from 10 to 600.")
-        self._subscription, self._forgets = subscription, forgets
+        self._subscription, self._acknowledge = subscription, acknowledge
         self._seconds = first.stream_ack_deadline_seconds
         self._most = first.max_outstanding_messages or sys.maxsize
         self._most_bytes = first.max_outstanding_bytes or sys.maxsize
@@ -31,7 +31,7 @@ class Stream:
     def _apply(self, request: Any) -> None:
         if request.stream_ack_deadline_seconds:
             self._seconds = request.stream_ack_deadline_seconds
-        self._subscription.acknowledge(ack_id for ack_id in request.ack_ids if not self._forgets())
+        self._acknowledge(request.ack_ids)
         deadlines = zip(request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=False)
         for ack_id, seconds in deadlines:
             self._subscription.extend([ack_id], seconds)

@@ -10,7 +10,7 @@ import pytest
 from fsd_emulators.gcp.environment import REGION, environment
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.pubsub import PubsubServer
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_gcp.calls.clients import Clients, Endpoints
 from fsd_gcp.deploy.resources import make_queues
 from fsd_gcp.deployment import Deployment
@@ -30,7 +30,7 @@ def _storage_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storag
 @pytest.fixture
 def cloud_storage(_storage_server: StorageServer) -> StorageServer:
     """Cloud Storage. Buckets of other tests may be there: use names of your own."""
-    _storage_server.faults = StorageFaults()
+    _storage_server.faults.set()
     _storage_server.log.clear()
     return _storage_server
 

@@ -15,7 +15,7 @@ from google.oauth2.credentials import Credentials as UserCredentials
 from fsd_emulators.gcp.environment import PROJECT, REGION
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.pubsub import PubsubServer
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_emulators.processes import free_port
 from fsd_gcp import GcpBackend, GcpSettings
 from fsd_gcp.calls.clients import Clients, Endpoints
@@ -23,6 +23,7 @@ from fsd_gcp.calls.connections import NothingListensError, go_direct
 from fsd_gcp.calls.errors import translated
 from fsdcore.client.config import load_config
 from fsdcore.errors import ConfigError, ServerError, StoreError
+from fsdcore.faults import Disconnect
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "grpc_proxy")
 SOON = 20.0
@@ -99,7 +100,7 @@ def test_where_nobody_listens_that_is_said_at_once(
 
 def test_what_may_pass_is_tried_again(cloud_storage: StorageServer) -> None:
     clients = Clients(Endpoints(cloud_storage.url), PROJECT)
-    cloud_storage.faults = StorageFaults(seed=1, reset=0.5)
+    cloud_storage.faults.set(Disconnect(share=0.5, seed=1))
     for number in range(4):
         clients.storage.lookup_bucket(f"none-{number}", timeout=SOON)
     assert not issubclass(NothingListensError, (requests.ConnectionError, ConnectionError, GoogleAPICallError))

@@ -9,10 +9,11 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_gcp.store import GcsStore
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.errors import DeploymentMissingError, KeyMissingError, PreconditionError, StoreError
+from fsdcore.faults import Disconnect, Refuse
 from fsdcore.messages.object_channel import ObjectChannel
 from fsdcore.testing import ChannelTests, StoreTests
 from fsdcore.testing.channels import Opener
@@ -81,7 +82,7 @@ def test_missing_objects_are_not_retried(store: GcsStore, cloud_storage: Storage
 @ABANDONS_SOCKETS
 @pytest.mark.usefixtures("abandoned_sockets")
 def test_a_refusal_that_is_cut_short_is_asked_for_again(store: GcsStore, cloud_storage: StorageServer) -> None:
-    cloud_storage.faults = StorageFaults(seed=3, cut_short=0.5, kinds=("get",))
+    cloud_storage.faults.set(Disconnect("get", share=0.5, seed=3, when="within"))
     for number in range(6):
         with pytest.raises(KeyMissingError):
             store.get(f"none/{number}")
@@ -103,20 +104,25 @@ def test_a_second_writer_is_refused_without_a_look_at_the_object(store: GcsStore
 
 
 def test_a_create_whose_answer_was_lost_is_known_again(store: GcsStore, cloud_storage: StorageServer) -> None:
-    cloud_storage.faults = StorageFaults(seed=1, lost_response=0.3, kinds=("put",))
+    cloud_storage.faults.set(Disconnect("put", share=0.3, seed=1, when="after"))
     for number in range(6):
         store.put(f"k/{number}", b"mine", if_absent=True)
         with pytest.raises(PreconditionError):
             store.put(f"k/{number}", b"another's", if_absent=True)
     assert cloud_storage.log.count("put", ended=None) > 12
-    cloud_storage.faults = StorageFaults()
+    cloud_storage.faults.set()
     assert {store.get(key) for key in store.list("k/")} == {b"mine"}
 
 
 @ABANDONS_SOCKETS
 @pytest.mark.usefixtures("abandoned_sockets")
 def test_what_fails_for_a_moment_is_repeated(store: GcsStore, cloud_storage: StorageServer) -> None:
-    cloud_storage.faults = StorageFaults(seed=2, unavailable=0.2, throttled=0.1, reset=0.1, cut_short=0.1)
+    cloud_storage.faults.set(
+        Refuse(share=0.2, seed=2),
+        Refuse(share=0.1, seed=2, error="RESOURCE_EXHAUSTED"),
+        Disconnect(share=0.1, seed=2),
+        Disconnect(share=0.1, seed=2, when="within"),
+    )
     for number in range(10):
         store.put(f"k/{number}", bytes([number]) * 1_000)
         assert store.get(f"k/{number}") == bytes([number]) * 1_000

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_gcp.calls.clients import Clients
 from fsd_gcp.deploy.resources import remove_queues
 from fsd_gcp.deployment import Deployment
@@ -16,6 +16,7 @@ from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import AccessDeniedError, DeploymentMissingError
+from fsdcore.faults import Refuse
 from fsdcore.messages.frames import DATA, Body, build_frames
 from fsdcore.testing import ChannelTests
 from fsdcore.testing.channels import Opener
@@ -72,7 +73,7 @@ def test_one_stream_brings_all(opener: Opener, pubsub: PubsubServer) -> None:
 def test_a_stream_that_is_refused_is_opened_again(opener: Opener, pubsub: PubsubServer, share: float) -> None:
     run = new_run_id()
     source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
-    pubsub.faults = PubsubFaults(seed=1, unavailable=share, methods=("StreamingPull",))
+    pubsub.faults.set(Refuse("StreamingPull", share=share, seed=1))
     source.send([Outgoing(1, frame(run))])
     assert received(target, 1) == [frame(run)]
 
@@ -117,7 +118,7 @@ def test_a_subscription_that_is_gone_is_told(opener: Opener, queue_clients: Clie
 
 
 def test_who_may_not_pull_is_told(opener: Opener, pubsub: PubsubServer) -> None:
-    pubsub.faults = PubsubFaults(denied=1.0, methods=("StreamingPull",))
+    pubsub.faults.set(Refuse("StreamingPull", error="PERMISSION_DENIED"))
     with pytest.raises(AccessDeniedError, match="no permission"):
         opener(Address(new_run_id(), 1, 2)).receive(Deadline.after(10.0))
 

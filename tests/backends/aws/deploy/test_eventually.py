@@ -9,8 +9,8 @@ import pytest
 from fsd_aws.deploy import probe, stacks
 from fsd_aws.deploy.probe import Pair, new_pairs
 from fsd_emulators.aws import LocalAws
-from fsd_emulators.aws.records import Fault
 from fsdcore.errors import DeploymentError
+from fsdcore.faults import Refuse
 from tests.backends.aws.deploy.conftest import BackendMaker
 from tests.backends.aws.stubs import make_deployment
 
@@ -29,7 +29,7 @@ class Notices:
 
 
 def test_a_stale_look_is_not_taken_for_the_end(make_backend: BackendMaker, aws: LocalAws) -> None:
-    aws.set_lateness(looks=1.5)
+    aws.set_lateness(stacks=1.5)
     backend = make_backend(topics=1)
     assert backend.provisioner().deploy(2).ready
     assert backend.provisioner().deploy(3).workers == 3
@@ -89,7 +89,7 @@ def test_a_name_that_stays_taken_is_told(
 def test_the_reason_is_told_where_operations_have_no_events(
     make_backend: BackendMaker, aws: LocalAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aws.set_faults(Fault(kind="error", action="DescribeEvents", code="AccessDenied", status=403, times=0))
+    aws.set_faults(Refuse("*:DescribeEvents", error="AccessDenied", status=403))
     monkeypatch.setattr("fsd_aws.deploy.templates._DEAD_SECONDS", 99 * 86_400)
     with pytest.raises(DeploymentError, match=r"could not be made, it is \w+: DeadEvents: "):
         make_backend(topics=1).provisioner().deploy(2)

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fsd_emulators.aws import LocalAws
-from fsd_emulators.aws.records import Fault
 from fsdcore.cli.app import app
+from fsdcore.faults import Refuse
 from tests.backends.aws.deploy.conftest import ACCOUNT, REGION, BackendMaker
 
 BUCKET = f"fsd-demo-{ACCOUNT}-{REGION}"
@@ -100,13 +100,13 @@ def test_a_profile_that_is_not_there(commands: Commands, monkeypatch: pytest.Mon
     ],
 )
 def test_credentials_that_are_not_taken(commands: Commands, aws: LocalAws, code: str, text: str) -> None:
-    aws.set_faults(Fault(kind="error", code=code, status=403, source="client", times=0))
+    aws.set_faults(Refuse(by="client", error=code, status=403))
     refused(commands, text)
 
 
 @pytest.mark.usefixtures("made")
 def test_a_token_that_expires_while_the_deployment_is_in_use(commands: Commands, aws: LocalAws) -> None:
-    aws.set_faults(Fault(kind="error", service="s3", code="ExpiredToken", source="client", times=0))
+    aws.set_faults(Refuse("s3:*", by="client", error="ExpiredToken"))
     refused(commands, "the AWS credentials have expired; renew them", ("queue", "sqs", "object"))
 
 

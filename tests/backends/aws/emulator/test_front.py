@@ -14,8 +14,9 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from fsd_emulators.aws import Fault, LocalAws
+from fsd_emulators.aws import LocalAws
 from fsd_emulators.processes import DIRECT
+from fsdcore.faults import Crash, Disconnect, Duplicate, InPart, Refuse
 from tests.backends.aws.conftest import Client
 from tests.backends.aws.emulator.conftest import Maker
 
@@ -197,7 +198,7 @@ def test_an_empty_message_of_a_batch_fails_alone(client: Client, queue: str) -> 
 
 def test_errors_have_the_shape_of_their_service(aws: LocalAws, client: Client, queue: str, make_toy: Maker) -> None:
     toy = make_toy()
-    aws.set_faults(Fault(kind="error", code="ExpiredToken", status=403, times=0))
+    aws.set_faults(Refuse(error="ExpiredToken", status=403))
     for call in (
         lambda: client("sqs").send_message(QueueUrl=queue, MessageBody="x"),
         lambda: client("sns").list_topics(),
@@ -214,35 +215,33 @@ def test_errors_have_the_shape_of_their_service(aws: LocalAws, client: Client, q
 
 
 def test_faults_come_when_told_and_the_sdk_tries_again(aws: LocalAws, client: Client, queue: str) -> None:
-    fault: dict[str, Any] = {"service": "sqs", "action": "SendMessage"}
-    aws.set_faults(
-        Fault(kind="error", code="ThrottlingException", skip=1, **fault), Fault(kind="reset", skip=1, **fault)
-    )
+    call = "sqs:SendMessage"
+    aws.set_faults(Refuse(call, error="ThrottlingException", skip=1, times=1), Disconnect(call, skip=1, times=1))
     patient = client("sqs", retries={"mode": "standard", "total_max_attempts": 4})
     for text in ("a", "b"):
         patient.send_message(QueueUrl=queue, MessageBody=text)
     assert sorted(received(client, queue)) == ["a", "b"]
     sent = [record for record in aws.requests() if record.action == "SendMessage"]
-    assert Counter(record.fault for record in sent)["error"] == 1
+    assert Counter(record.fault for record in sent)["Refuse"] == 1
 
 
 def test_an_answer_cut_off_makes_a_true_duplicate(aws: LocalAws, client: Client, queue: str) -> None:
-    aws.set_faults(Fault(kind="abort", action="SendMessage"))
+    aws.set_faults(Disconnect("sqs:SendMessage", times=1, when="after"))
     client("sqs", retries={"total_max_attempts": 3}).send_message(QueueUrl=queue, MessageBody="twice")
     assert received(client, queue) == ["twice", "twice"]
 
 
 def test_a_request_is_repeated_or_reset(aws: LocalAws, client: Client, queue: str) -> None:
-    aws.set_faults(Fault(kind="duplicate", action="SendMessage"))
+    aws.set_faults(Duplicate("sqs:SendMessage"))
     client("sqs").send_message(QueueUrl=queue, MessageBody="twice")
-    aws.set_faults(Fault(kind="reset", action="SendMessage"))
+    aws.set_faults(Disconnect("sqs:SendMessage"))
     with pytest.raises(ConnectionClosedError):
         client("sqs").send_message(QueueUrl=queue, MessageBody="lost")
     assert received(client, queue) == ["twice", "twice"]
 
 
 def test_every_second_entry_of_a_batch_fails(aws: LocalAws, client: Client, queue: str) -> None:
-    aws.set_faults(Fault(kind="fail-entries", code="InternalError"))
+    aws.set_faults(InPart(error="InternalError"))
     entries = [{"Id": str(n), "MessageBody": f"m{n}"} for n in range(5)]
     answer = client("sqs").send_message_batch(QueueUrl=queue, Entries=entries)
     assert [entry["Id"] for entry in answer["Failed"]] == ["0", "2", "4"]
@@ -252,7 +251,7 @@ def test_every_second_entry_of_a_batch_fails(aws: LocalAws, client: Client, queu
 
 def test_a_worker_is_killed_as_it_asks(aws: LocalAws, client: Client, make_toy: Maker) -> None:
     client("s3").create_bucket(Bucket="bucket")
-    aws.set_faults(Fault(kind="kill", action="PutObject", source="worker"))
+    aws.set_faults(Crash("s3:PutObject", by="worker", times=1))
     client("s3").put_object(Bucket="bucket", Key="by the client", Body=b"")
     toy = make_toy()
     assert "signal: killed" in toy.call(put="bucket").payload["errorMessage"]

@@ -55,6 +55,6 @@ def management(make_backend: BackendMaker, functions: FunctionsServer) -> Iterat
     """What the project is like. It can be used again by the time that what backends made is removed."""
     del make_backend
     yield functions.management
-    functions.management.denied.clear()
-    functions.management.disabled.clear()
-    functions.management.closed.clear()
+    functions.management.denied_projects.clear()
+    functions.management.disabled_apis.clear()
+    functions.management.forbidden_apis.clear()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from typing import cast
 from urllib.parse import parse_qs
 
 import pytest
+from aiohttp.web import BaseRequest, StreamResponse, json_response
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2.credentials import Credentials as UserCredentials
@@ -16,7 +16,7 @@ from google.oauth2.credentials import Credentials as UserCredentials
 from fsd_emulators.gcp.environment import PROJECT, REGION
 from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.management import Management
-from fsd_emulators.gcp.web import Handler, WebServer
+from fsd_emulators.web import WebServer, whole_body
 from fsd_gcp.calls.rest import Rest
 from fsd_gcp.deploy import access
 from fsd_gcp.deploy import project as builder_roles
@@ -117,14 +117,14 @@ def test_status_tells_of_a_role_that_was_taken_away(
         rest.post(url, {"policy": {"bindings": []}})
     assert f"the service account lacks {missing}" in provisioner.status().problem
     # Whoever may not look at these policies is told of the rest.
-    management.closed.add(f"{api}.googleapis.com")
+    management.forbidden_apis.add(f"{api}.googleapis.com")
     assert provisioner.status().ready
-    management.closed.clear()
+    management.forbidden_apis.clear()
     # A service that is not enabled is no matter of who asks.
-    management.disabled.add(f"{api}.googleapis.com")
+    management.disabled_apis.add(f"{api}.googleapis.com")
     with pytest.raises(ConfigError, match=f"the API {api}.googleapis.com is not enabled"):
         provisioner.status()
-    management.disabled.clear()
+    management.disabled_apis.clear()
     assert provisioner.deploy(2).ready
 
 
@@ -151,7 +151,7 @@ def test_roles_of_others_are_kept(rest: Rest, management: Management) -> None:
     assert rest.get(f"{url}:getIamPolicy") == kept
 
 
-@pytest.mark.parametrize("trouble", ["settling", "rivals"])
+@pytest.mark.parametrize("trouble", ["unknown_times", "rival_writes"])
 def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Management, trouble: str) -> None:
     access.make_account(rest, DEPLOYMENT)
     setattr(management, trouble, 3)
@@ -166,7 +166,7 @@ def test_a_policy_is_written_again_until_it_holds(rest: Rest, management: Manage
 
 def test_another_refusal_of_a_policy_is_raised(rest: Rest, functions: FunctionsServer) -> None:
     access.make_account(rest, DEPLOYMENT)
-    functions.management.disabled.add("pubsub.googleapis.com")
+    functions.management.disabled_apis.add("pubsub.googleapis.com")
     with pytest.raises(exceptions.Forbidden, match="has not been used"):
         access.give(rest, DEPLOYMENT, [], function=False)
 
@@ -179,18 +179,17 @@ def test_an_account_is_made_and_removed_once(rest: Rest, management: Management)
     assert not access.find_account(rest, DEPLOYMENT)
 
 
-class TokenHandler(Handler):
+class TokenServer(WebServer):
     """Gives a person's tokens: one that is asked for without scopes is for all that the person agreed to."""
 
-    def answer(self) -> None:
-        asked = parse_qs(self.body().decode())
-        token = "narrow" if "scope" in asked else "wide"
-        self.write(200, json.dumps({"access_token": token, "expires_in": 3600}).encode())
+    async def answer(self, request: BaseRequest) -> StreamResponse:
+        asked = parse_qs((await whole_body(request)).decode())
+        return json_response({"access_token": "narrow" if "scope" in asked else "wide", "expires_in": 3600})
 
 
 @pytest.fixture
 def token_uri() -> Iterator[str]:
-    server = WebServer(0, TokenHandler)
+    server = TokenServer()
     server.open()
     yield f"{server.url}/token"
     server.end()
@@ -208,11 +207,11 @@ def person(token_uri: str) -> UserCredentials:
 def test_a_person_is_known_by_the_address(
     rest: Rest, functions: FunctionsServer, management: Management, person: UserCredentials
 ) -> None:
-    management.people = {"wide": "ann@example.com", "narrow": ""}
+    management.emails = {"wide": "ann@example.com", "narrow": ""}
     # Asked by the narrow one, too, the service may look at that alone.
     with closing(Rest(person, functions.url)) as made:
         assert access.identity(person, made) == ANN
-    management.people["wide"] = ""
+    management.emails["wide"] = ""
     assert access.identity(person, rest) == ""
 
 

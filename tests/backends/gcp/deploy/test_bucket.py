@@ -27,8 +27,8 @@ def backend(make_backend: BackendMaker) -> GcpBackend:
 @pytest.fixture
 def strangers(cloud_storage: StorageServer) -> Iterator[set[str]]:
     """Buckets of other projects; ours again at the end of the test."""
-    yield cloud_storage.strangers
-    cloud_storage.strangers.clear()
+    yield cloud_storage.foreign_buckets
+    cloud_storage.foreign_buckets.clear()
 
 
 def made(backend: GcpBackend, place: str = REGION, **labels: str) -> storage.Bucket:

@@ -69,7 +69,7 @@ def test_an_account_can_be_brought(
 def test_who_may_not_give_roles_builds_with_what_the_project_has(
     make_backend: BackendMaker, management: Management
 ) -> None:
-    management.closed.add(POLICIES)
+    management.forbidden_apis.add(POLICIES)
     status = make_backend().provisioner().deploy(1)
     assert status.ready
     assert any("default account builds the function" in line and ROLES[1] in line for line in status.resources)
@@ -92,7 +92,7 @@ class Told(Silent):
 def test_what_builds_instead_is_told_at_once_and_with_the_failure(
     make_backend: BackendMaker, new_project: Management
 ) -> None:
-    new_project.closed |= {POLICIES, "cloudquotas.googleapis.com"}
+    new_project.forbidden_apis |= {POLICIES, "cloudquotas.googleapis.com"}
     backend = make_backend()
     backend.observer = told = Told()
     with pytest.raises(FsdError, match="Build failed: The service account running this build") as caught:
@@ -107,7 +107,7 @@ def test_who_may_not_give_roles_builds_with_the_account_that_is_there(
 ) -> None:
     """A colleague without rights on the project must not take from the deployment what builds it."""
     make_backend().provisioner().deploy(1)
-    new_project.closed.add(POLICIES)
+    new_project.forbidden_apis.add(POLICIES)
     status = make_backend(memory_mb=512).provisioner().deploy(2)
     assert status.ready
     assert any(f"{BUILDER}, which is there, builds the function" in line for line in status.resources)
@@ -177,7 +177,7 @@ def test_doctor_looks_at_the_builder(
     backend = make_backend()
     backend.provisioner().deploy(1)
     if closed:
-        management.closed.add(POLICIES)
+        management.forbidden_apis.add(POLICIES)
     lines = [f"{'ok' if check.ok else 'FAIL':<5} {check.name}: {check.detail}" for check in backend.checks(1)]
     assert any(line.startswith(said) for line in lines), lines
 

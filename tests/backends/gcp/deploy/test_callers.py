@@ -8,10 +8,11 @@ import pytest
 
 from fsd_emulators.gcp.environment import PROJECT
 from fsd_emulators.gcp.management import Management
-from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_gcp import GcpBackend
 from fsdcore.errors import AccessDeniedError, ConfigError, FsdError
+from fsdcore.faults import Refuse
 from fsdcore.record.observer import Silent
 from tests.backends.gcp.deploy.conftest import BackendMaker
 
@@ -25,11 +26,12 @@ def caller(
     """With a deployment that others made; nothing on the project may be looked at."""
     backend = make_backend()
     backend.provisioner().deploy(2)
-    management.closed |= CLOSED
-    cloud_storage.faults = StorageFaults(denied=1.0, kinds=("bucket",))
-    pubsub.faults = PubsubFaults(denied=1.0, methods=("ListTopics", "ListSubscriptions"))
+    management.forbidden_apis |= CLOSED
+    cloud_storage.faults.set(Refuse("bucket", error="PERMISSION_DENIED"))
+    pubsub.faults.set(Refuse("ListTopics ListSubscriptions", error="PERMISSION_DENIED"))
     yield backend
-    cloud_storage.faults, pubsub.faults = StorageFaults(), PubsubFaults()
+    cloud_storage.faults.set()
+    pubsub.faults.set()
 
 
 def test_status_tells_what_was_not_seen(caller: GcpBackend) -> None:
@@ -84,7 +86,7 @@ def test_a_caller_who_does_not_exist_is_one_line_at_once(
     make_backend: BackendMaker, management: Management, email: str
 ) -> None:
     backend = make_backend(callers=f"user:{email}")
-    management.nobody.add(f"user:{email}")
+    management.missing_members.add(f"user:{email}")
     backend.observer = heard = Heard()
     with pytest.raises(FsdError, match=rf"giving roles: .*User {email} does not exist") as caught:
         backend.provisioner().deploy(2)
@@ -97,8 +99,8 @@ def test_a_caller_who_does_not_exist_is_not_waited_for_with_our_account(
 ) -> None:
     """Some policies say that the new account is not known yet, and one that the caller is a mistake."""
     backend = make_backend(callers="user:ann@exmple.com")
-    management.nobody.add("user:ann@exmple.com")
-    management.settling = 3
+    management.missing_members.add("user:ann@exmple.com")
+    management.unknown_times = 3
     backend.observer = heard = Heard()
     with pytest.raises(FsdError, match=r"User ann@exmple\.com does not exist"):
         backend.provisioner().deploy(2)
@@ -112,7 +114,7 @@ def test_who_may_not_see_the_policy_of_the_account_is_told_at_once(
     """Of an account that was just made it could be that it is not known yet."""
     backend = make_backend(callers="user:ann@example.com")
     backend.provisioner().deploy(1)
-    management.settling = 1
+    management.unknown_times = 1
     backend.observer = heard = Heard()
     with pytest.raises(AccessDeniedError, match=r"giving roles: .*iam\.serviceAccounts\.getIamPolicy"):
         backend.provisioner().deploy(1)
@@ -122,7 +124,7 @@ def test_who_may_not_see_the_policy_of_the_account_is_told_at_once(
 def test_a_quota_that_is_not_seen_is_told_where_a_new_projects_would_not_do(
     make_backend: BackendMaker, management: Management
 ) -> None:
-    management.closed.add("cloudquotas.googleapis.com")
+    management.forbidden_apis.add("cloudquotas.googleapis.com")
     few, many = make_backend().provisioner().deploy(2), make_backend().provisioner().deploy(21)
     assert not any("quotas" in line for line in few.resources)
     assert any(

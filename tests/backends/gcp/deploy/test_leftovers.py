@@ -45,7 +45,9 @@ def test_images_and_sources_go_and_what_is_shared_is_told(make_backend: BackendM
         bucket.delete(force=True)
 
 
-@pytest.mark.parametrize(("trouble", "why"), [("closed", "no permission: "), ("disabled", "the API artifactregistry")])
+@pytest.mark.parametrize(
+    ("trouble", "why"), [("forbidden_apis", "no permission: "), ("disabled_apis", "the API artifactregistry")]
+)
 def test_who_may_not_remove_images_is_told_and_the_rest_goes(
     make_backend: BackendMaker, management: Management, trouble: str, why: str
 ) -> None:

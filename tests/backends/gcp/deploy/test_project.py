@@ -60,14 +60,14 @@ def test_a_project_that_there_is_not(
     make_backend: BackendMaker, management: Management, inputs: tuple[str, str], command: str
 ) -> None:
     del make_backend
-    management.denied.add(PROJECT)
+    management.denied_projects.add(PROJECT)
     line = refused(*(a_run(inputs) if command == "run" else (command, "gcp", "--name", "demo")))
     assert f"project '{PROJECT}' does not exist, or these credentials may not use it" in line
 
 
 def test_doctor_tells_of_a_project_that_there_is_not(make_backend: BackendMaker, management: Management) -> None:
     del make_backend
-    management.denied.add(PROJECT)
+    management.denied_projects.add(PROJECT)
     told = fsd("doctor", "gcp", "--name", "demo")
     assert (told.exit_code, f"project '{PROJECT}' does not exist" in told.stdout) == (1, True)
 
@@ -75,7 +75,7 @@ def test_doctor_tells_of_a_project_that_there_is_not(make_backend: BackendMaker,
 @pytest.mark.parametrize("api", APIS)
 def test_a_service_that_is_not_enabled(make_backend: BackendMaker, management: Management, api: str) -> None:
     backend = make_backend()
-    management.disabled.add(api)
+    management.disabled_apis.add(api)
     line = refused("deploy", "gcp", "--name", "demo", "--max-workers", "2")
     assert f"the API {api} is not enabled; run: gcloud services enable {api} --project {PROJECT}" in line
     told = fsd("doctor", "gcp", "--name", "demo")
@@ -83,7 +83,7 @@ def test_a_service_that_is_not_enabled(make_backend: BackendMaker, management: M
         1,
         True,
     )
-    management.disabled.clear()
+    management.disabled_apis.clear()
     assert backend.provisioner().status().resources == (), "nothing may be made before the check"
 
 
@@ -91,7 +91,7 @@ def test_a_service_that_was_disabled_later(
     make_backend: BackendMaker, management: Management, inputs: tuple[str, str]
 ) -> None:
     make_backend().provisioner().deploy(2)
-    management.disabled.add("cloudfunctions.googleapis.com")
+    management.disabled_apis.add("cloudfunctions.googleapis.com")
     assert "gcloud services enable cloudfunctions.googleapis.com" in refused(*a_run(inputs))
 
 
@@ -251,7 +251,7 @@ def test_doctor_finds_everything_as_it_must_be(make_backend: BackendMaker) -> No
 
 def test_doctor_passes_over_quotas_that_cannot_be_seen(make_backend: BackendMaker, management: Management) -> None:
     make_backend().provisioner().deploy(8)
-    management.disabled.add("cloudquotas.googleapis.com")
+    management.disabled_apis.add("cloudquotas.googleapis.com")
     told = fsd("doctor", "gcp", "--name", "demo")
     assert (told.exit_code, "ok    instances: not known how many" in told.stdout) == (0, True)
 

@@ -169,10 +169,10 @@ def test_status_tells_whose_the_credentials_are(
     status = backend.provisioner().status()
     assert status.resources == ()
     assert status.problem.endswith(f"; run: fsd deploy gcp --name demo (the credentials are of {who})")
-    functions.management.denied.add(PROJECT)
+    functions.management.denied_projects.add(PROJECT)
     with pytest.raises(AccessDeniedError, match=rf"does not exist, or .* \(the credentials are of {who}\)"):
         backend.provisioner().status()
-    functions.management.denied.clear()
+    functions.management.denied_projects.clear()
 
 
 @pytest.mark.parametrize("error", [RetryError("Timeout of 120.0s exceeded", cause=None), TransportError("reset")])

@@ -108,10 +108,10 @@ def test_accounts_that_are_not_known_at_once_are_waited_for(make_backend: Backen
 
 def test_the_right_to_act_as_new_accounts_is_waited_for(make_backend: BackendMaker, management: Management) -> None:
     backend = make_backend()
-    management.late_acts = 2
+    management.act_as_refusals = 2
     backend.observer = heard = Heard()
     assert backend.provisioner().deploy(1).ready
-    assert (management.late_acts, heard.waits) == (0, 3)
+    assert (management.act_as_refusals, heard.waits) == (0, 3)
 
 
 def test_who_may_not_act_as_accounts_that_have_been_there_is_told_at_once(
@@ -120,7 +120,7 @@ def test_who_may_not_act_as_accounts_that_have_been_there_is_told_at_once(
     make_backend().provisioner().deploy(1)
     backend = make_backend(memory_mb=512)
     backend.observer = heard = Heard()
-    management.late_acts = 1
+    management.act_as_refusals = 1
     with pytest.raises(AccessDeniedError, match=r"deploying the function fsd-demo: no permission: .*actAs"):
         backend.provisioner().deploy(1)
     assert heard.waits == 0
@@ -136,14 +136,14 @@ class MendsRoles(Heard):
     def progress(self, task: str, done: int, total: int) -> None:
         super().progress(task, done, total)
         if self.waits:
-            self._management.late_until = 0.0
+            self._management.roles_late_until = 0.0
 
 
 def test_a_build_whose_account_has_just_got_its_roles_is_repeated(
     make_backend: BackendMaker, management: Management
 ) -> None:
     backend = make_backend()
-    management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+    management.roles_late_until = SYSTEM_CLOCK.wall() + 3_600.0
     backend.observer = heard = MendsRoles(management)
     assert backend.provisioner().deploy(1).ready
     assert heard.tasks.count("uploading") > 2

@@ -9,10 +9,10 @@ from contextlib import closing
 import msgspec
 import pytest
 
-from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
+from fsd_emulators.gcp.functions import FunctionsServer
 from fsd_emulators.gcp.management import Management
-from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer
+from fsd_emulators.gcp.pubsub import PubsubServer
+from fsd_emulators.gcp.storage import StorageServer
 from fsd_gcp import GcpBackend, GcpSettings
 from fsd_gcp.calls.asking import TRIAL, Lack, NoWayError, Trial
 from fsd_gcp.deploy import working
@@ -29,6 +29,7 @@ from fsdcore.errors import (
     DeploymentMissingError,
     FsdError,
 )
+from fsdcore.faults import Refuse
 from fsdcore.record.observer import SILENT
 from fsdcore.testing.clock import ManualClock
 from tests.backends.gcp.deploy.conftest import BackendMaker
@@ -106,12 +107,12 @@ class LateRoles(Heals):
     """Has no role be in force any more once the function has been built."""
 
     def __init__(self, management: Management) -> None:
-        super().__init__(lambda: setattr(management, "late_until", 0.0))
+        super().__init__(lambda: setattr(management, "roles_late_until", 0.0))
         self._management = management
 
     def progress(self, task: str, done: int, total: int) -> None:
         if task == "deploying the function" and done == total:
-            self._management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+            self._management.roles_late_until = SYSTEM_CLOCK.wall() + 3_600.0
         super().progress(task, done, total)
 
 
@@ -126,10 +127,11 @@ def test_a_deploy_waits_until_workers_may_write_send_and_receive(
     deployed: GcpBackend, cloud_storage: StorageServer, pubsub: PubsubServer
 ) -> None:
     def mend() -> None:
-        cloud_storage.faults, pubsub.faults = StorageFaults(), PubsubFaults()
+        cloud_storage.faults.set()
+        pubsub.faults.set()
 
-    cloud_storage.faults = StorageFaults(denied=1.0, kinds=("put",), within="/runs/")
-    pubsub.faults = PubsubFaults(denied=1.0, methods=("Pull",))
+    cloud_storage.faults.set(Refuse("put", "/runs/", error="PERMISSION_DENIED"))
+    pubsub.faults.set(Refuse("Pull", error="PERMISSION_DENIED"))
     observer = Heals(mend)
     assert await_working(deployed.deployment, deployed.tokens.token, True, observer) == []
     assert observer.looks == 2
@@ -139,29 +141,29 @@ def test_a_role_that_stays_away_is_named_with_what_the_service_said(
     deployed: GcpBackend, cloud_storage: StorageServer, pubsub: PubsubServer, management: Management
 ) -> None:
     bucket = deployed.deployment.bucket
-    cloud_storage.faults = StorageFaults(denied=1.0, kinds=("put",), within="/runs/")
+    cloud_storage.faults.set(Refuse("put", "/runs/", error="PERMISSION_DENIED"))
     assert lasting(deployed).startswith(f"roles/storage.objectUser on bucket {bucket} (writing ")
-    cloud_storage.faults = StorageFaults()
-    management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+    cloud_storage.faults.set()
+    management.roles_late_until = SYSTEM_CLOCK.wall() + 3_600.0
     assert lasting(deployed) == (
         "roles/run.invoker on function fsd-demo (HTTP 403: The caller does not have permission run.routes.invoke.)"
     )
-    management.late_until = 0.0
-    pubsub.faults = PubsubFaults(denied=1.0, methods=("Publish",))
+    management.roles_late_until = 0.0
+    pubsub.faults.set(Refuse("Publish", error="PERMISSION_DENIED"))
     both = ", ".join(f"roles/pubsub.publisher on topics/fsd-demo-0-{rank}" for rank in range(2))
     assert lasting(deployed) == f"{both} (User not authorized to perform this action.)"
-    pubsub.faults = PubsubFaults(denied=1.0, methods=("Pull",))
+    pubsub.faults.set(Refuse("Pull", error="PERMISSION_DENIED"))
     assert "roles/pubsub.subscriber on subscriptions/fsd-demo-0-1" in lasting(deployed)
 
 
 def test_a_function_that_does_not_answer_is_told(deployed: GcpBackend, functions: FunctionsServer) -> None:
-    functions.faults = FunctionsFaults(unavailable=1.0)
+    functions.faults.set(Refuse("invoke"))
     assert lasting(deployed) == "function fsd-demo: HTTP 503: Service Unavailable"
 
 
 def test_starts_that_workers_try_in_vain_are_lacking(deployed: GcpBackend, functions: FunctionsServer) -> None:
     """Answers that no worker gave do not show that a worker can be started."""
-    functions.faults = FunctionsFaults(throttled=1.0)
+    functions.faults.set(Refuse("invoke", error="RESOURCE_EXHAUSTED"))
     assert [str(lack) for lack in tried(deployed, 0, 20.0).lacks] == ["function fsd-demo: HTTP 429: Rate exceeded."]
 
 

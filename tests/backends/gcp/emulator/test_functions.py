@@ -20,8 +20,9 @@ from google.cloud import functions_v2
 from fsd_emulators.gcp.control import memory_bytes
 from fsd_emulators.gcp.environment import PROJECT, REGION
 from fsd_emulators.gcp.errors import ApiError
-from fsd_emulators.gcp.functions import FunctionsFaults, FunctionsServer
+from fsd_emulators.gcp.functions import FunctionsServer
 from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.faults import Crash, Disconnect, Duplicate, Fault, Refuse
 
 PARENT = f"projects/{PROJECT}/locations/{REGION}"
 SOURCE = """
@@ -255,30 +256,30 @@ def test_an_error_of_the_function_leaves_the_instance(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "status"), [(FunctionsFaults(unavailable=1.0), 503), (FunctionsFaults(throttled=1.0), 429)]
+    ("fault", "status"), [(Refuse("invoke"), 503), (Refuse("invoke", error="RESOURCE_EXHAUSTED"), 429)]
 )
-def test_a_refused_request_reaches_no_instance(cloud: Cloud, faults: FunctionsFaults, status: int) -> None:
+def test_a_refused_request_reaches_no_instance(cloud: Cloud, fault: Fault, status: int) -> None:
     url = cloud.deploy()
-    cloud.server.faults = faults
+    cloud.server.faults.set(fault)
     assert ask(url).status_code == status
     assert cloud.server.log.count("invoke", str(status)) == 1
-    cloud.server.faults = FunctionsFaults()
+    cloud.server.faults.set()
     assert ask(url).json()["calls"] == 1
 
 
 def test_a_request_that_is_cut_off_is_answered_all_the_same(cloud: Cloud) -> None:
     url = cloud.deploy()
-    cloud.server.faults = FunctionsFaults(cut_off=1.0)
+    cloud.server.faults.set(Disconnect("invoke"))
     with pytest.raises(requests.ConnectionError):
         ask(url)
     wait_for(lambda: cloud.server.log.count("invoke") == 1)
-    cloud.server.faults = FunctionsFaults()
+    cloud.server.faults.set()
     assert ask(url).json()["calls"] == 2
 
 
 def test_a_repeated_request_reaches_two_instances(cloud: Cloud, tmp_path: Path) -> None:
     url, go = cloud.deploy(), tmp_path / "go"
-    cloud.server.faults = FunctionsFaults(twice=1.0)
+    cloud.server.faults.set(Duplicate("invoke"))
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, url, file=str(go))
         wait_for(lambda: cloud.server.log.count("start") == 2)
@@ -289,7 +290,7 @@ def test_a_repeated_request_reaches_two_instances(cloud: Cloud, tmp_path: Path) 
 
 def test_an_instance_can_be_killed_by_what_it_is_asked(cloud: Cloud) -> None:
     url = cloud.deploy()
-    cloud.server.faults = FunctionsFaults(kill=b'"seconds": 60', kill_after=0.2)
+    cloud.server.faults.set(Crash("invoke", '"seconds": 60', seconds=0.2))
     assert ask(url, seconds=60).status_code == 503
     assert ask(url, seconds=0).json()["calls"] == 1
 
@@ -297,7 +298,7 @@ def test_an_instance_can_be_killed_by_what_it_is_asked(cloud: Cloud) -> None:
 def test_an_instance_can_be_killed_before_it_sees_what_it_is_asked(cloud: Cloud, tmp_path: Path) -> None:
     url, go = cloud.deploy(), tmp_path / "go"
     go.touch()
-    cloud.server.faults = FunctionsFaults(kill=b'"file"', kill_times=1)
+    cloud.server.faults.set(Crash("invoke", '"file"', times=1))
     assert ask(url, file=str(go)).status_code == 503
     assert not Path(f"{go}.begun").exists()
     assert ask(url, file=str(go)).status_code == 200

@@ -42,7 +42,7 @@ def test_a_policy_names_only_accounts_that_there_are(functions: FunctionsServer)
 
 
 def test_a_policy_names_nobody_whom_there_is_not(functions: FunctionsServer) -> None:
-    functions.management.nobody.add("user:ann@exmple.com")
+    functions.management.missing_members.add("user:ann@exmple.com")
     status, answer = ask(functions, "POST", f"{TOPIC}:setIamPolicy", {"policy": bound("user:ann@exmple.com")})
     assert (status, answer["error"]["message"]) == (400, "User ann@exmple.com does not exist.")
 
@@ -69,7 +69,7 @@ def test_the_roles_of_a_build_come_late_too(functions: FunctionsServer) -> None:
     policy = {"bindings": [{"role": role, "members": [f"serviceAccount:{EMAIL}"]} for role in roles]}
     ask(functions, "POST", "v1/projects/p:setIamPolicy", {"policy": policy})
     assert management.may_build("p", EMAIL) == ""
-    management.late_until = SYSTEM_CLOCK.wall() + 3_600.0
+    management.roles_late_until = SYSTEM_CLOCK.wall() + 3_600.0
     assert management.may_build("p", EMAIL) == f"The service account {EMAIL} does not have {roles[0]}"
 
 
@@ -128,7 +128,7 @@ def test_reading_a_policy_takes_no_body(functions: FunctionsServer) -> None:
 )
 def test_a_service_that_is_not_enabled_says_how_to(functions: FunctionsServer, path: str, api: str) -> None:
     name = f"{api}.googleapis.com"
-    functions.management.disabled.add(name)
+    functions.management.disabled_apis.add(name)
     status, answer = ask(functions, "GET", path)
     (detail,) = answer["error"]["details"]
     assert (status, detail["reason"], detail["metadata"]["service"]) == (403, "SERVICE_DISABLED", name)

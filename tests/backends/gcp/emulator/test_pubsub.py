@@ -18,9 +18,10 @@ from google.api_core.exceptions import (
 )
 
 from fsd_emulators.gcp.calls import Call
-from fsd_emulators.gcp.pubsub import PubsubFaults, PubsubServer
+from fsd_emulators.gcp.pubsub import PubsubServer
 from fsd_emulators.processes import HOST, ServerProcess, free_port, tcp_ready
 from fsdcore.errors import ServerError
+from fsdcore.faults import Delay, Disconnect, Drop, Duplicate, Fault, InPart, Refuse
 from tests.backends.gcp.emulator.pubsub_clients import Pubsub
 
 DATA = [f"{number:03d}".encode() for number in range(100)]
@@ -34,7 +35,7 @@ def clients(pubsub: PubsubServer) -> Iterator[Pubsub]:
 
 
 def test_doubles_come_as_deliveries_of_the_same_message(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(duplicate=1.0)
+    pubsub.faults.set(Duplicate("Publish"))
     (message_id,) = clients.publish(b"x")
     received = [*clients.pull(1), *clients.pull(1)]
     assert [item.message.message_id for item in received] == [message_id] * 2
@@ -42,31 +43,30 @@ def test_doubles_come_as_deliveries_of_the_same_message(pubsub: PubsubServer, cl
 
 
 def test_delayed_messages_come_all_the_same(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(delay=0.5, delay_seconds=0.05)
+    pubsub.faults.set(Delay("Publish", share=0.5, seconds=0.05))
     clients.publish(*DATA)
     assert len(clients.pull(100)) < 100
-    pubsub.faults = PubsubFaults()
+    pubsub.faults.set()
     clients.pull()
 
 
-def test_a_forgotten_acknowledgement_is_answered_and_the_message_kept(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(forget=1.0)
+def test_an_acknowledgement_may_be_lost_and_the_message_comes_again(pubsub: PubsubServer, clients: Pubsub) -> None:
+    pubsub.faults.set(Drop("Acknowledge"))
     clients.publish(b"x")
     held = clients.pull()
     clients.acknowledge(held)
     assert pubsub.backlog() == {clients.subscription: 1}
-    clients.extend(held, 0)
     assert clients.pull_data(1) == [b"x"]
 
 
 @pytest.mark.parametrize(
-    ("faults", "error"),
-    [(PubsubFaults(unavailable=1.0), ServiceUnavailable), (PubsubFaults(exhausted=1.0), ResourceExhausted)],
+    ("fault", "error"),
+    [(Refuse(), ServiceUnavailable), (Refuse(error="RESOURCE_EXHAUSTED"), ResourceExhausted)],
 )
 def test_a_refused_publish_has_no_effect(
-    pubsub: PubsubServer, clients: Pubsub, faults: PubsubFaults, error: type[GoogleAPICallError]
+    pubsub: PubsubServer, clients: Pubsub, fault: Fault, error: type[GoogleAPICallError]
 ) -> None:
-    pubsub.faults = faults
+    pubsub.faults.set(fault)
     with pytest.raises(error):
         clients.publish(b"x")
     with pytest.raises(error):
@@ -74,24 +74,21 @@ def test_a_refused_publish_has_no_effect(
     assert pubsub.backlog() == {}
 
 
-def test_what_is_held_for_a_moment_only_comes_again_before_its_deadline(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(hold_seconds=0.05)
-    clients.publish(b"x")
-    first = clients.pull()
-    (second,) = clients.pull(timeout=5.0)
-    assert second.message.message_id == first[0].message.message_id
-    assert second.ack_id != first[0].ack_id
+def test_pulls_in_part_bring_one_message_or_none_at_once(pubsub: PubsubServer, clients: Pubsub) -> None:
+    clients.publish(*DATA[:3])
+    pubsub.faults.set(InPart("Pull"))
+    assert sorted(len(clients.pull()) for _ in range(4)) == [0, 0, 1, 1]
 
 
 def test_a_publish_whose_answer_is_lost_has_taken_effect(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(lost_response=1.0)
+    pubsub.faults.set(Disconnect("Publish", when="after"))
     with pytest.raises(ServiceUnavailable):
         clients.publish(b"x")
     assert pubsub.backlog() == {clients.subscription: 1}
 
 
 def test_faults_of_one_method_leave_the_others(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(unavailable=1.0, methods=("Acknowledge",))
+    pubsub.faults.set(Refuse("Acknowledge"))
     clients.publish(b"x")
     held = clients.pull()
     with pytest.raises(ServiceUnavailable):
@@ -102,7 +99,7 @@ def test_faults_of_one_method_leave_the_others(pubsub: PubsubServer, clients: Pu
 
 def test_the_same_seed_makes_the_same_faults(pubsub: PubsubServer, clients: Pubsub) -> None:
     def refused() -> list[bool]:
-        pubsub.faults = PubsubFaults(seed=7, unavailable=0.5)
+        pubsub.faults.set(Refuse(share=0.5, seed=7))
         return [_fails(lambda: clients.publish(b"x")) for _ in range(20)]
 
     first = refused()
@@ -119,10 +116,15 @@ def _fails(call: Callable[[], Any]) -> bool:
 
 
 def test_retries_of_the_client_bring_all_through(pubsub: PubsubServer, clients: Pubsub) -> None:
-    pubsub.faults = PubsubFaults(seed=1, unavailable=0.2, exhausted=0.1, lost_response=0.1, duplicate=0.1)
+    pubsub.faults.set(
+        Refuse(share=0.2, seed=1),
+        Refuse(share=0.1, seed=1, error="RESOURCE_EXHAUSTED"),
+        Disconnect("Publish", share=0.1, seed=1, when="after"),
+        Duplicate("Publish", share=0.1, seed=1),
+    )
     for data in DATA[:20]:
         clients.publisher.publish(topic=clients.topic, messages=[{"data": data}], timeout=60.0)
-    pubsub.faults = PubsubFaults()
+    pubsub.faults.set()
     seen: set[bytes] = set()
     while seen != set(DATA[:20]):
         received = clients.pull()
@@ -188,9 +190,9 @@ def test_a_port_that_is_anothers_is_one_line(pubsub: PubsubServer) -> None:
 
 def test_a_reset_leaves_nothing(pubsub: PubsubServer, clients: Pubsub) -> None:
     clients.publish(b"x")
-    pubsub.faults = PubsubFaults(unavailable=1.0)
+    pubsub.faults.set(Refuse())
     pubsub.reset()
-    assert (pubsub.backlog(), list(pubsub.log), pubsub.faults) == ({}, [], PubsubFaults())
+    assert (pubsub.backlog(), list(pubsub.log), pubsub.faults.meet(Refuse, "Publish")) == ({}, [], None)
 
 
 def test_it_runs_as_a_process_of_its_own(tmp_path: Path) -> None:

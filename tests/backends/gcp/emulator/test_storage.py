@@ -21,7 +21,8 @@ from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from fsd_emulators.gcp.calls import Call
-from fsd_emulators.gcp.storage import StorageFaults, StorageServer, kind_of
+from fsd_emulators.gcp.storage import StorageServer, kind_of
+from fsdcore.faults import Delay, Disconnect, Fault, Refuse
 from tests.backends.gcp.conftest import ABANDONS_SOCKETS
 
 ONE_TRY: dict[str, Any] = {"retry": None, "timeout": 20.0}
@@ -57,7 +58,7 @@ def test_of_a_strangers_bucket_no_more_is_said_than_that_its_name_is_taken(
     cloud_storage: StorageServer, bucket: Any
 ) -> None:
     bucket.blob("k").upload_from_string(b"1")
-    cloud_storage.strangers.add(bucket.name)
+    cloud_storage.foreign_buckets.add(bucket.name)
     client = bucket.client
     calls: list[Callable[[], object]] = [
         lambda: client.lookup_bucket(bucket.name),
@@ -73,7 +74,7 @@ def test_of_a_strangers_bucket_no_more_is_said_than_that_its_name_is_taken(
     assert bucket.name not in [found.name for found in client.list_buckets()]
     with pytest.raises(Conflict):
         client.create_bucket(bucket.name)
-    cloud_storage.strangers.clear()
+    cloud_storage.foreign_buckets.clear()
     assert bucket.blob("k").download_as_bytes() == b"1"
 
 
@@ -130,29 +131,29 @@ def test_an_upload_in_parts_is_one_put(cloud_storage: StorageServer, bucket: Any
 
 
 @pytest.mark.parametrize(
-    ("faults", "error", "ended"),
+    ("fault", "error", "ended"),
     [
-        (StorageFaults(unavailable=1.0), ServiceUnavailable, "503"),
-        (StorageFaults(throttled=1.0), TooManyRequests, "429"),
-        (StorageFaults(reset=1.0), requests.ConnectionError, "RESET"),
+        (Refuse(), ServiceUnavailable, "503"),
+        (Refuse(error="RESOURCE_EXHAUSTED"), TooManyRequests, "429"),
+        (Disconnect(), requests.ConnectionError, "RESET"),
     ],
 )
 def test_a_refused_put_has_no_effect(
-    cloud_storage: StorageServer, bucket: Any, faults: StorageFaults, error: type[Exception], ended: str
+    cloud_storage: StorageServer, bucket: Any, fault: Fault, error: type[Exception], ended: str
 ) -> None:
-    cloud_storage.faults = faults
+    cloud_storage.faults.set(fault)
     with pytest.raises(error):
         bucket.blob("k").upload_from_string(b"x", **ONE_TRY)
     assert cloud_storage.log.count("put", ended) == 1
-    cloud_storage.faults = StorageFaults()
+    cloud_storage.faults.set()
     assert list(bucket.list_blobs()) == []
 
 
 def test_a_put_whose_answer_is_lost_has_taken_effect(cloud_storage: StorageServer, bucket: Any) -> None:
-    cloud_storage.faults = StorageFaults(lost_response=1.0)
+    cloud_storage.faults.set(Disconnect(when="after"))
     with pytest.raises(requests.ConnectionError):
         bucket.blob("k").upload_from_string(b"x", **ONE_TRY)
-    cloud_storage.faults = StorageFaults()
+    cloud_storage.faults.set()
     assert bucket.blob("k").download_as_bytes() == b"x"
     assert cloud_storage.log.count("put", "LOST") == 1
 
@@ -163,16 +164,16 @@ def test_a_body_that_is_cut_short_is_noticed(
 ) -> None:
     data = bytes(range(256)) * 4096
     bucket.blob("k").upload_from_string(data)
-    cloud_storage.faults = StorageFaults(cut_short=1.0, kinds=("get",))
+    cloud_storage.faults.set(Disconnect("get", when="within"))
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         bucket.blob("k").download_as_bytes(**ONE_TRY)
     assert cloud_storage.log.count("get", "CUT") == 1
-    cloud_storage.faults = StorageFaults()
+    cloud_storage.faults.set()
     assert bucket.blob("k").download_as_bytes() == data
 
 
 def test_a_create_retried_after_its_answer_was_lost_meets_itself(cloud_storage: StorageServer, bucket: Any) -> None:
-    cloud_storage.faults = StorageFaults(seed=2, lost_response=0.5, kinds=("put",))
+    cloud_storage.faults.set(Disconnect("put", share=0.5, seed=2, when="after"))
     refused = 0
     for number in range(10):
         try:
@@ -181,20 +182,20 @@ def test_a_create_retried_after_its_answer_was_lost_meets_itself(cloud_storage: 
             refused += 1
     lost = cloud_storage.log.count("put", "LOST")
     assert 0 < refused <= lost
-    cloud_storage.faults = StorageFaults()
+    cloud_storage.faults.set()
     assert len(list(bucket.list_blobs())) == 10
 
 
 def test_a_late_request_is_answered_all_the_same(cloud_storage: StorageServer, bucket: Any) -> None:
-    cloud_storage.faults = StorageFaults(delay=1.0, delay_seconds=0.05)
+    cloud_storage.faults.set(Delay(seconds=0.05))
     bucket.blob("k").upload_from_string(b"x", **ONE_TRY)
     assert cloud_storage.log.count("put") == 1
-    cloud_storage.faults = StorageFaults()
+    cloud_storage.faults.set()
     assert bucket.blob("k").download_as_bytes() == b"x"
 
 
 def test_faults_keep_to_the_keys_they_are_for(cloud_storage: StorageServer, bucket: Any) -> None:
-    cloud_storage.faults = StorageFaults(unavailable=1.0, within="/bad/")
+    cloud_storage.faults.set(Refuse(about="/bad/"))
     bucket.blob("good/k").upload_from_string(b"x", **ONE_TRY)
     with pytest.raises(ServiceUnavailable):
         bucket.blob("bad/k").upload_from_string(b"x", **ONE_TRY)
@@ -202,7 +203,9 @@ def test_faults_keep_to_the_keys_they_are_for(cloud_storage: StorageServer, buck
 
 @ABANDONS_SOCKETS
 def test_the_client_retries_faults_away(cloud_storage: StorageServer, bucket: Any, abandoned_sockets: None) -> None:
-    cloud_storage.faults = StorageFaults(seed=1, unavailable=0.2, throttled=0.1, reset=0.1)
+    cloud_storage.faults.set(
+        Refuse(share=0.2, seed=1), Refuse(share=0.1, seed=1, error="RESOURCE_EXHAUSTED"), Disconnect(share=0.1, seed=1)
+    )
     keys = [f"k{number}" for number in range(10)]
     for key in keys:
         bucket.blob(key).upload_from_string(key.encode(), if_generation_match=0, **QUICK_TRIES)
