@@ -4,6 +4,7 @@ A process of its own is started for one rank of a run whose plan and inputs lie 
 interpreter runs, its imports are done, its plan is open and its first layer is computed, and ends there.
 """
 
+from fsdcore.clock import SYSTEM_CLOCK
 from __future__ import annotations
 
 import os
@@ -37,11 +38,11 @@ def worker(root: str, workers: int, samples: int) -> None:
     del run_worker
     mark()
     store, kernel = LocalBackend(LocalSettings(path=root)).store, make_kernel()
-    plan = open_rank(store, "bench", 3, workers, kernel.prepare)
+    plan = open_rank(store, "bench", 3, workers, kernel.prepare, SYSTEM_CLOCK)
     mark()
     inputs = list(read_inputs(store, "bench", 0, plan.input_rows, samples))
     mark()
-    BatchLoop(Tools(kernel, Recorder(3, len(plan))), 0, samples).first(plan.layers[0], inputs)
+    BatchLoop(Tools(kernel, Recorder(SYSTEM_CLOCK, 3, len(plan))), 0, samples).first(plan.layers[0], inputs)
     mark()
     assert plan.layers[len(plan) - 1] is not None
     mark()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.errors import DeadlineError
 from fsdcore.testing import random_inputs, random_network
 from fsdcore.testing.faults import EndpointFault, Fault
@@ -44,11 +45,11 @@ def most_at_once(turns: Turns) -> int:
 
 
 def test_one_thread_at_a_time_has_its_turn() -> None:
-    assert most_at_once(Turns(SECONDS)) == 1
+    assert most_at_once(Turns(SYSTEM_CLOCK, SECONDS)) == 1
 
 
 def test_who_stands_aside_goes_on_after_those_that_waited() -> None:
-    turns, order, there = Turns(SECONDS), list[str](), threading.Barrier(2)
+    turns, order, there = Turns(SYSTEM_CLOCK, SECONDS), list[str](), threading.Barrier(2)
 
     def first() -> None:
         with turns.taken():
@@ -69,7 +70,7 @@ def test_who_stands_aside_goes_on_after_those_that_waited() -> None:
 
 
 def test_standing_aside_within_standing_aside_ends_with_the_outer_one() -> None:
-    turns, seen = Turns(SECONDS), list[bool]()
+    turns, seen = Turns(SYSTEM_CLOCK, SECONDS), list[bool]()
 
     def other_can_go() -> bool:
         went = threading.Event()
@@ -98,7 +99,7 @@ def test_standing_aside_within_standing_aside_ends_with_the_outer_one() -> None:
 
 
 def test_a_thread_that_hangs_keeps_nobody_for_long_and_loses_no_turn() -> None:
-    turns, goes_on = Turns(longest_seconds=1.0), threading.Event()
+    turns, goes_on = Turns(SYSTEM_CLOCK, longest_seconds=1.0), threading.Event()
 
     def hangs() -> None:
         with turns.taken():
@@ -119,7 +120,7 @@ def test_a_thread_that_hangs_keeps_nobody_for_long_and_loses_no_turn() -> None:
 
 
 def test_a_turn_ends_with_what_the_block_raises() -> None:
-    turns = Turns(SECONDS)
+    turns = Turns(SYSTEM_CLOCK, SECONDS)
     for _ in range(2):
         with pytest.raises(KeyError), turns.taken():
             raise KeyError("lost")
@@ -132,7 +133,7 @@ def test_a_turn_ends_with_what_the_block_raises() -> None:
 def test_threads_without_turns_never_wait() -> None:
     with standing_aside(), turns_of_this_thread()():
         pass
-    turns = Turns(SECONDS)
+    turns = Turns(SYSTEM_CLOCK, SECONDS)
     with turns.taken(), standing_aside(worth=False):
         made = turns_of_this_thread()
     with made(), standing_aside():
@@ -142,7 +143,7 @@ def test_threads_without_turns_never_wait() -> None:
 class _Hang(Fault):
     """The sends of rank 1 return when nobody waits for them any more."""
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _HangingSends() if rank == 1 else EndpointFault()
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import Clock, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.contracts.compute import Compute
@@ -34,9 +34,9 @@ class Fault:
     is to happen once must not happen again to the next run, or to the client as it tells of the failure.
     """
 
-    def endpoint(self, rank: int) -> EndpointFault:
-        """What the fault does at `rank`."""
-        del rank
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
+        """What the fault does at `rank` of a backend that goes by `clock`."""
+        del rank, clock
         return EndpointFault()
 
 
@@ -66,7 +66,7 @@ class Duplicate(Fault):
 
     every: int = 3
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _Each(self.every, lambda frame: [frame, frame])
 
 
@@ -76,7 +76,7 @@ class Reorder(Fault):
 
     seed: int = 0
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _Reordered(random.Random(f"{self.seed} {rank}"))
 
 
@@ -87,7 +87,7 @@ class Delay(Fault):
     every: int = 3
     receives: int = 2
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _Delayed(self.every, self.receives)
 
 
@@ -100,7 +100,7 @@ class DropUntilRedelivery(Fault):
 
     every: int = 5
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _Delayed(self.every, 1)
 
 
@@ -117,7 +117,7 @@ class FailOnce(Fault):
     nth: int = 1
     under: str = ""
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _Failing(self.verb, self.nth) if self.rank in (None, rank) else EndpointFault()
 
 
@@ -128,7 +128,7 @@ class CrashWorker(Fault):
     rank: int
     nth: int = 1
 
-    def endpoint(self, rank: int) -> EndpointFault:
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
         return _Failing("send", self.nth, WorkerCrash) if rank == self.rank else EndpointFault()
 
 
@@ -138,8 +138,8 @@ class Latency(Fault):
 
     seconds: float
 
-    def endpoint(self, rank: int) -> EndpointFault:
-        return _Underway(self.seconds)
+    def endpoint(self, rank: int, clock: Clock) -> EndpointFault:
+        return _Underway(self.seconds, clock)
 
 
 class _Underway(EndpointFault):
@@ -148,18 +148,18 @@ class _Underway(EndpointFault):
     The thread ends when nothing is on its way.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        self._seconds, self._clock = seconds, clock
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._lock = threading.Lock()
         self._runs = False
 
     def send(self, publish: Callable[[Sequence[Outgoing]], None], frames: Sequence[Outgoing]) -> None:
         with self._lock:
-            self._queue.append((SYSTEM_CLOCK.now() + self._seconds, lambda: publish(frames)))
+            self._queue.append((self._clock.now() + self._seconds, lambda: publish(frames)))
             starts, self._runs = not self._runs, True
         if starts:
-            threading.Thread(target=self._deliver, name="fsd-latency", daemon=True).start()
+            self._clock.start(self._deliver, "fsd-latency")
 
     def _deliver(self) -> None:
         while True:
@@ -168,7 +168,7 @@ class _Underway(EndpointFault):
                     self._runs = False
                     return
                 due, publish = self._queue.popleft()
-            SYSTEM_CLOCK.sleep(max(0.0, due - SYSTEM_CLOCK.now()))
+            self._clock.sleep(max(0.0, due - self._clock.now()))
             # A service that refuses a frame on its way says so to nobody.
             with suppress(ChannelError, StoreError):
                 publish()
@@ -356,12 +356,12 @@ class FaultyBackend(Backend):
     summary = "another backend, with faults"
 
     def __init__(self, inner: Backend, *faults: Fault) -> None:
-        super().__init__()
+        super().__init__(clock=inner.clock)
         self._inner, self._faults = inner, faults
         self.channels = inner.channels  # type: ignore[misc]
         self._store = _FaultyStore(inner.store, [fault for fault in faults if isinstance(fault, FailOnce)])
         self._counting = {
-            number: fault.endpoint(fault.rank or 0)
+            number: fault.endpoint(fault.rank or 0, self.clock)
             for number, fault in enumerate(faults)
             if isinstance(fault, FailOnce | CrashWorker)
         }
@@ -386,7 +386,7 @@ class FaultyBackend(Backend):
             return self._counting[number] if fault.rank in (None, rank) else EndpointFault()
         if isinstance(fault, DropUntilRedelivery) and channel.capabilities.redelivers:
             return _Dropping(fault.every)
-        return fault.endpoint(rank)
+        return fault.endpoint(rank, self.clock)
 
     def channel_capabilities(self, kind: str) -> ChannelCapabilities:
         return self._inner.channel_capabilities(kind)

@@ -19,7 +19,7 @@ from fsdcore.errors import KeyMissingError
 from fsdcore.estimate.speeds import StoreModel
 from fsdcore.estimate.timing import Looks, found_after, looks
 from fsdcore.testing import random_network
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.worker import run_worker
 
 _STORE = StoreModel(put_seconds=0.05, get_seconds=0.03, bytes_per_second=1e8)
@@ -28,7 +28,7 @@ _STORE = StoreModel(put_seconds=0.05, get_seconds=0.03, bytes_per_second=1e8)
 class Slow(MemoryStore):
     """Asked for the end of a run, it takes `_STORE`'s time, and hides the end until `done`."""
 
-    def __init__(self, clock: ManualClock, latency: float, done: float) -> None:
+    def __init__(self, clock: VirtualClock, latency: float, done: float) -> None:
         super().__init__()
         self._clock, self._latency, self._done = clock, latency, done
         self.lists = self.gets = 0
@@ -55,7 +55,7 @@ class Slow(MemoryStore):
         return super().get(key)
 
     def _there(self) -> bool:
-        self._clock.advance(_STORE.get_seconds)
+        self._clock.sleep(_STORE.get_seconds)
         return self._clock.now() >= self._done
 
 
@@ -67,7 +67,7 @@ class Over(LocalBackend):
 
 def _watched(latency: float, done: float, monkeypatch: pytest.MonkeyPatch) -> Looks:
     """What a client did in a run of one worker that was done after so many seconds."""
-    clock = ManualClock()
+    clock = VirtualClock()
     store = Slow(clock, latency, done)
     backend: Backend = Over(store)
     inner = Over(store)

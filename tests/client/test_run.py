@@ -11,7 +11,7 @@ from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
 from fsdcore.client.session import Session
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ChannelError, StoreError
@@ -113,7 +113,7 @@ def test_who_waits_for_a_lane_says_so_and_the_wait_is_not_of_the_run() -> None:
     observer = Listening()
     with session_on(MemoryStore(), observer) as session:
         model = session.load(NETWORK)
-        held = take_lane(session.backend.store, "queue", 1, 900.0, Deadline.after(0.0), print)
+        held = take_lane(session.backend.store, "queue", 1, 900.0, Deadline.after(0.0, SYSTEM_CLOCK), print)
 
         def give_back() -> None:
             assert observer.told.wait(10.0)

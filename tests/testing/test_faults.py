@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing
 from fsdcore.errors import ChannelError, FsdError, StoreError, WorkerFailedError
 from fsdcore.testing import (
@@ -45,7 +45,7 @@ def send(channel: Channel, frames: Sequence[bytes]) -> None:
 def receipts(channel: Channel, count: int) -> Iterator[list[bytes]]:
     """What each of `count` receives brings, acknowledged."""
     for _ in range(count):
-        received = channel.receive(Deadline.after(0.0))
+        received = channel.receive(Deadline.after(0.0, SYSTEM_CLOCK))
         channel.acknowledge(received)
         yield [item.data for item in received]
 
@@ -88,7 +88,7 @@ def test_a_dropped_frame_comes_again_by_redelivery_alone() -> None:
     send(source, FRAMES)
     lost = FRAMES[2::3]
     assert next(receipts(target, 1)) == [data for data in FRAMES if data not in lost]
-    deadline, again = Deadline.after(20.0), list[bytes]()
+    deadline, again = Deadline.after(20.0, SYSTEM_CLOCK), list[bytes]()
     while len(again) < len(lost) and not deadline.passed():
         received = target.receive(deadline)
         target.acknowledge(received)
@@ -111,7 +111,7 @@ def test_fail_once_at_any_rank_fails_once_in_all() -> None:
     failures = 0
     for channel in (*channels, *channels):
         try:
-            channel.receive(Deadline.after(0.0))
+            channel.receive(Deadline.after(0.0, SYSTEM_CLOCK))
         except ChannelError:
             failures += 1
     assert failures == 1
@@ -196,8 +196,8 @@ def test_latency_delays_each_frame_and_not_its_sender() -> None:
     start = time.monotonic()
     send(source, FRAMES)
     sent = time.monotonic()
-    assert target.receive(Deadline.after(0.0)) == []
-    received = target.receive(Deadline.after(20.0))
+    assert target.receive(Deadline.after(0.0, SYSTEM_CLOCK)) == []
+    received = target.receive(Deadline.after(20.0, SYSTEM_CLOCK))
     assert time.monotonic() - start >= 0.2
     assert sent - start < 0.2
     assert [item.data for item in received] == FRAMES

@@ -12,7 +12,7 @@ import pytest
 from fsd_local import LocalBackend, LocalSettings
 from fsd_local.queue import LocalQueueChannel, QueueService
 from fsd_local.stores import MemoryStore
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
 from fsdcore.contracts.compute import Exit, Invocation
@@ -112,7 +112,7 @@ class _Crossed(LocalQueueChannel):
 
 
 def opener_of(kind: type[LocalQueueChannel]) -> Opener:
-    service = QueueService(LocalSettings(max_frame_bytes=8192).limits(), visibility_timeout=0.1)
+    service = QueueService(LocalSettings(max_frame_bytes=8192).limits(), visibility_timeout=0.1, clock=SYSTEM_CLOCK)
     return lambda address: kind(service, address)
 
 

@@ -146,7 +146,7 @@ class GcpBackend(Backend):
         from fsdcore.clock import Deadline
 
         if "_compute" in self.__dict__:
-            self._compute.join(Deadline.after(seconds))
+            self._compute.join(Deadline.after(seconds, SYSTEM_CLOCK))
 
     def open_channel(self, kind: str, address: Address) -> Channel:
         if self.check_channel(kind) == "object":

@@ -209,7 +209,7 @@ class _Handler(Handler):
     def _asked(self, pool: Pool, path: str, body: bytes) -> Answer:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_HEADERS}
         # The time to start an instance is the request's.
-        deadline = Deadline.after(pool.revision.timeout)
+        deadline = Deadline.after(pool.revision.timeout, SYSTEM_CLOCK)
         try:
             with pool.instance(self.server.control.queue_seconds) as instance, self._killing(instance, body):
                 answer = instance.ask(self.command, path, headers, body, deadline)
