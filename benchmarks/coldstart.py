@@ -4,7 +4,6 @@ A process of its own is started for one rank of a run whose plan and inputs lie 
 interpreter runs, its imports are done, its plan is open and its first layer is computed, and ends there.
 """
 
-from fsdcore.clock import SYSTEM_CLOCK
 from __future__ import annotations
 
 import os
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.tables import Table, median
+from fsdcore.clock import SYSTEM_CLOCK
 
 _STEPS = ("interpreter", "imports", "plan opened", "inputs read", "first layer", "whole plan")
 

@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
 
 
@@ -18,7 +19,9 @@ class Condition(Protocol):
 
     def __enter__(self) -> object: ...
 
-    def __exit__(self, *_: object) -> object: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
     def wait(self, timeout: float | None = None) -> bool:
         """Let go of it until it is notified, or `timeout` seconds have passed: then False."""
@@ -137,6 +140,6 @@ class Event:
         """Wait until it has happened, or `timeout` seconds have passed: then False."""
         end = None if timeout is None else Deadline.after(timeout, self._clock)
         with self._changed:
-            while not self._happened and not (end and end.passed()):
-                self._changed.wait(end and end.remaining())
+            while not (self._happened or (end is not None and end.passed())):
+                self._changed.wait(None if end is None else end.remaining())
             return self._happened

@@ -43,9 +43,7 @@ def make_session(request: pytest.FixtureRequest) -> Iterator[SessionMaker]:
     """Makes local sessions, with faults and by a clock if asked, and closes them after the test."""
     sessions: list[Session] = []
 
-    def make(
-        *faults: Fault, settings: LocalSettings | None = None, clock: Clock = SYSTEM_CLOCK, **run: Any
-    ) -> Session:
+    def make(*faults: Fault, settings: LocalSettings | None = None, clock: Clock = SYSTEM_CLOCK, **run: Any) -> Session:
         run = {"method": "block", "deadline_seconds": 20.0, "kernel": request.config.getoption("kernel"), **run}
         local = LocalBackend(settings, clock)
         backend = FaultyBackend(local, *faults) if faults else local

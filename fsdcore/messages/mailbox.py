@@ -70,7 +70,7 @@ class _Partial:
 
 
 class Mailbox:
-    """Holds messages for one rank of one run. All methods may be called from several threads; who waits does by `clock`.
+    """Holds messages for one rank of one run, which waits by `clock`. All methods may be called from several threads.
 
     What is no frame, doubles, frames of older runs, and those of this run that are for another rank are dropped, and
     counted in `dropped`. A damaged frame, or one whose source, batch or layer the run does not have, is refused with

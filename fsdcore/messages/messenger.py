@@ -78,9 +78,10 @@ class RunWatch(Protocol):
 class Messenger:
     """One rank's messages in one run.
 
-    Sends are made by this thread, or by several if the channel wants several publishes in flight. Frames are received by
-    whoever waits, or by a thread of their own if the channel wants it. What the channel raises in another thread stops
-    the mailbox, and so is raised by the wait that this rank is in, or by the next. `watch` sees if the run goes on.
+    Sends are made by this thread, or by several if the channel wants several publishes in flight. Frames are received
+    by whoever waits, or by a thread of their own if the channel wants it. What the channel raises in another thread
+    stops the mailbox, and so is raised by the wait that this rank is in, or by the next. `watch` sees if the run goes
+    on.
     """
 
     def __init__(

@@ -207,4 +207,3 @@ class _VirtualThread:
 
     def join(self, timeout: float | None = None) -> None:
         self._ended.wait(timeout)
-

@@ -60,9 +60,9 @@ def run_worker(
     A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store)
     and to all peers (abort frames) before it is raised. A worker that finds its run over leaves nothing of it.
 
-    `end`, in seconds of the backend's clock, is when the worker must have stopped by itself, with `DeadlineError`; `plans` keeps
-    parts of plans for the next worker of this process. `start_seconds` goes into the record: what the process took to
-    start, where it was started for this worker.
+    `end`, in monotonic seconds of the backend's clock, is when the worker must have stopped by itself, with
+    `DeadlineError`; `plans` keeps parts of plans for the next worker of this process. `start_seconds` goes into the
+    record: what the process took to start, where it was started for this worker.
     """
     _Worker(backend, invocation, end, plans, start_seconds).run()
 

@@ -11,6 +11,7 @@ from fsd_local.stores import MemoryStore
 from fsdcore.client.config import RunSettings
 from fsdcore.client.run import Polling, Request, execute
 from fsdcore.client.session import Session
+from fsdcore.clock import Clock
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.limits import StoreCapabilities
@@ -60,8 +61,8 @@ class Slow(MemoryStore):
 
 
 class Over(LocalBackend):
-    def __init__(self, store: Store) -> None:
-        super().__init__(LocalSettings())
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__(LocalSettings(), clock)
         self._store = store
 
 
@@ -69,8 +70,8 @@ def _watched(latency: float, done: float, monkeypatch: pytest.MonkeyPatch) -> Lo
     """What a client did in a run of one worker that was done after so many seconds."""
     clock = VirtualClock()
     store = Slow(clock, latency, done)
-    backend: Backend = Over(store)
-    inner = Over(store)
+    backend: Backend = Over(store, clock)
+    inner = Over(store, clock)
     settings = RunSettings(workers=1, run_seconds=1000.0)
     network = random_network((6, 5))
     plan = Session(backend, settings).load(network).plan
@@ -80,7 +81,7 @@ def _watched(latency: float, done: float, monkeypatch: pytest.MonkeyPatch) -> Lo
 
     monkeypatch.setattr(backend.compute, "invoke", start)
     batch = sp.csr_array(np.ones((1, 6), np.float32))
-    execute(backend, Request(plan, np.zeros(5, np.int32), [batch], settings), clock)
+    execute(backend, Request(plan, np.zeros(5, np.int32), [batch], settings))
     return Looks(store.lists, store.gets, store.found)
 
 

@@ -159,7 +159,13 @@ def test_a_publish_that_fails_ends_the_wait_of_its_own_rank(ends: Callable[[], E
     address = Address(RUN, 0, 2)
     channel = RefusingChannel(pair.service, address)
     patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
-    messenger = Messenger(channel, address, Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3), Recorder(SYSTEM_CLOCK, 0), patience)
+    messenger = Messenger(
+        channel,
+        address,
+        Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3),
+        Recorder(SYSTEM_CLOCK, 0),
+        patience,
+    )
 
     def exchange() -> None:
         messenger.send(SLOT, [(1, make_body(b"lost"))])
@@ -197,7 +203,9 @@ def test_whatever_a_channel_raises_in_another_thread_ends_the_wait(broken: str) 
     # Longer than a test may last.
     patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0, SYSTEM_CLOCK)
     mailbox = Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3)
-    messenger = Messenger(BrokenChannel(service, address, broken), address, mailbox, Recorder(SYSTEM_CLOCK, 0), patience)
+    messenger = Messenger(
+        BrokenChannel(service, address, broken), address, mailbox, Recorder(SYSTEM_CLOCK, 0), patience
+    )
     if broken == "send":
         messenger.send(SLOT, [(1, make_body(b"lost"))])
     with pytest.raises(KeyError, match="no such topic"):
@@ -240,7 +248,9 @@ def test_a_publish_that_fails_during_a_long_receive_ends_it_well_before_the_dead
     # Longer than a test may last.
     patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0, SYSTEM_CLOCK)
     mailbox = Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3)
-    messenger = Messenger(SlowlyRefusingChannel(service, address), address, mailbox, Recorder(SYSTEM_CLOCK, 0), patience)
+    messenger = Messenger(
+        SlowlyRefusingChannel(service, address), address, mailbox, Recorder(SYSTEM_CLOCK, 0), patience
+    )
     messenger.send(SLOT, [(1, make_body(b"lost"))])
     with pytest.raises(ChannelError, match="takes nothing"):
         messenger.receive(SLOT, 1)
@@ -271,7 +281,9 @@ def test_who_waits_hears_that_the_run_is_over(settings: LocalSettings) -> None:
     address, mailbox = Address(RUN, 1, 2), Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3)
     patience = Patience(60.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
     channel = LocalQueueChannel(pair.service, address)
-    waits = Messenger(channel, address, mailbox, Recorder(SYSTEM_CLOCK, 1), patience, Watch(store, lease.key, SYSTEM_CLOCK))
+    waits = Messenger(
+        channel, address, mailbox, Recorder(SYSTEM_CLOCK, 1), patience, Watch(store, lease.key, SYSTEM_CLOCK)
+    )
     threading.Timer(0.01, lease.end).start()
     with pytest.raises(AbortedError, match="the client has stopped the run"):
         waits.receive(SLOT, 0)
@@ -280,12 +292,18 @@ def test_who_waits_hears_that_the_run_is_over(settings: LocalSettings) -> None:
 
 @pytest.mark.parametrize("background", [False, True])
 def test_what_comes_early_waits_in_the_queue_until_it_is_expected(background: bool) -> None:
-    service = QueueService(LocalSettings(background_receive=background).limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK)
+    service = QueueService(
+        LocalSettings(background_receive=background).limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK
+    )
     patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
     mailboxes = [Mailbox(SYSTEM_CLOCK, RUN, rank, workers=2, batches=1, layers=3, room=0) for rank in range(2)]
     first, second = (
         Messenger(
-            LocalQueueChannel(service, Address(RUN, rank, 2)), Address(RUN, rank, 2), box, Recorder(SYSTEM_CLOCK, rank), patience
+            LocalQueueChannel(service, Address(RUN, rank, 2)),
+            Address(RUN, rank, 2),
+            box,
+            Recorder(SYSTEM_CLOCK, rank),
+            patience,
         )
         for rank, box in enumerate(mailboxes)
     )
@@ -330,7 +348,9 @@ def test_what_comes_early_again_and_again_is_given_back_once() -> None:
 def test_a_peer_that_may_be_starting_is_waited_for_until_the_end(heard: bool) -> None:
     clock = VirtualClock()
     patience = Patience(5.0, 300.0, clock, for_starts=True)
-    channel = LocalQueueChannel(QueueService(LocalSettings().limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK), Address(RUN, 1, 2))
+    channel = LocalQueueChannel(
+        QueueService(LocalSettings().limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK), Address(RUN, 1, 2)
+    )
     mailbox = Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3)
     with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(SYSTEM_CLOCK, 1), patience)) as messenger:
         if heard:
@@ -341,7 +361,13 @@ def test_a_peer_that_may_be_starting_is_waited_for_until_the_end(heard: bool) ->
 def test_what_never_came_before_the_time_was_up_is_told_so() -> None:
     service = QueueService(LocalSettings().limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK)
     patience = Patience(60.0, SYSTEM_CLOCK.now() + 0.1, for_starts=True, clock=SYSTEM_CLOCK)
-    channel, mailbox = LocalQueueChannel(service, Address(RUN, 1, 2)), Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3)
+    channel, mailbox = (
+        LocalQueueChannel(service, Address(RUN, 1, 2)),
+        Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3),
+    )
     told = pytest.raises(DeadlineError, match="nothing came from rank 0 before the time of the run was up")
-    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(SYSTEM_CLOCK, 1), patience)) as messenger, told:
+    with (
+        closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(SYSTEM_CLOCK, 1), patience)) as messenger,
+        told,
+    ):
         messenger.receive(SLOT, 0)

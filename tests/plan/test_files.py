@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fsdcore.messages.segments
-from fsdcore.clock import SYSTEM_CLOCK
 from fsd_local.stores import MemoryStore
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import KeyMissingError, PlanError, StoreError, WireError
 from fsdcore.messages.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.network.activations import IDENTITY, SOFTMAX, TANH, clipped_relu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_sleeps_of_several_threads_pass_at_once_and_in_order() -> None:
             clock.sleep(seconds)
             woke.append((seconds, clock.now()))
 
-    threads = [clock.start(lambda seconds=seconds: sleeps(seconds), "sleeps") for seconds in (50.0, 20.0, 30.0)]
+    threads = [clock.start(partial(sleeps, seconds), "sleeps") for seconds in (50.0, 20.0, 30.0)]
     for thread in threads:
         thread.join()
     assert woke == [(20.0, 20.0), (30.0, 30.0), (20.0, 40.0), (50.0, 50.0), (30.0, 60.0), (50.0, 100.0)]
@@ -50,7 +51,7 @@ def test_who_is_notified_runs_before_time_passes() -> None:
         told[number + 1].set()
         clock.sleep(1.0)
 
-    threads = [clock.start(lambda number=number: passes_on(number), "passes") for number in range(99)]
+    threads = [clock.start(partial(passes_on, number), "passes") for number in range(99)]
     clock.sleep(1.0)
     told[0].set()
     for thread in threads:

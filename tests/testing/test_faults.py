@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing
 from fsdcore.errors import ChannelError, FsdError, StoreError, WorkerFailedError
 from fsdcore.testing import (
@@ -24,6 +23,7 @@ from fsdcore.testing import (
     random_inputs,
     random_network,
 )
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.testing.faults import Fault, WorkerCrash
 from tests.conftest import SessionMaker
 
@@ -32,9 +32,9 @@ FRAMES = [b"%d" % number for number in range(9)]
 CHANNELS = ["queue", "object"]
 
 
-def ends(*faults: Fault, settings: LocalSettings | None = None) -> tuple[Channel, Channel]:
+def ends(*faults: Fault, settings: LocalSettings | None = None, clock: Clock = SYSTEM_CLOCK) -> tuple[Channel, Channel]:
     """The endpoints of ranks 0 and 1 over a queue with `faults`."""
-    backend = FaultyBackend(LocalBackend(settings), *faults)
+    backend = FaultyBackend(LocalBackend(settings, clock), *faults)
     return backend.open_channel("queue", Address(RUN, 0, 2)), backend.open_channel("queue", Address(RUN, 1, 2))
 
 
@@ -192,12 +192,11 @@ def test_the_same_session_is_right_again_after_the_fault(
 
 
 def test_latency_delays_each_frame_and_not_its_sender() -> None:
-    source, target = ends(Latency(0.2))
-    start = time.monotonic()
+    clock = VirtualClock()
+    source, target = ends(Latency(0.2), clock=clock)
     send(source, FRAMES)
-    sent = time.monotonic()
-    assert target.receive(Deadline.after(0.0, SYSTEM_CLOCK)) == []
-    received = target.receive(Deadline.after(20.0, SYSTEM_CLOCK))
-    assert time.monotonic() - start >= 0.2
-    assert sent - start < 0.2
+    assert clock.now() == 0.0
+    assert target.receive(Deadline.after(0.1, clock)) == []
+    received = target.receive(Deadline.after(20.0, clock))
+    assert clock.now() == 0.2
     assert [item.data for item in received] == FRAMES

@@ -32,7 +32,9 @@ def on_every_rank(work: Callable[[Collectives, int], Any], channel: str = "queue
         address = Address(run, rank, WORKERS)
         mailbox = Mailbox(SYSTEM_CLOCK, run, rank, WORKERS, batches=1, layers=1)
         patience = Patience(20.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
-        messenger = Messenger(backend.open_channel(channel, address), address, mailbox, Recorder(SYSTEM_CLOCK, rank), patience)
+        messenger = Messenger(
+            backend.open_channel(channel, address), address, mailbox, Recorder(SYSTEM_CLOCK, rank), patience
+        )
         try:
             return work(Collectives(messenger, address, limit), rank)
         finally:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fsdcore.worker.handoff
-from fsdcore.clock import SYSTEM_CLOCK
 from fsd_local.stores import MemoryStore
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.store import CountingStore
 from fsdcore.errors import DeadlineError, KeyMissingError, WireError
 from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -95,7 +94,7 @@ def test_a_lane_whose_holder_is_alive_stays_taken() -> None:
 def test_a_dead_holder_whose_clock_was_ahead_is_seen_by_its_silence() -> None:
     store, clock = MemoryStore(), VirtualClock()
     ahead = VirtualClock(10_000.0)
-    take_lane(store, "queue", 1, 900.0, Deadline.after(0.0, SYSTEM_CLOCK, ahead), lambda _: None)
+    take_lane(store, "queue", 1, 900.0, Deadline.after(0.0, ahead), lambda _: None)
     told: list[str] = []
     lane(store, clock, patience=60.0, told=told)
     assert LEASE_SECONDS <= clock.now() <= LEASE_SECONDS + 2.0
@@ -249,38 +248,33 @@ def test_a_run_without_a_lease_is_watched_by_nobody() -> None:
     assert not watch.is_over()
 
 
-def test_a_heartbeat_beats_and_says_when_that_came_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsdcore.worker.leases.BEAT_SECONDS", 0.001)
-    store, clock = MemoryStore(), VirtualClock()
+def test_a_heartbeat_beats_and_says_when_that_came_too_late() -> None:
+    store, clock = Refusing(), VirtualClock()
     lease = take_lease(store, 900.0, clock)
-    before, beaten = lease.terms, threading.Event()
-
-    def put(*given: Any) -> None:
-        MemoryStore.put(store, *given)
-        beaten.set()
-
-    monkeypatch.setattr(store, "put", put)
-    clock.sleep(1.0)
     with Heartbeat(lease) as heartbeat:
-        assert beaten.wait(10.0)
+        clock.sleep(10 * LEASE_SECONDS)
         heartbeat.check()
-        clock.sleep(LEASE_SECONDS)
+        assert clock.now() < msgspec.json.decode(store.get(lease.key))["expires"]
+        store.refuses = True
+        clock.sleep(LEASE_SECONDS - BEAT_SECONDS)
+        heartbeat.check()
+        clock.sleep(2 * BEAT_SECONDS)
         with pytest.raises(RunError, match="could not be renewed"):
-            _until_it_raises(heartbeat.check)
-    assert msgspec.json.decode(store.get(lease.key))["expires"] > before.expires
+            heartbeat.check()
 
 
 def test_whatever_ends_a_heartbeat_is_told_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsdcore.worker.leases.BEAT_SECONDS", 0.001)
-    store = MemoryStore()
-    lease = take_lease(store, 900.0, SYSTEM_CLOCK)
+    store, clock = MemoryStore(), VirtualClock()
+    lease = take_lease(store, 900.0, clock)
 
     def broken(*given: Any) -> None:
         raise KeyError("a stranger's store")
 
     monkeypatch.setattr(store, "put", broken)
-    with Heartbeat(lease) as heartbeat, pytest.raises(KeyError, match="a stranger's store"):
-        _until_it_raises(heartbeat.check)
+    with Heartbeat(lease) as heartbeat:
+        clock.sleep(2 * BEAT_SECONDS)
+        with pytest.raises(KeyError, match="a stranger's store"):
+            heartbeat.check()
 
 
 def test_objects_beside_the_leases_are_left_alone() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fsdcore.clock import SYSTEM_CLOCK
 from fsd_local.stores import MemoryStore
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.store import CountingStore
 from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import PreparedLayer

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from fsdcore.clock import SYSTEM_CLOCK
 from fsd_local import LocalBackend
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.channel import Address
 from fsdcore.contracts.compute import Compute, Invocation, new_run_id
 from fsdcore.contracts.store import Store
