@@ -20,6 +20,7 @@ from fsdcore.contracts.store import Store
 from fsdcore.errors import FsdError, KeyMissingError, PreconditionError
 from fsdcore.testing import ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.threads import ThreadCompute
 from fsdcore.worker.worker import run_worker
 
