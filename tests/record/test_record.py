@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.clock import SYSTEM_CLOCK, SystemClock
 from fsdcore.errors import FormatError
 from fsdcore.record.file import read_record
 from fsdcore.record.record import (
@@ -64,13 +64,21 @@ def test_time_is_counted_where_it_began_even_if_the_block_fails() -> None:
     assert seconds[0] == seconds[2] == 0.0
 
 
-def test_an_interrupted_look_at_the_clocks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Three readings a look; in the first, a second passes between the two clocks.
-    now = iter([10.0, 11.5, 12.0, *(12.0 + step / 1e6 for step in range(20))])
-    monkeypatch.setattr("fsdcore.record.recorder.time.perf_counter", lambda: next(now))
-    monkeypatch.setattr("fsdcore.record.recorder.time.time", lambda: 1000.0 + next(now))
-    recorder = Recorder(SYSTEM_CLOCK, 0, traced=True)
-    monkeypatch.undo()
+class _Interrupted(SystemClock):
+    """Three readings a look; in the first, a second passes between the two clocks."""
+
+    def __init__(self) -> None:
+        self._readings = iter([10.0, 11.5, 12.0, *(12.0 + step / 1e6 for step in range(20))])
+
+    def now(self) -> float:
+        return next(self._readings)
+
+    def wall(self) -> float:
+        return 1000.0 + next(self._readings)
+
+
+def test_an_interrupted_look_at_the_clocks_does_not_count() -> None:
+    recorder = Recorder(_Interrupted(), 0, traced=True)
     recorder.trace("load", (0, 1), 13.0, 14.0)
     record = recorder.finish(0)
     assert record.started == pytest.approx(1012.0, abs=1e-3)
