@@ -13,7 +13,10 @@ _WANTED = os.environ.get("FSD_KERNEL", "")
 _KERNEL = Extension(
     "fsdcore.kernels._native",
     ["fsdcore/kernels/_native.c"],
-    depends=[f"fsdcore/kernels/{name}.h" for name in ("_blocks", "_instructions", "_moves", "_product", "_python", "_threads")],
+    depends=[
+        f"fsdcore/kernels/{name}.h"
+        for name in ("_blocks", "_instructions", "_moves", "_product", "_python", "_threads")
+    ],
     # Sums are the same whatever the compiler: it may not fuse or reorder what is not written so.
     extra_compile_args=Path("fsdcore/kernels/flags.txt").read_text(encoding="utf-8").split(),
     extra_link_args=["-pthread"],

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.tables import Table, median
+from fsdcore.clock import SYSTEM_CLOCK
 
 _STEPS = ("interpreter", "imports", "plan opened", "inputs read", "first layer", "whole plan")
 
@@ -37,11 +38,11 @@ def worker(root: str, workers: int, samples: int) -> None:
     del run_worker
     mark()
     store, kernel = LocalBackend(LocalSettings(path=root)).store, make_kernel()
-    plan = open_rank(store, "bench", 3, workers, kernel.prepare)
+    plan = open_rank(store, "bench", 3, workers, kernel.prepare, SYSTEM_CLOCK)
     mark()
     inputs = list(read_inputs(store, "bench", 0, plan.input_rows, samples))
     mark()
-    BatchLoop(Tools(kernel, Recorder(3, len(plan))), 0, samples).first(plan.layers[0], inputs)
+    BatchLoop(Tools(kernel, Recorder(SYSTEM_CLOCK, 3, len(plan))), 0, samples).first(plan.layers[0], inputs)
     mark()
     assert plan.layers[len(plan) - 1] is not None
     mark()

@@ -20,6 +20,7 @@ import fsdcore as fsd
 from benchmarks.tables import Table
 from benchmarks.workload import Workload, split, workload
 from fsd_local import LocalBackend
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.messages.frames import HEADER_BYTES
 from fsdcore.messages.rows import RowEncoder, Rows, open_rows
 from fsdcore.messages.sample_lists import Columns
@@ -45,7 +46,9 @@ def payloads(job: Workload, partition: fsd.Partition) -> Iterator[_Layer]:
     """All that is sent, layer by layer."""
     backend = LocalBackend()
     write_plan(backend.store, "bench", job.network, partition)
-    ranks = [read_rank(backend.store, "bench", rank, partition.workers) for rank in range(partition.workers)]
+    ranks = [
+        read_rank(backend.store, "bench", rank, partition.workers, SYSTEM_CLOCK) for rank in range(partition.workers)
+    ]
     x = job.inputs
     for number, layer in enumerate(job.network.layers[:-1], start=1):
         x = layer.step(x)

@@ -21,6 +21,7 @@ from benchmarks.others import installed
 from benchmarks.plain import plain_loop
 from benchmarks.tables import Table, interleaved, median, wall_seconds
 from benchmarks.workload import workload
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import PreparedLayer, SparseSamples, Strip
 from fsdcore.messages.rows import Rows
@@ -67,7 +68,7 @@ class _Serial:
     """A serial worker with its plan in memory."""
 
     def __init__(self, network: Network, kernel: str, threads: int) -> None:
-        self._tools = Tools(make_kernel(kernel, threads), Recorder(0, len(network)))
+        self._tools = Tools(make_kernel(kernel, threads), Recorder(SYSTEM_CLOCK, 0, len(network)))
         parts = zip(network.layers, layer_arrays(network, make_partition(network, 1, "block")), strict=True)
         self.layers = [self._prepared(arrays[0], layer.activation) for layer, arrays in parts]
 

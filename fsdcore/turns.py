@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from fsdcore.clock import Clock, Event
+
 # A thread goes on without a turn after so many seconds, or one that hangs would keep the others from their deadlines.
 _LONGEST_SECONDS = 1.0
 
@@ -33,12 +35,12 @@ _MINE = _Mine()
 class Turns:
     """Lets one thread at a time have its turn: first come, first served."""
 
-    def __init__(self, longest_seconds: float = _LONGEST_SECONDS) -> None:
-        self._longest_seconds = longest_seconds
+    def __init__(self, clock: Clock, longest_seconds: float = _LONGEST_SECONDS) -> None:
+        self._clock, self._longest_seconds = clock, longest_seconds
         self._lock = threading.Lock()
         self._taken = False
-        # A lock for each thread that waits, held until it is its turn.
-        self._waiting: deque[threading.Lock] = deque()
+        # For each thread that waits: that its turn has come.
+        self._waiting: deque[Event] = deque()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -53,22 +55,21 @@ class Turns:
 
     def take(self) -> None:
         """Wait for this thread's turn."""
-        gate = threading.Lock()
         with self._lock:
             _MINE.has = not self._taken
             if _MINE.has:
                 self._taken = True
                 return
-            gate.acquire()
-            self._waiting.append(gate)
-        _MINE.has = gate.acquire(timeout=self._longest_seconds) or not self._withdraw(gate)
+            come = Event(self._clock)
+            self._waiting.append(come)
+        _MINE.has = come.wait(self._longest_seconds) or not self._withdraw(come)
 
-    def _withdraw(self, gate: threading.Lock) -> bool:
+    def _withdraw(self, come: Event) -> bool:
         """Wait no longer; False if the turn came meanwhile."""
         with self._lock:
-            if gate not in self._waiting:
+            if come not in self._waiting:
                 return False
-            self._waiting.remove(gate)
+            self._waiting.remove(come)
             return True
 
     def give(self) -> None:
@@ -78,7 +79,7 @@ class Turns:
         _MINE.has = False
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().release()
+                self._waiting.popleft().set()
             else:
                 self._taken = False
 

@@ -11,6 +11,7 @@ import pytest
 
 from fsd_local import LocalBackend, LocalSettings
 from fsdcore.client.session import Session
+from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.contracts.settings import RunSettings
 from fsdcore.faults import Fault
 from fsdcore.kernels import KERNELS
@@ -39,12 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def make_session(request: pytest.FixtureRequest) -> Iterator[SessionMaker]:
-    """Makes local sessions, with faults if asked, and closes them after the test."""
+    """Makes local sessions, with faults and by a clock if asked, and closes them after the test."""
     sessions: list[Session] = []
 
-    def make(*faults: Fault, settings: LocalSettings | None = None, **run: Any) -> Session:
+    def make(*faults: Fault, settings: LocalSettings | None = None, clock: Clock = SYSTEM_CLOCK, **run: Any) -> Session:
         run = {"method": "block", "deadline_seconds": 20.0, "kernel": request.config.getoption("kernel"), **run}
-        local = LocalBackend(settings)
+        local = LocalBackend(settings, clock)
         backend = FaultyBackend(local, *faults) if faults else local
         sessions.append(Session(backend, RunSettings(**run)))
         return sessions[-1]

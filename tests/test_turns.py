@@ -8,9 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from fsd_local import LocalBackend
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.errors import DeadlineError
 from fsdcore.testing import random_inputs, random_network
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.turns import Turns, standing_aside, turns_of_this_thread
 from tests.conftest import SessionMaker
 
@@ -45,11 +47,11 @@ def most_at_once(turns: Turns) -> int:
 
 
 def test_one_thread_at_a_time_has_its_turn() -> None:
-    assert most_at_once(Turns(SECONDS)) == 1
+    assert most_at_once(Turns(SYSTEM_CLOCK, SECONDS)) == 1
 
 
 def test_who_stands_aside_goes_on_after_those_that_waited() -> None:
-    turns, order, there = Turns(SECONDS), list[str](), threading.Barrier(2)
+    turns, order, there = Turns(SYSTEM_CLOCK, SECONDS), list[str](), threading.Barrier(2)
 
     def first() -> None:
         with turns.taken():
@@ -70,57 +72,52 @@ def test_who_stands_aside_goes_on_after_those_that_waited() -> None:
 
 
 def test_standing_aside_within_standing_aside_ends_with_the_outer_one() -> None:
-    turns, seen = Turns(SECONDS), list[bool]()
+    clock, went = VirtualClock(), list[float]()
+    turns = Turns(clock, SECONDS)
 
-    def other_can_go() -> bool:
-        went = threading.Event()
+    def other() -> None:
+        with turns.taken():
+            went.append(clock.now())
 
-        def go() -> None:
-            with turns.taken():
-                went.set()
-
-        thread = threading.Thread(target=go, daemon=True)
-        thread.start()
-        came = went.wait(0.2)
-        waiting.append(thread)
-        return came
-
-    waiting: list[threading.Thread] = []
     with turns.taken():
         with standing_aside():
             with standing_aside():
                 pass
-            seen.append(other_can_go())
-        seen.append(other_can_go())
-    for thread in waiting:
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-    assert seen == [True, False]
+            clock.start(other, "other")
+            clock.sleep(1.0)
+        last = clock.start(other, "other")
+        clock.sleep(1.0)
+    last.join()
+    assert went == [0.0, 2.0]
 
 
 def test_a_thread_that_hangs_keeps_nobody_for_long_and_loses_no_turn() -> None:
-    turns, goes_on = Turns(longest_seconds=1.0), threading.Event()
+    clock, went = VirtualClock(), list[float]()
+    turns = Turns(clock, longest_seconds=1.0)
 
     def hangs() -> None:
         with turns.taken():
-            assert goes_on.wait(SECONDS)
+            clock.sleep(SECONDS)
 
     def other() -> None:
-        with turns.taken(), standing_aside():
-            pass
+        with turns.taken():
+            went.append(clock.now())
+            with standing_aside():
+                pass
+            went.append(clock.now())
 
-    thread = threading.Thread(target=hangs, daemon=True)
-    thread.start()
-    in_threads(other, other)
-    goes_on.set()
-    thread.join(SECONDS)
-    assert not thread.is_alive()
+    for thread in [clock.start(work, "turns") for work in (hangs, other, other)]:
+        thread.join()
+    assert went == [1.0, 1.0, 2.0, 2.0]
     # Whoever went on without a turn has given none back.
-    assert most_at_once(turns) == 1
+    with turns.taken():
+        clock.start(other, "other")
+        clock.sleep(0.5)
+        assert len(went) == 4
 
 
 def test_a_turn_ends_with_what_the_block_raises() -> None:
-    turns = Turns(SECONDS)
+    turns = Turns(SYSTEM_CLOCK, SECONDS)
     for _ in range(2):
         with pytest.raises(KeyError), turns.taken():
             raise KeyError("lost")
@@ -133,7 +130,7 @@ def test_a_turn_ends_with_what_the_block_raises() -> None:
 def test_threads_without_turns_never_wait() -> None:
     with standing_aside(), turns_of_this_thread()():
         pass
-    turns = Turns(SECONDS)
+    turns = Turns(SYSTEM_CLOCK, SECONDS)
     with turns.taken(), standing_aside(worth=False):
         made = turns_of_this_thread()
     with made(), standing_aside():
@@ -145,14 +142,16 @@ def test_a_worker_that_hangs_in_its_turn_does_not_keep_others_from_their_deadlin
 ) -> None:
     open_channel = LocalBackend.open_channel
 
+    clock = VirtualClock()
+
     def opened(backend: LocalBackend, kind: str, address: Address) -> Channel:
         channel = open_channel(backend, kind, address)
         if address.rank == 1:
             # Its sends return when nobody waits for them any more.
-            monkeypatch.setattr(channel, "send", lambda frames: threading.Event().wait(4.0))
+            monkeypatch.setattr(channel, "send", lambda frames: clock.sleep(4.0))
         return channel
 
     monkeypatch.setattr(LocalBackend, "open_channel", opened)
-    session = make_session(workers=3, deadline_seconds=0.5, run_seconds=15.0)
+    session = make_session(clock=clock, workers=3, deadline_seconds=0.5, run_seconds=15.0)
     with pytest.raises(DeadlineError, match="nothing came from rank 1"):
         session.load(random_network((12, 12, 12))).run(random_inputs(4, 12))

@@ -104,7 +104,7 @@ class ServerProcess(Server):
         `start_seconds`: the text ends with the last lines of its log, and nothing of it is left running.
         """
         self._process = self._spawned()
-        deadline = Deadline.after(self._start_seconds)
+        deadline = Deadline.after(self._start_seconds, SYSTEM_CLOCK)
         try:
             while not self._ready():
                 self._check(deadline)

@@ -78,8 +78,10 @@ def _option(key: str) -> inspect.Parameter:
         help=f"{told[:1].upper()}{told[1:]}. Default: {getattr(RunSettings(), key)}",
         rich_help_panel="Settings of the run",
     )
-    kind = Annotated[(str if listed else bare) | None, option]
-    return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+    kind: Any = str if listed else bare
+    return inspect.Parameter(
+        key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
 
 
 # Files -----------------------------------------------------------------------------------------------------

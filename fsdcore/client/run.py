@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import fsdcore.errors
-from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address
 from fsdcore.contracts.compute import Exit, Invocation
@@ -64,15 +64,15 @@ class Request:
     settings: RunSettings
 
 
-def execute(backend: Backend, request: Request, clock: Clock = SYSTEM_CLOCK) -> Done:
-    """Run to the end.
+def execute(backend: Backend, request: Request) -> Done:
+    """Run to the end, by the clock of the backend.
 
     Raises the first cause if a worker fails, naming rank and layer; `DeadlineError` if the run takes longer than
     `run_seconds`. However it ends, the workers are stopped and the run's objects are removed.
     """
     lease = _take_lease(backend, request.settings)
     with Heartbeat(lease) as heartbeat:
-        run = _Run(backend, request, lease, heartbeat, clock)
+        run = _Run(backend, request, lease, heartbeat)
         try:
             return run.execute()
         except BaseException as error:
@@ -87,20 +87,20 @@ def _take_lease(backend: Backend, settings: RunSettings) -> Lease:
     seconds, channel = settings.run_seconds, settings.channel
     limits = backend.channel_capabilities(channel) if settings.workers > 1 else None
     if limits is None or limits.lanes is None:
-        return take_lease(backend.store, seconds)
+        return take_lease(backend.store, seconds, backend.clock)
     pool, told = limits.lane_pool or channel, partial(notice, backend.observer)
-    return take_lane(backend.store, pool, limits.lanes, seconds, Deadline.after(seconds), told)
+    return take_lane(backend.store, pool, limits.lanes, seconds, Deadline.after(seconds, backend.clock), told)
 
 
 class _Run:
-    def __init__(self, backend: Backend, request: Request, lease: Lease, heartbeat: Heartbeat, clock: Clock) -> None:
-        self._backend, self._request, self._clock = backend, request, clock
+    def __init__(self, backend: Backend, request: Request, lease: Lease, heartbeat: Heartbeat) -> None:
+        self._backend, self._request, self._clock = backend, request, backend.clock
         self._settings, self._lease, self._heartbeat = request.settings, lease, heartbeat
         self.id = lease.run
         self._counts: dict[str, int] = {}
         self._store = CountingStore(backend.store, self._count)
         self._started = False
-        self._polling = Polling(self._store.capabilities.latency_seconds, clock.now())
+        self._polling = Polling(self._store.capabilities.latency_seconds, self._clock.now())
 
     def _count(self, counter: str) -> None:
         self._counts[counter] = self._counts.get(counter, 0) + 1

@@ -130,9 +130,10 @@ class Model:
         if settings.channel == AUTO:
             settings = replace(settings, channel=self._session.backend.channels[0])
         settings = replace(settings, batch_size=size, in_flight=1)
-        recorders = [Recorder(rank, len(self.network), settings.workers) for rank in range(settings.workers)]
+        clock, layers = self._session.backend.clock, len(self.network)
+        recorders = [Recorder(clock, rank, layers, settings.workers) for rank in range(settings.workers)]
         outputs = self.network.infer(inputs)
-        done = Done(new_run_id(), outputs, [recorder.finish(0) for recorder in recorders], {}, 0.0)
+        done = Done(new_run_id(clock), outputs, [recorder.finish(0) for recorder in recorders], {}, 0.0)
         return Result(outputs if sparse else outputs.toarray(), self._record(done, settings, int(inputs.shape[0]), 1))
 
     def _result(self, done: Done, settings: RunSettings, inputs: sp.csr_array, sparse: bool, batches: int) -> Result:

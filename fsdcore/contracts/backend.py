@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 
+from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.contracts.compute import Compute
 from fsdcore.contracts.limits import ChannelCapabilities
@@ -99,6 +100,9 @@ class Backend(ABC):
     constructor must not need credentials or packages beyond what the worker has. Parts are made on first use.
     Where there are deployments, the settings inside a worker are those of its deployment.
 
+    Client and workers go by its `clock`, and so do its own parts where they wait or read the time: then a whole run can
+    be tested in virtual time.
+
     `name` is the name of its entry point. `summary` is one line for the table of backends. `channels` are the kinds
     it offers, the usual ones being ``queue`` and ``object``. `settings_type` is a frozen dataclass whose fields
     all have defaults; configuration fills it from the table of the backend's name.
@@ -109,8 +113,9 @@ class Backend(ABC):
     channels: ClassVar[tuple[str, ...]] = ("queue", "object")
     settings_type: ClassVar[type[Any]] = NoSettings
 
-    def __init__(self, settings: Any = None) -> None:
+    def __init__(self, settings: Any = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = self.settings_type() if settings is None else settings
+        self.clock = clock
         self.observer: Observer = SILENT
 
     @property

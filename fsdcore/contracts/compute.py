@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, Self, TypeAlias
 
 import msgspec
 
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import Clock, Deadline
 from fsdcore.contracts.limits import ComputeCapabilities
 from fsdcore.contracts.settings import RunSettings
 from fsdcore.decoding import converted, from_json
@@ -24,13 +24,13 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 
-def new_run_id(after: str = "") -> str:
+def new_run_id(clock: Clock, after: str = "") -> str:
     """A fresh run id: 16 hex digits, 44 bits of milliseconds and 20 random ones; above `after` whatever the clock says.
 
     So of two runs that hold one lane in turn the younger has the larger id, and a worker can tell left-over frames of
     an older run from those of a younger one, which are not its own to throw away.
     """
-    fresh = (int(1000 * SYSTEM_CLOCK.wall()) << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
+    fresh = (int(1000 * clock.wall()) << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
     return f"{max(fresh, int(after or '0', 16) + 1):016x}"
 
 

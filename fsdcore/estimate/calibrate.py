@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 
 from fsdcore.arrays import Float64s
 from fsdcore.client.session import Session
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id
@@ -135,7 +135,7 @@ def _values(profile: Profile) -> float:
 
 def _message_seconds() -> float:
     """Of an empty-handed message: a body made, cut into a frame, and taken apart."""
-    run = new_run_id()
+    run = new_run_id(SYSTEM_CLOCK)
     return 2 * _quickest(lambda: list(build_frames(run, Slot(DATA, 0, 2), 0, 1, make_body(b"x" * 64), 1 << 18)))
 
 
@@ -153,7 +153,7 @@ def runtime_bytes(backend: Backend) -> float:
 def _channel(backend: Backend, kind: str, store: StoreModel) -> ChannelModel:
     """Two endpoints here: small frames there one by one, then a large one."""
     limits = backend.channel_capabilities(kind)
-    run = new_run_id()
+    run = new_run_id(SYSTEM_CLOCK)
     ends = [backend.open_channel(kind, Address(run, rank, 2)) for rank in range(2)]
     try:
         small = [_round(run, ends, number, b"") for number in range(1, _TRIES + 1)]
@@ -193,7 +193,7 @@ def _round(run: str, ends: list[Channel], number: int, plain: bytes) -> tuple[fl
     start = time.perf_counter()
     sender.send([Outgoing(1, frame)])
     sent = time.perf_counter()
-    received = receiver.receive(Deadline.after(_SECONDS))
+    received = receiver.receive(Deadline.after(_SECONDS, SYSTEM_CLOCK))
     if not received:
         raise DeadlineError(f"a frame that was sent did not come within {_SECONDS:g} s")
     receiver.acknowledge(received)

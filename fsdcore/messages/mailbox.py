@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from fsdcore.clock import Deadline
+from fsdcore.clock import Clock, Deadline
 from fsdcore.contracts.channel import Slot
 from fsdcore.decoding import from_json
 from fsdcore.errors import AbortedError, WireError
@@ -71,7 +70,7 @@ class _Partial:
 
 
 class Mailbox:
-    """Holds messages for one rank of one run. All methods may be called from several threads.
+    """Holds messages for one rank of one run, which waits by `clock`. All methods may be called from several threads.
 
     What is no frame, doubles, frames of older runs, and those of this run that are for another rank are dropped, and
     counted in `dropped`. A damaged frame, or one whose source, batch or layer the run does not have, is refused with
@@ -81,12 +80,14 @@ class Mailbox:
     left to the channel, which must give it again. So a peer that runs ahead fills its queue, not this memory.
     """
 
-    def __init__(self, run: str, rank: int, workers: int, batches: int, layers: int, room: int | None = None) -> None:
+    def __init__(
+        self, clock: Clock, run: str, rank: int, workers: int, batches: int, layers: int, room: int | None = None
+    ) -> None:
         self._run, self._rank = run, rank
         self._workers, self._batches, self._layers = workers, batches, layers
         self._room, self._held = room, 0
         self._expected: dict[int, int] = {}
-        self._changed = threading.Condition()
+        self._changed = clock.condition()
         self._partial: dict[tuple[Slot, int], _Partial] = {}
         self._whole: dict[tuple[Slot, int], Body] = {}
         self._taken: defaultdict[tuple[int, int], set[tuple[Slot, int]]] = defaultdict(set)

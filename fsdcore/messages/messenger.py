@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.clock import Clock, Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.errors import DeadlineError, RunError, WireError
 from fsdcore.messages.frames import ABORT, COLLECTIVE, Body, build_frames, make_body
 from fsdcore.messages.mailbox import AbortNotice, Mailbox, Piece
 from fsdcore.messages.packing import Packer, pack
+from fsdcore.messages.publishing import Publishing
 from fsdcore.record.record import BLOCK_BYTES
 from fsdcore.record.recorder import Recorder
 from fsdcore.turns import standing_aside
@@ -36,7 +35,7 @@ class Patience(NamedTuple):
 
     seconds: float
     end: float
-    clock: Clock = SYSTEM_CLOCK
+    clock: Clock
     for_starts: bool = False
 
     def deadline(self, heard: bool) -> Deadline:
@@ -79,9 +78,10 @@ class RunWatch(Protocol):
 class Messenger:
     """One rank's messages in one run.
 
-    Sends are made by this thread, or by a pool if the channel wants several publishes in flight. Frames are received by
-    whoever waits, or by a thread of their own if the channel wants it. What the channel raises in another thread stops
-    the mailbox, and so is raised by the wait that this rank is in, or by the next. `watch` sees if the run goes on.
+    Sends are made by this thread, or by several if the channel wants several publishes in flight. Frames are received
+    by whoever waits, or by a thread of their own if the channel wants it. What the channel raises in another thread
+    stops the mailbox, and so is raised by the wait that this rank is in, or by the next. `watch` sees if the run goes
+    on.
     """
 
     def __init__(
@@ -95,17 +95,15 @@ class Messenger:
     ) -> None:
         self._channel, self._address, self._mailbox = channel, address, mailbox
         self._recorder, self._patience, self._watch = recorder, patience, watch
-        limits = channel.capabilities
+        limits, clock = channel.capabilities, patience.clock
         several = limits.publishes_in_flight > 1
-        self._pool = ThreadPoolExecutor(limits.publishes_in_flight, "fsd-send") if several else None
-        self._in_flight: list[Future[None]] = []
-        self._closing = threading.Event()
+        self._publishing = Publishing(clock, limits.publishes_in_flight, mailbox.stop) if several else None
+        self._closing = False
         # What came before there was room for it, without its data: its size and latest delivery, for it comes again by
         # itself as well. The receiving thread's own.
         self._early: dict[Piece, tuple[int, Received]] = {}
-        self._receiver = ThreadPoolExecutor(1, "fsd-receive") if limits.background_receive else None
-        if self._receiver is not None:
-            self._submit(self._receiver, self._receive_in_background)
+        background = limits.background_receive
+        self._receiver = clock.start(self._receive_in_background, "fsd-receive") if background else None
 
     def send(self, slot: Slot, parts: Iterable[tuple[int, Body]]) -> None:
         """Send one message to each target; with several publishes in flight, returns before they are all taken.
@@ -130,35 +128,17 @@ class Messenger:
         counted = sum(self._channel.capabilities.publish_size(len(frame.data)) for frame in frames)
         self._recorder.add("blocks_sent", max(1, -(-counted // BLOCK_BYTES)))
         with self._recorder.timed("send"):
-            if self._pool is None:
+            if self._publishing is None:
                 self._channel.send(frames)
                 return
-            self._settle()
-            self._in_flight.append(self._submit(self._pool, partial(self._channel.send, frames)))
-
-    def _submit(self, threads: ThreadPoolExecutor, call: Callable[[], None]) -> Future[None]:
-        future = threads.submit(call)
-        future.add_done_callback(self._heed)
-        return future
-
-    def _heed(self, future: Future[None]) -> None:
-        """Have an error in another thread end the wait that this rank may be in."""
-        error = None if future.cancelled() else future.exception()
-        if error is not None:
-            self._mailbox.stop(error)
-
-    def _settle(self) -> None:
-        """Forget the sends that are done; raises what one of them has raised."""
-        done = {future for future in self._in_flight if future.done()}
-        self._in_flight = [future for future in self._in_flight if future not in done]
-        for future in done:
-            future.result()
+            self._publishing.check()
+            self._publishing.submit(partial(self._channel.send, frames))
 
     def flush(self) -> None:
         """Wait until every message has been taken by the channel; raises what a publish raised."""
-        with self._recorder.timed("send"):
-            wait(self._in_flight)
-            self._settle()
+        if self._publishing is not None:
+            with self._recorder.timed("send"), standing_aside():
+                self._publishing.flush()
 
     def expect(self, slot: Slot, sources: Sequence[int]) -> None:
         """Tell the channel what will be waited for."""
@@ -211,10 +191,12 @@ class Messenger:
 
     def _watchful(self, deadline: Deadline) -> Deadline:
         """How long to wait before a look at the run and at the sends under way; raises what one of them has raised."""
-        self._settle()
         if self._watch is not None:
             deadline = deadline.sooner(self._watch.interval)
-        return deadline.sooner(_SENDING_SECONDS) if self._in_flight else deadline
+        if self._publishing is None:
+            return deadline
+        self._publishing.check()
+        return deadline.sooner(_SENDING_SECONDS) if self._publishing.busy() else deadline
 
     def _late(self, awaited: Awaited) -> DeadlineError:
         slot, source = awaited.slot, awaited.source
@@ -271,9 +253,12 @@ class Messenger:
             self._recorder.add("acknowledges")
 
     def _receive_in_background(self) -> None:
-        while not self._closing.is_set():
-            seconds = _EARLY_SECONDS if self._early else _BACKGROUND_SECONDS
-            self._pump(Deadline.after(seconds, self._patience.clock))
+        try:
+            while not self._closing:
+                seconds = _EARLY_SECONDS if self._early else _BACKGROUND_SECONDS
+                self._pump(Deadline.after(seconds, self._patience.clock))
+        except BaseException as error:  # noqa: BLE001 - raised by the wait that this rank is in
+            self._mailbox.stop(error)
 
     def check(self) -> None:
         """Raise `AbortedError` if a peer is known to have failed, or the run to be over."""
@@ -298,11 +283,12 @@ class Messenger:
 
     def close(self) -> None:
         """Stop the threads and close the channel."""
-        self._closing.set()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        if self._receiver is not None:
-            self._receiver.shutdown()
+        self._closing = True
+        with standing_aside():
+            if self._publishing is not None:
+                self._publishing.close()
+            if self._receiver is not None:
+                self._receiver.join()
         self._channel.close()
 
 

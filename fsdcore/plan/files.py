@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from fsdcore.arrays import Int32s
+from fsdcore.clock import Clock
 from fsdcore.contracts.store import Store
 from fsdcore.decoding import Refusal, converted, from_json
 from fsdcore.errors import InputError, KeyMissingError, PlanError, WireError
@@ -215,9 +216,9 @@ class RankPlan(Generic[_Layer]):
 
 
 def open_rank(
-    store: Store, plan: str, rank: int, workers: int, prepare: Callable[[LayerPart], _Layer]
+    store: Store, plan: str, rank: int, workers: int, prepare: Callable[[LayerPart], _Layer], clock: Clock
 ) -> RankPlan[_Layer]:
-    """Begin to read one rank's part; each layer is what `prepare` makes of it.
+    """Begin to read one rank's part, in a thread by `clock`; each layer is what `prepare` makes of it.
 
     Returns when layer 1 is there. `PlanError` if the plan is for other workers, or the part is of another plan.
     """
@@ -242,7 +243,7 @@ def open_rank(
             before = part.rows
             yield prepare(part)
 
-    return RankPlan(input_rows, ReadAhead(layers(), len(reader)))
+    return RankPlan(input_rows, ReadAhead(layers(), len(reader), clock))
 
 
 def _input_rows(plan: str, arrays: Arrays) -> Int32s:
@@ -260,9 +261,9 @@ def _layer(plan: str, rank: int, number: int, arrays: Arrays, activation: Activa
     return part
 
 
-def read_rank(store: Store, plan: str, rank: int, workers: int) -> RankPart:
+def read_rank(store: Store, plan: str, rank: int, workers: int, clock: Clock) -> RankPart:
     """One rank's part as a whole, which is all that is read; `PlanError` if the plan is for other workers."""
-    with closing(open_rank(store, plan, rank, workers, lambda part: part)) as opened:
+    with closing(open_rank(store, plan, rank, workers, lambda part: part, clock)) as opened:
         layers = tuple(opened.layers[number] for number in range(len(opened)))
         return RankPart(rank, workers, opened.input_rows, layers)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from fsdcore.clock import SYSTEM_CLOCK
+from fsdcore.clock import Clock
 from fsdcore.errors import FsdError
 from fsdcore.turns import standing_aside, turns_of_this_thread
 
@@ -17,20 +16,19 @@ _TURN_SECONDS = 0.005
 
 
 class ReadAhead(Generic[_T]):
-    """`count` items of `source`, each of which can be asked for at any time and any number of times.
+    """`count` items of `source`, each of which can be asked for at any time and any number of times; waits by `clock`.
 
     Asking for an item that has not been read yet blocks until it has, and raises what reading it raised.
     """
 
-    def __init__(self, source: Iterator[_T], count: int) -> None:
-        self._source, self._count = source, count
+    def __init__(self, source: Iterator[_T], count: int, clock: Clock) -> None:
+        self._source, self._count, self._clock = source, count, clock
         self._items: list[_T] = []
         self._error: BaseException | None = None
         self._closed = False
-        self._changed = threading.Condition()
+        self._changed = clock.condition()
         self._turn = turns_of_this_thread()
-        self._thread = threading.Thread(target=self._read, name="fsd-read-ahead", daemon=True)
-        self._thread.start()
+        self._thread = clock.start(self._read, "fsd-read-ahead")
 
     def __len__(self) -> int:
         return self._count
@@ -64,8 +62,8 @@ class ReadAhead(Generic[_T]):
     def _read_some(self) -> bool:
         """Read what one turn has time for; False if there is no more."""
         with self._turn():
-            end = SYSTEM_CLOCK.now() + _TURN_SECONDS
-            while not self._closed and SYSTEM_CLOCK.now() < end:
+            end = self._clock.now() + _TURN_SECONDS
+            while not self._closed and self._clock.now() < end:
                 try:
                     item = next(self._source)
                 except StopIteration:

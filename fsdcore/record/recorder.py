@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Self
 
+from fsdcore.clock import Clock
 from fsdcore.record.record import ACTIVITIES, COUNTERS, SpanLog, WorkerRecord
 
 _NUMBERS = {activity: number for number, activity in enumerate(ACTIVITIES)}
@@ -20,10 +20,10 @@ class _Timed:
         self._recorder, self._activity = recorder, activity
 
     def __enter__(self) -> None:
-        self._layer, self._start = self._recorder.layer, time.perf_counter()
+        self._layer, self._start = self._recorder.layer, self._recorder.clock.now()
 
     def __exit__(self, *_: object) -> None:
-        recorder, end = self._recorder, time.perf_counter()
+        recorder, end = self._recorder, self._recorder.clock.now()
         recorder.spent(self._activity, self._layer, end - self._start)
         if recorder.log is not None:
             recorder.trace(self._activity, (recorder.batch, self._layer), self._start, end)
@@ -43,29 +43,29 @@ class Waiting:
         self._source, self._place = source, place
 
     def __enter__(self) -> Self:
-        self._layer, self._start = self._recorder.layer, time.perf_counter()
+        self._layer, self._start = self._recorder.layer, self._recorder.clock.now()
         return self
 
     def __exit__(self, *_: object) -> None:
-        end = time.perf_counter()
+        end = self._recorder.clock.now()
         self._recorder.waited(self._source, self._layer, end - self._start)
         if self._recorder.log is not None:
             self._recorder.trace("wait", self._place, self._start, end, self._source)
 
 
 class Recorder:
-    """Counts for one worker of `workers`; with `traced`, also when it did what.
+    """Counts for one worker of `workers`, and times by `clock`; with `traced`, also when it did what.
 
     `add` may be called from several threads; what takes time is recorded by one. `batch` (-1 for none), `layer` and
     `kernel` are set by the worker.
     """
 
-    def __init__(self, rank: int, layers: int = 0, workers: int = 1, traced: bool = False) -> None:
-        self.rank, self.batch, self.layer, self.kernel = rank, -1, 0, ""
+    def __init__(self, clock: Clock, rank: int, layers: int = 0, workers: int = 1, traced: bool = False) -> None:
+        self.clock, self.rank, self.batch, self.layer, self.kernel = clock, rank, -1, 0, ""
         self.start_seconds = 0.0
         self.log = SpanLog() if traced else None
         self._workers = workers
-        self._started, self._origin = _clocks()
+        self._started, self._origin = _both(clock)
         self._lock = threading.Lock()
         # Lists, as adding to one number of an array costs several times as much.
         self._counts = {name: [0] * (layers + 1) for name in COUNTERS}
@@ -115,7 +115,7 @@ class Recorder:
             self._waits_for[source] = self._waits_for.get(source, 0.0) + seconds
 
     def trace(self, activity: str, place: tuple[int, int], start: float, end: float, peer: int = -1) -> None:
-        """Add to the trace, if there is one; `start` and `end` are those of `time.perf_counter`."""
+        """Add to the trace, if there is one; `start` and `end` are in seconds of the clock."""
         if self.log is not None:
             self.log.add(_NUMBERS[activity], place, start - self._origin, end - self._origin, peer)
 
@@ -127,7 +127,7 @@ class Recorder:
             start_seconds=round(self.start_seconds, 6),
             started=self._started,
             # The wall clock may have been set meanwhile.
-            ended=self._started + time.perf_counter() - self._origin,
+            ended=self._started + self.clock.now() - self._origin,
             peak_memory_bytes=peak_memory_bytes,
             counters={name: list(row) for name, row in self._counts.items()},
             seconds={name: [round(spent, 6) for spent in row] for name, row in self._seconds.items()},
@@ -138,8 +138,8 @@ class Recorder:
         )
 
 
-def _clocks() -> tuple[float, float]:
-    """The wall clock and that of `time.perf_counter` at one moment: of some readings, the one least interrupted."""
-    readings = [(time.perf_counter(), time.time(), time.perf_counter()) for _ in range(5)]
+def _both(clock: Clock) -> tuple[float, float]:
+    """Wall-clock and monotonic seconds of one moment: of some readings, the one least interrupted."""
+    readings = [(clock.now(), clock.wall(), clock.now()) for _ in range(5)]
     before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
     return wall, (before + after) / 2

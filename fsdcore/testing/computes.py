@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Exit, Invocation, new_run_id
 from fsdcore.contracts.settings import RunSettings
@@ -62,14 +62,14 @@ class ComputeTests:
             assert (end.rank, end.error is None) == (0, False)
 
     def test_a_run_nobody_knows_has_no_exits(self, backend: Backend) -> None:
-        assert list(backend.compute.exits(new_run_id())) == []
+        assert list(backend.compute.exits(new_run_id(backend.clock))) == []
 
     def test_cancelling_what_has_ended_is_harmless(self, backend: Backend) -> None:
         invocation = self.invocation(backend)
         backend.compute.invoke(invocation)
         self.await_end(backend, invocation.run)
         backend.compute.cancel(invocation.run)
-        backend.compute.cancel(new_run_id())
+        backend.compute.cancel(new_run_id(backend.clock))
 
     def invocation(
         self, backend: Backend, workers: int = 1, branching: int = 2, network: Network = _NETWORK
@@ -82,7 +82,7 @@ class ComputeTests:
         plan = plan_id(name, partition)
         if find_plan(backend.store, name) is None:
             write_plan(backend.store, plan, network, partition)
-        run = new_run_id()
+        run = new_run_id(backend.clock)
         write_inputs(backend.store, run, 0, _INPUTS)
         settings = RunSettings(
             channel=backend.channels[0], workers=workers, branching=branching, in_flight=1, deadline_seconds=30.0
@@ -92,16 +92,16 @@ class ComputeTests:
 
     def await_end(self, backend: Backend, run: str) -> list[str]:
         """Wait until the run says how it ended; returns the keys that say so."""
-        deadline = Deadline.after(_PATIENCE)
+        deadline = Deadline.after(_PATIENCE, backend.clock)
         while not (ended := backend.store.list(f"runs/{run}/end/")):
             assert not deadline.passed(), "the worker did not end"
-            SYSTEM_CLOCK.sleep(0.01)
+            backend.clock.sleep(0.01)
         return ended
 
     def await_exits(self, backend: Backend, run: str, count: int) -> Sequence[Exit]:
         """Wait until `count` workers of the run are known to have ended."""
-        deadline = Deadline.after(_PATIENCE)
+        deadline = Deadline.after(_PATIENCE, backend.clock)
         while len(exits := backend.compute.exits(run)) < count:
             assert not deadline.passed(), f"the ends of {count} workers were not told"
-            SYSTEM_CLOCK.sleep(0.01)
+            backend.clock.sleep(0.01)
         return exits

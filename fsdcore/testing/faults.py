@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import Clock, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received, Slot
 from fsdcore.contracts.compute import Compute
@@ -44,14 +44,16 @@ class _Frames:
         publish(frames)
 
 
-def _frames(fault: Fault, rank: int, redelivers: bool) -> _Frames:
+def _frames(fault: Fault, rank: int, redelivers: bool, clock: Clock) -> _Frames:
     """What a fault does at `rank`, which counts and draws for itself."""
     late_on_the_way = isinstance(fault, Delay) and fault.seconds > 0
     if not fault.means("send" if late_on_the_way else "receive", by=rank):
         return _Frames()
     occurrences = Occurrences(fault, rank)
     if isinstance(fault, Delay):
-        return _Underway(occurrences, fault.seconds) if late_on_the_way else _Delayed(occurrences, fault.receives)
+        return (
+            _Underway(occurrences, fault.seconds, clock) if late_on_the_way else _Delayed(occurrences, fault.receives)
+        )
     if isinstance(fault, Drop):
         # A channel that does not redeliver has nothing to lose; there the frame is late instead.
         return _Dropping(occurrences) if redelivers else _Delayed(occurrences, 1)
@@ -66,8 +68,8 @@ class _Underway(_Frames):
     The thread ends when nothing is on its way.
     """
 
-    def __init__(self, occurrences: Occurrences, seconds: float) -> None:
-        self._occurrences, self._seconds = occurrences, seconds
+    def __init__(self, occurrences: Occurrences, seconds: float, clock: Clock) -> None:
+        self._occurrences, self._seconds, self._clock = occurrences, seconds, clock
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._lock = threading.Lock()
         self._runs = False
@@ -77,10 +79,10 @@ class _Underway(_Frames):
             publish(frames)
             return
         with self._lock:
-            self._queue.append((SYSTEM_CLOCK.now() + self._seconds, lambda: publish(frames)))
+            self._queue.append((self._clock.now() + self._seconds, lambda: publish(frames)))
             starts, self._runs = not self._runs, True
         if starts:
-            threading.Thread(target=self._deliver, name="fsd-latency", daemon=True).start()
+            self._clock.start(self._deliver, "fsd-latency")
 
     def _deliver(self) -> None:
         while True:
@@ -89,7 +91,7 @@ class _Underway(_Frames):
                     self._runs = False
                     return
                 due, publish = self._queue.popleft()
-            SYSTEM_CLOCK.sleep(max(0.0, due - SYSTEM_CLOCK.now()))
+            self._clock.sleep(max(0.0, due - self._clock.now()))
             # A service that refuses a frame on its way says so to nobody.
             with suppress(ChannelError, StoreError):
                 publish()
@@ -253,7 +255,7 @@ class FaultyBackend(Backend):
     summary = "another backend, with faults"
 
     def __init__(self, inner: Backend, *faults: Fault) -> None:
-        super().__init__()
+        super().__init__(clock=inner.clock)
         self._inner, self._of_frames = inner, faults
         self._faults = Faults(Crash, Delay, Drop, Duplicate, Refuse, Reorder)
         self._faults.set(*faults)
@@ -273,7 +275,7 @@ class FaultyBackend(Backend):
     def open_channel(self, kind: str, address: Address) -> Channel:
         channel, rank = self._inner.open_channel(kind, address), address.rank
         redelivers = channel.capabilities.redelivers
-        frames = [_frames(fault, rank, redelivers) for fault in self._of_frames]
+        frames = [_frames(fault, rank, redelivers, self.clock) for fault in self._of_frames]
         return _FaultyChannel(channel, partial(self._before, rank), frames)
 
     def _before(self, rank: int, verb: str) -> None:

@@ -12,7 +12,6 @@ generations never repeat.
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -23,7 +22,7 @@ from typing import Annotated, NamedTuple, Self
 
 import msgspec
 
-from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.clock import Clock, Deadline, Event
 from fsdcore.contracts.compute import RunId, new_run_id
 from fsdcore.contracts.store import Store
 from fsdcore.decoding import from_json
@@ -80,9 +79,12 @@ class Lease:
     store: Store
     key: str
     terms: Terms
+    clock: Clock
     lane: int | None = None
-    clock: Clock = SYSTEM_CLOCK
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        # Held while the store is written to, which may take its time.
+        self._lock = self.clock.condition()
 
     @property
     def run(self) -> str:
@@ -128,13 +130,12 @@ class Heartbeat:
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="fsd-heartbeat", daemon=True)
+        self._stopped = Event(lease.clock)
         self._lost = False
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._thread = self._lease.clock.start(self._work, "fsd-heartbeat")
         return self
 
     def __exit__(
@@ -181,7 +182,7 @@ class Watch:
     nothing; if none succeeds for long, that is as if the holder were silent, since another may take the lane meanwhile.
     """
 
-    def __init__(self, store: Store, key: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, store: Store, key: str, clock: Clock) -> None:
         self._store, self._key, self._clock = store, key, clock
         latency = store.capabilities.latency_seconds
         self.interval = min(_LONGEST_LOOK, max(_SHORTEST_LOOK, _REQUESTS_PER_LOOK * latency))
@@ -258,7 +259,7 @@ def _latest(keys: Iterable[str]) -> dict[tuple[str, int], int]:
     return found
 
 
-def remove_dead(store: Store, mine: str, clock: Clock = SYSTEM_CLOCK) -> None:
+def remove_dead(store: Store, mine: str, clock: Clock) -> None:
     """Remove what is left of runs whose holders have died, and of leases that nobody needs; not of the run `mine`.
 
     Objects beside them that are no leases, and leases that are damaged, are left alone.
@@ -291,10 +292,10 @@ def _fresh(run: str, run_seconds: float, clock: Clock) -> Terms:
     return Terms(run, State.HELD, now, now + run_seconds, now + LEASE_SECONDS)
 
 
-def take_lease(store: Store, run_seconds: float, clock: Clock = SYSTEM_CLOCK) -> Lease:
+def take_lease(store: Store, run_seconds: float, clock: Clock) -> Lease:
     """A lease for a new run that needs no lane and ends within `run_seconds`."""
-    terms = _fresh(new_run_id(), run_seconds, clock)
-    lease = Lease(store, _RUNS + terms.run, terms, clock=clock)
+    terms = _fresh(new_run_id(clock), run_seconds, clock)
+    lease = Lease(store, _RUNS + terms.run, terms, clock)
     lease.beat()
     return lease
 
@@ -346,13 +347,13 @@ class _Wanted:
         last = _terms(self.store, _Lane(self.pool, lane, latest).key) if latest else None
         if latest and (last is None or self._is_held(lane, last)):
             return None
-        run = new_run_id(last.run if last else "")
+        run = new_run_id(self.clock, last.run if last else "")
         lease = Lease(
             self.store,
             _Lane(self.pool, lane, latest + 1).key,
             _fresh(run, self.seconds, self.clock),
-            lane,
             self.clock,
+            lane,
         )
         try:
             self.store.put(lease.key, msgspec.json.encode(lease.terms), if_absent=True)

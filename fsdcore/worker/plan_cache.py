@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from fsdcore.clock import Clock
 from fsdcore.contracts.store import Store
 from fsdcore.kernels.base import Kernel, PreparedLayer
 from fsdcore.plan.files import RankPlan, open_rank
@@ -34,7 +35,7 @@ class PlanCache:
 
     @contextmanager
     def opened(
-        self, store: Store, plan: str, rank: int, workers: int, kernel: Kernel
+        self, store: Store, plan: str, rank: int, workers: int, kernel: Kernel, clock: Clock
     ) -> Iterator[RankPlan[PreparedLayer]]:
         """As `open_rank`, but from what is kept if it is; kept from then on if it was read to its end."""
         key = (plan, rank, workers, kernel.name)
@@ -48,7 +49,7 @@ class PlanCache:
             sizes.append(part.memory_bytes)
             return kernel.prepare(part)
 
-        opened = open_rank(store, plan, rank, workers, prepare)
+        opened = open_rank(store, plan, rank, workers, prepare, clock)
         try:
             yield opened
         finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 
-from fsdcore.clock import Deadline
+from fsdcore.clock import Deadline, Thread
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Compute, Exit, Exits, Invocation
 from fsdcore.contracts.limits import ComputeCapabilities
@@ -24,8 +25,8 @@ class ThreadCompute(Compute):
 
     def __init__(self, backend: Backend) -> None:
         self.worker_backend = backend
-        self._lock, self._turns = threading.Lock(), Turns()
-        self._threads: list[threading.Thread] = []
+        self._clock, self._lock, self._turns = backend.clock, threading.Lock(), Turns(backend.clock)
+        self._threads: list[Thread] = []
         self._exits = Exits()
 
     @property
@@ -36,11 +37,9 @@ class ThreadCompute(Compute):
         # Through bytes and back, as every service would have it.
         payload = invocation.to_json()
         name = f"fsd-{invocation.run[:6]}-{invocation.rank}"
-        thread = threading.Thread(target=self._run, args=(payload,), name=name, daemon=True)
         with self._lock:
-            self._threads = [other for other in self._threads if other.is_alive() or other.ident is None]
-            self._threads.append(thread)
-        thread.start()
+            self._threads = [other for other in self._threads if other.is_alive()]
+            self._threads.append(self._clock.start(partial(self._run, payload), name))
 
     def _run(self, payload: bytes) -> None:
         from fsdcore.worker.worker import run_worker
@@ -60,6 +59,6 @@ class ThreadCompute(Compute):
         return self._exits.of(run)
 
     def close(self) -> None:
-        deadline = Deadline.after(_CLOSE_SECONDS)
+        deadline = Deadline.after(_CLOSE_SECONDS, self._clock)
         for thread in self._threads:
             thread.join(deadline.remaining())

@@ -9,13 +9,13 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from fsdcore.clock import SYSTEM_CLOCK, Deadline
+from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address
 from fsdcore.contracts.compute import Invocation, start_children
@@ -60,9 +60,9 @@ def run_worker(
     A second worker of the same (run, rank) returns at once. A failure is told to the client (an object in the store)
     and to all peers (abort frames) before it is raised. A worker that finds its run over leaves nothing of it.
 
-    `end`, in monotonic seconds, is when the worker must have stopped by itself, with `DeadlineError`; `plans` keeps
-    parts of plans for the next worker of this process. `start_seconds` goes into the record: what the process took to
-    start, where it was started for this worker.
+    `end`, in monotonic seconds of the backend's clock, is when the worker must have stopped by itself, with
+    `DeadlineError`; `plans` keeps parts of plans for the next worker of this process. `start_seconds` goes into the
+    record: what the process took to start, where it was started for this worker.
     """
     _Worker(backend, invocation, end, plans, start_seconds).run()
 
@@ -111,14 +111,15 @@ class _Worker:
         start_seconds: float,
     ) -> None:
         self._backend, self._invocation = backend, invocation
-        run_end = SYSTEM_CLOCK.now() + invocation.run_seconds
+        self._clock = clock = backend.clock
+        run_end = clock.now() + invocation.run_seconds
         self._end = run_end if end is None else min(run_end, end)
         self._plans = plans if plans is not None else PlanCache()
         settings = invocation.settings
-        self._recorder = Recorder(invocation.rank, workers=settings.workers, traced=settings.trace)
+        self._recorder = Recorder(clock, invocation.rank, workers=settings.workers, traced=settings.trace)
         self._recorder.start_seconds = start_seconds
         self._store = CountingStore(backend.store, self._recorder.add)
-        self._watch = Watch(backend.store, invocation.lease)
+        self._watch = Watch(backend.store, invocation.lease, clock)
         self._messenger: Messenger | None = None
         self._batch: int | None = None
         self._done = 0
@@ -143,20 +144,24 @@ class _Worker:
 
     def _work(self) -> None:
         invocation, settings, recorder = self._invocation, self._invocation.settings, self._recorder
-        start_children(self._backend.compute, invocation, Deadline(self._end), recorder.add)
+        start_children(self._backend.compute, invocation, Deadline(self._end, self._clock), recorder.add)
         with ExitStack() as stack:
             kernel = make_kernel(settings.kernel, settings.threads)
             stack.callback(kernel.close)
             recorder.kernel = name_of_kernel(settings.kernel)
             with recorder.timed("load"):
-                opened = self._plans.opened(self._store, invocation.plan, invocation.rank, settings.workers, kernel)
-                plan = stack.enter_context(opened)
+                plan = stack.enter_context(self._opened(kernel))
             recorder.set_layers(len(plan))
             if settings.workers > 1:
                 self._messenger = self._connect(len(plan), max(plan.input_rows.size, plan.layers[0].rows))
             self._run_batches(plan, kernel)
         self._batch, recorder.batch, recorder.layer = None, -1, 0
         self._finish()
+
+    def _opened(self, kernel: Kernel) -> AbstractContextManager[RankPlan[PreparedLayer]]:
+        """This rank's part of the plan."""
+        plan, rank, workers = self._invocation.plan, self._invocation.rank, self._invocation.settings.workers
+        return self._plans.opened(self._store, plan, rank, workers, kernel, self._clock)
 
     def _run_batches(self, plan: RankPlan[PreparedLayer], kernel: Kernel) -> None:
         invocation = self._invocation
@@ -172,8 +177,9 @@ class _Worker:
         channel = self._backend.open_channel(settings.channel, address)
         channel.observe(self._recorder.add)
         reports = self._backend.compute.capabilities.reports_starts
-        patience = Patience(settings.deadline_seconds, self._end, for_starts=reports)
+        patience = Patience(settings.deadline_seconds, self._end, self._clock, for_starts=reports)
         mailbox = Mailbox(
+            self._clock,
             invocation.run,
             invocation.rank,
             settings.workers,
@@ -218,7 +224,7 @@ class _Worker:
 
     def _step(self, layers: int) -> None:
         """Between layers: stop if a peer has failed, time is up or the run is over, and tell of progress."""
-        if SYSTEM_CLOCK.now() >= self._end:
+        if self._clock.now() >= self._end:
             raise DeadlineError(
                 "the worker's time is up before the run is done; use more workers, smaller batches or a longer timeout"
             )
@@ -276,7 +282,7 @@ class _Worker:
             layer = self._recorder.layer or None
             error.at(run=invocation.run, rank=invocation.rank, layer=layer, batch=self._batch)
         trace = "" if known else "".join(traceback.format_exception(error))
-        failure = failure_of(error, invocation.rank, SYSTEM_CLOCK.wall(), trace)
+        failure = failure_of(error, invocation.rank, self._clock.wall(), trace)
         failure = msgspec.structs.replace(failure, layer=failure.layer or self._recorder.layer or None)
         self._try_to(error, lambda: self._abort(error, failure.layer))
         if not _stopped_by_the_client(error):

@@ -20,9 +20,9 @@ from fsdcore.worker.leases import LEASES
 _HOLDS = """
 import sys
 from fsd_local.stores import DirectoryStore
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.worker.leases import take_lane
-take_lane(DirectoryStore(sys.argv[1]), "queue", 1, 900.0, Deadline.after(0.0), print)
+take_lane(DirectoryStore(sys.argv[1]), "queue", 1, 900.0, Deadline.after(0.0, SYSTEM_CLOCK), print)
 """
 
 

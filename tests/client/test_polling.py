@@ -10,6 +10,7 @@ from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
 from fsdcore.client.run import Polling, Request, execute
 from fsdcore.client.session import Session
+from fsdcore.clock import Clock
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.limits import StoreCapabilities
@@ -19,7 +20,7 @@ from fsdcore.errors import KeyMissingError
 from fsdcore.estimate.speeds import StoreModel
 from fsdcore.estimate.timing import Looks, found_after, looks
 from fsdcore.testing import random_network
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.worker import run_worker
 
 _STORE = StoreModel(put_seconds=0.05, get_seconds=0.03, bytes_per_second=1e8)
@@ -28,7 +29,7 @@ _STORE = StoreModel(put_seconds=0.05, get_seconds=0.03, bytes_per_second=1e8)
 class Slow(MemoryStore):
     """Asked for the end of a run, it takes `_STORE`'s time, and hides the end until `done`."""
 
-    def __init__(self, clock: ManualClock, latency: float, done: float) -> None:
+    def __init__(self, clock: VirtualClock, latency: float, done: float) -> None:
         super().__init__()
         self._clock, self._latency, self._done = clock, latency, done
         self.lists = self.gets = 0
@@ -55,22 +56,22 @@ class Slow(MemoryStore):
         return super().get(key)
 
     def _there(self) -> bool:
-        self._clock.advance(_STORE.get_seconds)
+        self._clock.sleep(_STORE.get_seconds)
         return self._clock.now() >= self._done
 
 
 class Over(LocalBackend):
-    def __init__(self, store: Store) -> None:
-        super().__init__(LocalSettings())
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__(LocalSettings(), clock)
         self._store = store
 
 
 def _watched(latency: float, done: float, monkeypatch: pytest.MonkeyPatch) -> Looks:
     """What a client did in a run of one worker that was done after so many seconds."""
-    clock = ManualClock()
+    clock = VirtualClock()
     store = Slow(clock, latency, done)
-    backend: Backend = Over(store)
-    inner = Over(store)
+    backend: Backend = Over(store, clock)
+    inner = Over(store, clock)
     settings = RunSettings(workers=1, run_seconds=1000.0)
     network = random_network((6, 5))
     plan = Session(backend, settings).load(network).plan
@@ -80,7 +81,7 @@ def _watched(latency: float, done: float, monkeypatch: pytest.MonkeyPatch) -> Lo
 
     monkeypatch.setattr(backend.compute, "invoke", start)
     batch = sp.csr_array(np.ones((1, 6), np.float32))
-    execute(backend, Request(plan, np.zeros(5, np.int32), [batch], settings), clock)
+    execute(backend, Request(plan, np.zeros(5, np.int32), [batch], settings))
     return Looks(store.lists, store.gets, store.found)
 
 

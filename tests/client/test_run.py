@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 
 import pytest
@@ -10,12 +9,13 @@ import pytest
 from fsd_local import LocalBackend, LocalSettings
 from fsd_local.stores import MemoryStore
 from fsdcore.client.session import Session
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.settings import RunSettings
 from fsdcore.contracts.store import Store
 from fsdcore.errors import ChannelError, StoreError
 from fsdcore.testing import random_inputs, random_network
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.leases import LEASES, take_lane
 
 NETWORK = random_network((12, 16, 16, 10))
@@ -27,14 +27,12 @@ class Listening:
 
     def __init__(self) -> None:
         self.notices: list[str] = []
-        self.told = threading.Event()
 
     def progress(self, task: str, done: int, total: int) -> None:
         del task, done, total
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
-        self.told.set()
 
 
 class Moody(MemoryStore):
@@ -57,13 +55,15 @@ class Moody(MemoryStore):
 class Over(LocalBackend):
     """One lane, and a store that was made elsewhere."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(LocalSettings(lanes=1))
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__(LocalSettings(lanes=1), clock)
         self._store = store
 
 
-def session_on(store: MemoryStore, observer: Listening | None = None, **run: object) -> Session:
-    backend = Over(store)
+def session_on(
+    store: MemoryStore, observer: Listening | None = None, clock: Clock = SYSTEM_CLOCK, **run: object
+) -> Session:
+    backend = Over(store, clock)
     settings = RunSettings(**{"workers": 2, "channel": "queue", "method": "block", **run})  # type: ignore[arg-type]
     return Session(backend, settings, observer or Listening())
 
@@ -110,19 +110,19 @@ def test_of_a_run_that_is_done_only_the_number_of_its_lane_is_left(workers: int,
 
 
 def test_who_waits_for_a_lane_says_so_and_the_wait_is_not_of_the_run() -> None:
-    observer = Listening()
-    with session_on(MemoryStore(), observer) as session:
+    observer, clock = Listening(), VirtualClock()
+    with session_on(MemoryStore(), observer, clock) as session:
         model = session.load(NETWORK)
-        held = take_lane(session.backend.store, "queue", 1, 900.0, Deadline.after(0.0), print)
+        held = take_lane(session.backend.store, "queue", 1, 900.0, Deadline.after(0.0, clock), print)
 
         def give_back() -> None:
-            assert observer.told.wait(10.0)
+            clock.sleep(9.5)
             held.release()
 
-        threading.Thread(target=give_back).start()
+        clock.start(give_back, "gives back")
         result = model.run(INPUTS)
-    assert observer.told.is_set()
     (line,) = observer.notices
     assert line.startswith(f"waiting for a lane of the queue channel: run {held.run} has it since ")
-    # It looks again after a second.
-    assert result.record.wall_seconds < 0.9
+    # It looks again each second, and messages of threads take no time.
+    assert clock.now() == pytest.approx(10.0, abs=0.1)
+    assert result.record.wall_seconds < 0.1

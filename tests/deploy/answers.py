@@ -11,6 +11,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 import scipy.sparse as sp
 
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.kernels import kernel_name, make_kernel
 from fsdcore.kernels.base import SparseSamples, Strip
 from fsdcore.network.network import Layer, Network
@@ -29,7 +30,7 @@ def matrix(rows: int, columns: int, share: float) -> sp.csr_array:
 
 network = Network([Layer(matrix(96, 96, 0.1), 0.05, "relu") for _ in range(6)])
 inputs = matrix(70, 96, 0.3)
-tools = Tools(make_kernel("compiled", 1), Recorder(0, len(network)))
+tools = Tools(make_kernel("compiled", 1), Recorder(SYSTEM_CLOCK, 0, len(network)))
 loop = BatchLoop(tools, 0, 70)
 for number, (layer, arrays) in enumerate(
     zip(network.layers, layer_arrays(network, make_partition(network, 1, "block")), strict=True), start=1

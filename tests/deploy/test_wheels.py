@@ -78,7 +78,7 @@ class Installed:
         self.folder, self.bin = folder, folder / "venv" / "bin"
         uv_program = uv.find_uv_bin()
         subprocess.run([uv_program, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
-        command = [uv_program, "pip", "install", "--quiet", "--python", self.bin / "python", *wheels]
+        command: list[str | Path] = [uv_program, "pip", "install", "--quiet", "--python", self.bin / "python", *wheels]
         done = subprocess.run(command, capture_output=True, text=True)
         if "not compatible" in done.stderr or "incompatible" in done.stderr:
             pytest.skip("this machine is not what the wheel is for")
@@ -145,7 +145,8 @@ def emulators(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
 )
 def test_services_start_outside_of_a_checkout(cloud: str, variable: str, told: str, emulators: Installed) -> None:
     environ = {**emulators.environ, "XDG_CACHE_HOME": str(emulators.folder / "cache")}
-    command, said = [emulators.bin / "fsd", "emulate", cloud], emulators.folder / f"{cloud}.log"
+    command: list[str | Path] = [emulators.bin / "fsd", "emulate", cloud]
+    said = emulators.folder / f"{cloud}.log"
     with (
         said.open("w") as errors,
         subprocess.Popen(

@@ -41,7 +41,7 @@ def wrote(folder: Path, word: str) -> Callable[[], bool]:
 
 def gone(pid: int) -> bool:
     """Whether the process ends in a moment; one that waits to be collected by its parent has ended."""
-    deadline = Deadline.after(10)
+    deadline = Deadline.after(10, SYSTEM_CLOCK)
     while not deadline.passed():
         stat = Path(f"/proc/{pid}/stat")
         try:

@@ -36,7 +36,7 @@ def _doomed(site: Site, channel: str) -> Iterator[Model]:
 
 def _ended(site: Site) -> tuple[float, float]:
     """When the first worker ended, and when the last."""
-    most, first, deadline = 0, None, Deadline.after(_PATIENCE)
+    most, first, deadline = 0, None, Deadline.after(_PATIENCE, SYSTEM_CLOCK)
     while (busy := site.busy()) or first is None:
         most = max(most, busy)
         if first is None and busy < most:

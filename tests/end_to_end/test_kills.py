@@ -68,7 +68,7 @@ class Commands:
     def begun(self, channel: str) -> tuple[subprocess.Popen[str], str]:
         """A run whose rank 0 has begun, and its id."""
         before = self.runs()
-        process, deadline = self.begin(channel), Deadline.after(_PATIENCE)
+        process, deadline = self.begin(channel), Deadline.after(_PATIENCE, SYSTEM_CLOCK)
         while not (fresh := self.runs() - before):
             assert process.poll() is None, process.communicate()
             assert not deadline.passed()
@@ -128,7 +128,7 @@ def test_after_a_killed_client_the_next_run_begins_soon_and_nothing_is_left(comm
         process, old = commands.begun(channel)
         SYSTEM_CLOCK.sleep(chance.uniform(0.0, 2.0))
         process.kill()
-        killed, over = SYSTEM_CLOCK.wall(), Deadline.after(_SOON)
+        killed, over = SYSTEM_CLOCK.wall(), Deadline.after(_SOON, SYSTEM_CLOCK)
         process.communicate()
         begun = commands.exact(channel)
         _LOG.info("%s %s: begun %.1f s after the kill", site.name, channel, begun - killed)
@@ -150,7 +150,7 @@ def test_a_client_that_is_told_to_end_leaves_nothing_at_once(commands: Commands,
         # A serial run is over in half a second.
         SYSTEM_CLOCK.sleep(chance.uniform(0.0, 0.1 if channel == "serial" else 1.0))
         process.send_signal(number)
-        heard = Deadline.after(_HEARD[site.name])
+        heard = Deadline.after(_HEARD[site.name], SYSTEM_CLOCK)
         _wait_until_idle(site, heard)
         out, err = process.communicate(timeout=_PATIENCE)
         assert (process.returncode, out) == (128 + number, ""), (out, err)

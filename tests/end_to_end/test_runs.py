@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from fsd_local import LocalBackend
 from fsdcore.client.session import Result, Session
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ChannelError, FsdError, RunError, StoreError
 from fsdcore.network.activations import clipped_relu
@@ -253,7 +253,7 @@ def test_a_second_run_that_may_not_wait_is_refused(site: Site, network: Network,
 def held_lanes(session: Session, pool: str, lanes: int) -> Iterator[None]:
     """Hold every lane, as other runs would."""
     store, seconds = session.backend.store, 60.0
-    held = [take_lane(store, pool, lanes, seconds, Deadline.after(seconds), print) for _ in range(lanes)]
+    held = [take_lane(store, pool, lanes, seconds, Deadline.after(seconds, SYSTEM_CLOCK), print) for _ in range(lanes)]
     try:
         yield
     finally:

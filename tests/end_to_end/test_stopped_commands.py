@@ -48,7 +48,7 @@ class Terminal:
         start = max((record.number for record in self.local.requests()), default=0)
         self.local.set_faults(before)
         process = self._begin(arguments)
-        deadline = Deadline.after(_PATIENCE)
+        deadline = Deadline.after(_PATIENCE, SYSTEM_CLOCK)
         while not any(record.action == after for record in self.local.requests(start)):
             assert process.poll() is None, process.communicate()
             assert not deadline.passed()

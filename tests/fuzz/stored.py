@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import scipy.sparse as sp
 
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Slot
 from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import Kernel, PreparedLayer
@@ -60,7 +60,7 @@ def plans(world: World, draws: Draws) -> None:
     key = f"plans/{PLAN}/{rank}"
     store = world.holding(key, damaged_object(draws, world.segments(key)))
     kernel = make_kernel(draws.choice(["compiled", "scipy"]), 1)
-    opened = open_rank(store, PLAN, rank, WORKERS, kernel.prepare)
+    opened = open_rank(store, PLAN, rank, WORKERS, kernel.prepare, SYSTEM_CLOCK)
     try:
         layers = [opened.layers[number] for number in range(len(opened))]
         _run(world, kernel, opened, layers)
@@ -135,9 +135,9 @@ def ends(world: World, draws: Draws) -> None:
 def leases(world: World, draws: Draws) -> None:
     key = draws.choice([f"leases/lanes/queue/0/{1:012d}", f"leases/runs/{RUN}", "leases/lanes/queue/0/x", "leases/x"])
     store = world.holding(key, draws.json(LEASE))
-    Watch(store, key).is_over()
-    remove_dead(store, "")
-    take_lane(store, "queue", 1, 1.0, Deadline.after(0.0), lambda line: None)
+    Watch(store, key, SYSTEM_CLOCK).is_over()
+    remove_dead(store, "", SYSTEM_CLOCK)
+    take_lane(store, "queue", 1, 1.0, Deadline.after(0.0, SYSTEM_CLOCK), lambda line: None)
 
 
 DECODERS = {

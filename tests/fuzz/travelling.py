@@ -15,7 +15,7 @@ from fsd_aws.settings import AwsSettings
 from fsd_gcp.deployment import Deployment as GcpDeployment
 from fsd_gcp.settings import GcpSettings
 from fsd_local.stores import DirectoryStore, MemoryStore
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.settings import RunSettings
@@ -56,7 +56,7 @@ GCP = GcpDeployment.of(GcpSettings(region="europe-west1"), project="a-project", 
 
 
 def _mailbox() -> Mailbox:
-    return Mailbox(RUN, 0, WORKERS, batches=3, layers=5)
+    return Mailbox(SYSTEM_CLOCK, RUN, 0, WORKERS, batches=3, layers=5)
 
 
 def _frame(world: World, draws: Draws) -> bytes:
@@ -148,7 +148,7 @@ def channel_objects(world: World, draws: Draws) -> None:
     store.put(key, _damaged_object(draws, sound.get(key)))
     channel = ObjectChannel(store, address)
     channel.expect(slot, [1])
-    _mailbox().add([item.data for item in channel.receive(Deadline.after(0.0))])
+    _mailbox().add([item.data for item in channel.receive(Deadline.after(0.0, SYSTEM_CLOCK))])
 
 
 def _damaged_object(draws: Draws, data: bytes) -> bytes:

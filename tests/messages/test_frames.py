@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.channel import Slot
 from fsdcore.contracts.compute import new_run_id
 from fsdcore.errors import FrameTooLargeError, WireError
@@ -90,11 +91,11 @@ def test_any_bytes_are_refused_with_a_wire_error(data: bytes) -> None:
 
 
 def test_run_ids_are_fresh() -> None:
-    assert len({new_run_id() for _ in range(100)}) == 100
+    assert len({new_run_id(SYSTEM_CLOCK) for _ in range(100)}) == 100
 
 
 def test_a_run_id_is_above_the_one_it_follows_whatever_the_clock_says() -> None:
-    ahead = new_run_id(after=f"{2**63:016x}")
+    ahead = new_run_id(after=f"{2**63:016x}", clock=SYSTEM_CLOCK)
     assert ahead > f"{2**63:016x}"
-    assert new_run_id() < ahead < new_run_id(after=ahead)
-    assert {len(ahead), len(new_run_id())} == {16}
+    assert new_run_id(SYSTEM_CLOCK) < ahead < new_run_id(after=ahead, clock=SYSTEM_CLOCK)
+    assert {len(ahead), len(new_run_id(SYSTEM_CLOCK))} == {16}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Slot
 from fsdcore.errors import AbortedError, WireError
 from fsdcore.messages.frames import ABORT, CLIENT, DATA, Body, build_frames, make_body, open_body
@@ -19,7 +19,7 @@ RUN, OTHER = "0000000000000001", "0000000000000002"
 
 
 def mailbox() -> Mailbox:
-    return Mailbox(RUN, 0, workers=4, batches=2, layers=5)
+    return Mailbox(SYSTEM_CLOCK, RUN, 0, workers=4, batches=2, layers=5)
 
 
 def cut(plain: bytes, source: int = 1, layer: int = 1, run: str = RUN, target: int = 0, batch: int = 0) -> list[bytes]:
@@ -97,7 +97,7 @@ def test_an_abort_stops_every_wait(source: int) -> None:
     notice = AbortNotice(rank=2, layer=3, error="StoreError", message="it broke")
     body = make_body(msgspec.json.encode(notice))
     box.add(build_frames(RUN, Slot(ABORT, 0, 0), source, 0, body, 1_000))
-    for wait in (box.check, lambda: box.wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(5))):
+    for wait in (box.check, lambda: box.wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(5, SYSTEM_CLOCK))):
         with pytest.raises(AbortedError, match="layer 3, peer 2: StoreError: it broke"):
             wait()
 
@@ -109,11 +109,11 @@ def test_an_abort_that_cannot_be_read_is_a_wire_error() -> None:
 
 
 def test_a_wait_ends_at_its_deadline() -> None:
-    assert not mailbox().wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(0.01))
+    assert not mailbox().wait_any([(Slot(DATA, 0, 1), 1)], Deadline.after(0.01, SYSTEM_CLOCK))
 
 
 def test_what_comes_early_is_left_where_there_is_no_room() -> None:
-    box = Mailbox(RUN, 0, workers=4, batches=2, layers=5, room=20)
+    box = Mailbox(SYSTEM_CLOCK, RUN, 0, workers=4, batches=2, layers=5, room=20)
     expected, early = Slot(DATA, 0, 2), Slot(DATA, 0, 3)
     box.expect(expected)
     assert box.add(cut(bytes(20), layer=3)).early == {}
@@ -131,7 +131,7 @@ def test_what_comes_early_is_left_where_there_is_no_room() -> None:
 
 
 def test_doubles_and_aborts_need_no_room() -> None:
-    box = Mailbox(RUN, 0, workers=4, batches=2, layers=5, room=0)
+    box = Mailbox(SYSTEM_CLOCK, RUN, 0, workers=4, batches=2, layers=5, room=0)
     assert box.add(cut(b"data")).early == {0: Piece(Slot(DATA, 0, 1), 1, 0)}
     box.finish(0)
     assert box.add(cut(b"data")).early == {}

@@ -18,7 +18,7 @@ from fsdcore.messages.frames import ABORT, DATA, Body, build_frames, make_body
 from fsdcore.messages.mailbox import AbortNotice, Mailbox
 from fsdcore.messages.messenger import Awaited, Messenger, Patience
 from fsdcore.record.recorder import Recorder
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.leases import Watch, take_lease
 
 OLDER, RUN, YOUNGER = "00000000000000aa", "00000000000000bb", "00000000000000cc"
@@ -30,13 +30,13 @@ class Ends:
 
     def __init__(self, settings: LocalSettings | None = None, seconds: float = 5.0) -> None:
         self.settings = settings or LocalSettings()
-        self.service = QueueService(self.settings.limits(), visibility_timeout=30.0)
-        self.recorders = [Recorder(rank) for rank in range(2)]
+        self.service = QueueService(self.settings.limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK)
+        self.recorders = [Recorder(SYSTEM_CLOCK, rank) for rank in range(2)]
         self.ends = [self.messenger(rank, seconds) for rank in range(2)]
 
     def messenger(self, rank: int, seconds: float) -> Messenger:
-        address, mailbox = Address(RUN, rank, 2), Mailbox(RUN, rank, workers=2, batches=1, layers=3)
-        patience = Patience(seconds, SYSTEM_CLOCK.now() + 60.0)
+        address, mailbox = Address(RUN, rank, 2), Mailbox(SYSTEM_CLOCK, RUN, rank, workers=2, batches=1, layers=3)
+        patience = Patience(seconds, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
         channel = LocalQueueChannel(self.service, address)
         return Messenger(channel, address, mailbox, self.recorders[rank], patience)
 
@@ -158,8 +158,14 @@ def test_a_publish_that_fails_ends_the_wait_of_its_own_rank(ends: Callable[[], E
     pair = ends()
     address = Address(RUN, 0, 2)
     channel = RefusingChannel(pair.service, address)
-    patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0)
-    messenger = Messenger(channel, address, Mailbox(RUN, 0, workers=2, batches=1, layers=3), Recorder(0), patience)
+    patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
+    messenger = Messenger(
+        channel,
+        address,
+        Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3),
+        Recorder(SYSTEM_CLOCK, 0),
+        patience,
+    )
 
     def exchange() -> None:
         messenger.send(SLOT, [(1, make_body(b"lost"))])
@@ -193,11 +199,13 @@ class BrokenChannel(LocalQueueChannel):
 @pytest.mark.parametrize("broken", ["send", "receive"])
 def test_whatever_a_channel_raises_in_another_thread_ends_the_wait(broken: str) -> None:
     settings = LocalSettings(publishes_in_flight=2, background_receive=True)
-    service, address = QueueService(settings.limits(), visibility_timeout=30.0), Address(RUN, 0, 2)
+    service, address = QueueService(settings.limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK), Address(RUN, 0, 2)
     # Longer than a test may last.
-    patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0)
-    mailbox = Mailbox(RUN, 0, workers=2, batches=1, layers=3)
-    messenger = Messenger(BrokenChannel(service, address, broken), address, mailbox, Recorder(0), patience)
+    patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0, SYSTEM_CLOCK)
+    mailbox = Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3)
+    messenger = Messenger(
+        BrokenChannel(service, address, broken), address, mailbox, Recorder(SYSTEM_CLOCK, 0), patience
+    )
     if broken == "send":
         messenger.send(SLOT, [(1, make_body(b"lost"))])
     with pytest.raises(KeyError, match="no such topic"):
@@ -235,12 +243,14 @@ def test_a_publish_that_fails_during_a_long_receive_ends_it_well_before_the_dead
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("fsdcore.messages.messenger._SENDING_SECONDS", 0.01)
-    service = QueueService(LocalSettings(publishes_in_flight=2).limits(), visibility_timeout=30.0)
+    service = QueueService(LocalSettings(publishes_in_flight=2).limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK)
     address = Address(RUN, 0, 2)
     # Longer than a test may last.
-    patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0)
-    mailbox = Mailbox(RUN, 0, workers=2, batches=1, layers=3)
-    messenger = Messenger(SlowlyRefusingChannel(service, address), address, mailbox, Recorder(0), patience)
+    patience = Patience(3_600.0, SYSTEM_CLOCK.now() + 3_600.0, SYSTEM_CLOCK)
+    mailbox = Mailbox(SYSTEM_CLOCK, RUN, 0, workers=2, batches=1, layers=3)
+    messenger = Messenger(
+        SlowlyRefusingChannel(service, address), address, mailbox, Recorder(SYSTEM_CLOCK, 0), patience
+    )
     messenger.send(SLOT, [(1, make_body(b"lost"))])
     with pytest.raises(ChannelError, match="takes nothing"):
         messenger.receive(SLOT, 1)
@@ -254,7 +264,7 @@ def test_a_message_that_lies_ready_is_no_timeout(ends: Callable[[], Ends]) -> No
     pair.ends[0].send(other, [(1, Body(0, b""))])
     pair.ends[0].send(SLOT, [(1, make_body(b"ready"))])
     pair.ends[0].flush()
-    over = Deadline(SYSTEM_CLOCK.now() - 1.0)
+    over = Deadline(SYSTEM_CLOCK.now() - 1.0, SYSTEM_CLOCK)
     pair.ends[1].wait_any([Awaited(SLOT, 0, over)])
     assert pair.ends[1].receive(SLOT, 0) == make_body(b"ready")
     with pytest.raises(DeadlineError):
@@ -266,12 +276,14 @@ def test_a_message_that_lies_ready_is_no_timeout(ends: Callable[[], Ends]) -> No
 @pytest.mark.parametrize("settings", [LocalSettings(), LocalSettings(background_receive=True)])
 def test_who_waits_hears_that_the_run_is_over(settings: LocalSettings) -> None:
     store = MemoryStore()
-    lease = take_lease(store, 60.0)
+    lease = take_lease(store, 60.0, SYSTEM_CLOCK)
     pair = Ends(settings)
-    address, mailbox = Address(RUN, 1, 2), Mailbox(RUN, 1, workers=2, batches=1, layers=3)
-    patience = Patience(60.0, SYSTEM_CLOCK.now() + 60.0)
+    address, mailbox = Address(RUN, 1, 2), Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3)
+    patience = Patience(60.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
     channel = LocalQueueChannel(pair.service, address)
-    waits = Messenger(channel, address, mailbox, Recorder(1), patience, Watch(store, lease.key))
+    waits = Messenger(
+        channel, address, mailbox, Recorder(SYSTEM_CLOCK, 1), patience, Watch(store, lease.key, SYSTEM_CLOCK)
+    )
     threading.Timer(0.01, lease.end).start()
     with pytest.raises(AbortedError, match="the client has stopped the run"):
         waits.receive(SLOT, 0)
@@ -280,12 +292,18 @@ def test_who_waits_hears_that_the_run_is_over(settings: LocalSettings) -> None:
 
 @pytest.mark.parametrize("background", [False, True])
 def test_what_comes_early_waits_in_the_queue_until_it_is_expected(background: bool) -> None:
-    service = QueueService(LocalSettings(background_receive=background).limits(), visibility_timeout=30.0)
-    patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0)
-    mailboxes = [Mailbox(RUN, rank, workers=2, batches=1, layers=3, room=0) for rank in range(2)]
+    service = QueueService(
+        LocalSettings(background_receive=background).limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK
+    )
+    patience = Patience(5.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
+    mailboxes = [Mailbox(SYSTEM_CLOCK, RUN, rank, workers=2, batches=1, layers=3, room=0) for rank in range(2)]
     first, second = (
         Messenger(
-            LocalQueueChannel(service, Address(RUN, rank, 2)), Address(RUN, rank, 2), box, Recorder(rank), patience
+            LocalQueueChannel(service, Address(RUN, rank, 2)),
+            Address(RUN, rank, 2),
+            box,
+            Recorder(SYSTEM_CLOCK, rank),
+            patience,
         )
         for rank, box in enumerate(mailboxes)
     )
@@ -310,11 +328,11 @@ class _CountsReleases(LocalQueueChannel):
 
 
 def test_what_comes_early_again_and_again_is_given_back_once() -> None:
-    service = QueueService(LocalSettings().limits(), visibility_timeout=0.01)
+    service = QueueService(LocalSettings().limits(), visibility_timeout=0.01, clock=SYSTEM_CLOCK)
     channel = _CountsReleases(service, Address(RUN, 1, 2))
-    mailbox = Mailbox(RUN, 1, workers=2, batches=1, layers=3, room=0)
-    patience = Patience(0.1, SYSTEM_CLOCK.now() + 60.0)
-    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger:
+    mailbox = Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3, room=0)
+    patience = Patience(0.1, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
+    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(SYSTEM_CLOCK, 1), patience)) as messenger:
         early = Slot(DATA, 0, 2)
         sender = LocalQueueChannel(service, Address(RUN, 0, 2))
         sender.send([Outgoing(1, data) for data in build_frames(RUN, early, 0, 1, make_body(b"x"), 1 << 20)])
@@ -328,20 +346,28 @@ def test_what_comes_early_again_and_again_is_given_back_once() -> None:
 
 @pytest.mark.parametrize("heard", [False, True])
 def test_a_peer_that_may_be_starting_is_waited_for_until_the_end(heard: bool) -> None:
-    clock = ManualClock()
+    clock = VirtualClock()
     patience = Patience(5.0, 300.0, clock, for_starts=True)
-    channel = LocalQueueChannel(QueueService(LocalSettings().limits(), visibility_timeout=30.0), Address(RUN, 1, 2))
-    mailbox = Mailbox(RUN, 1, workers=2, batches=1, layers=3)
-    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger:
+    channel = LocalQueueChannel(
+        QueueService(LocalSettings().limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK), Address(RUN, 1, 2)
+    )
+    mailbox = Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3)
+    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(SYSTEM_CLOCK, 1), patience)) as messenger:
         if heard:
             mailbox.add(build_frames(RUN, Slot(DATA, 0, 2), 0, 1, make_body(b"x"), 1 << 20))
         assert messenger.awaiting(SLOT, 0).deadline.at == (5.0 if heard else 300.0)
 
 
 def test_what_never_came_before_the_time_was_up_is_told_so() -> None:
-    service = QueueService(LocalSettings().limits(), visibility_timeout=30.0)
-    patience = Patience(60.0, SYSTEM_CLOCK.now() + 0.1, for_starts=True)
-    channel, mailbox = LocalQueueChannel(service, Address(RUN, 1, 2)), Mailbox(RUN, 1, workers=2, batches=1, layers=3)
+    service = QueueService(LocalSettings().limits(), visibility_timeout=30.0, clock=SYSTEM_CLOCK)
+    patience = Patience(60.0, SYSTEM_CLOCK.now() + 0.1, for_starts=True, clock=SYSTEM_CLOCK)
+    channel, mailbox = (
+        LocalQueueChannel(service, Address(RUN, 1, 2)),
+        Mailbox(SYSTEM_CLOCK, RUN, 1, workers=2, batches=1, layers=3),
+    )
     told = pytest.raises(DeadlineError, match="nothing came from rank 0 before the time of the run was up")
-    with closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(1), patience)) as messenger, told:
+    with (
+        closing(Messenger(channel, Address(RUN, 1, 2), mailbox, Recorder(SYSTEM_CLOCK, 1), patience)) as messenger,
+        told,
+    ):
         messenger.receive(SLOT, 0)

@@ -24,7 +24,7 @@ from fsdcore.messages.object_channel import ObjectChannel, object_channel_capabi
 from fsdcore.messages.packing import pack_in_order
 from fsdcore.network.activations import clipped_relu
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 
 RUN, WORKERS = "00000000000000aa", 4
 SLOT = Slot(DATA, 0, 1)
@@ -40,7 +40,7 @@ def frames(target: int, plain: bytes, slot: Slot = SLOT, source: int = 0, size: 
 
 
 def at_once() -> Deadline:
-    return Deadline.after(0.0, ManualClock())
+    return Deadline.after(0.0, VirtualClock())
 
 
 def test_what_a_rank_sends_in_a_slot_is_one_object_read_once_by_each_target() -> None:

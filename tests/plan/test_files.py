@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import fsdcore.messages.segments
 from fsd_local.stores import MemoryStore
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import KeyMissingError, PlanError, StoreError, WireError
 from fsdcore.messages.segments import SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.network.activations import IDENTITY, SOFTMAX, TANH, clipped_relu
@@ -103,7 +104,7 @@ def test_every_rank_reads_what_was_planned(widths: list[int], workers: int, dens
     store = written(network, partition)
     layers = list(layer_arrays(network, partition))
     for rank in range(workers):
-        part = read_rank(store, PLAN, rank, workers)
+        part = read_rank(store, PLAN, rank, workers, SYSTEM_CLOCK)
         expected = [
             from_arrays(arrays[rank], layer.activation) for layer, arrays in zip(network.layers, layers, strict=True)
         ]
@@ -115,7 +116,7 @@ def test_every_rank_reads_what_was_planned(widths: list[int], workers: int, dens
 def test_a_rank_reads_its_own_object_in_one_request() -> None:
     store = written()
     for rank in range(WORKERS):
-        read_rank(store, PLAN, rank, WORKERS)
+        read_rank(store, PLAN, rank, WORKERS, SYSTEM_CLOCK)
         assert store.requests == [("get", f"plans/{PLAN}/{rank}")]
         store.requests.clear()
 
@@ -124,7 +125,7 @@ def test_softmax_on_the_last_layer_is_kept() -> None:
     last = NETWORK.layers[-1]
     network = Network([*NETWORK.layers[:-1], Layer(last.weights, last.bias, SOFTMAX)])
     store = written(network, make_partition(network, WORKERS, "block"))
-    assert read_rank(store, PLAN, 1, WORKERS).layers[-1].activation == SOFTMAX
+    assert read_rank(store, PLAN, 1, WORKERS, SYSTEM_CLOCK).layers[-1].activation == SOFTMAX
 
 
 def test_the_manifest_says_what_the_plan_is_of() -> None:
@@ -135,7 +136,7 @@ def test_the_manifest_says_what_the_plan_is_of() -> None:
     assert (manifest.workers, manifest.method, manifest.seed) == (WORKERS, "random", 4)
     assert manifest.largest_rows == max(int(np.bincount(owners).max()) for owners in PARTITION.owners[1:])
     for rank, memory in enumerate(manifest.memory_bytes):
-        part = read_rank(store, PLAN, rank, WORKERS)
+        part = read_rank(store, PLAN, rank, WORKERS, SYSTEM_CLOCK)
         assert part.memory_bytes <= memory <= part.memory_bytes + 4 * part.input_rows.size + 1_000
 
 
@@ -184,12 +185,12 @@ def test_a_damaged_manifest_is_refused_and_says_what_to_delete(data: bytes) -> N
 def test_a_plan_for_others_is_refused() -> None:
     store = written()
     with pytest.raises(PlanError, match="not a plan for rank 1 of 4"):
-        read_rank(store, PLAN, 1, 4)
+        read_rank(store, PLAN, 1, 4, SYSTEM_CLOCK)
     store.put(f"plans/{PLAN}/1", store.get(f"plans/{PLAN}/0"))
     with pytest.raises(PlanError, match="not a plan for rank 1 of 3"):
-        read_rank(store, PLAN, 1, WORKERS)
+        read_rank(store, PLAN, 1, WORKERS, SYSTEM_CLOCK)
     with pytest.raises(KeyMissingError):
-        read_rank(store, "another", 0, WORKERS)
+        read_rank(store, "another", 0, WORKERS, SYSTEM_CLOCK)
 
 
 def test_a_partition_of_another_network_writes_nothing() -> None:
@@ -211,10 +212,10 @@ def test_damaged_bytes_are_refused_or_change_nothing(at: int, change: int, cut: 
     store = MemoryStore()
     store.put(f"plans/{PLAN}/1", bytes(damaged))
     try:
-        part = read_rank(store, PLAN, 1, WORKERS)
+        part = read_rank(store, PLAN, 1, WORKERS, SYSTEM_CLOCK)
     except WireError:
         return
-    expected = read_rank(written(), PLAN, 1, WORKERS)
+    expected = read_rank(written(), PLAN, 1, WORKERS, SYSTEM_CLOCK)
     assert all(same(found, wanted) for found, wanted in zip(part.layers, expected.layers, strict=True))
 
 
@@ -247,7 +248,7 @@ def with_input_rows(rows: npt.NDArray[Any]) -> bytes:
 def test_the_objects_made_here_are_like_the_real_ones() -> None:
     store = MemoryStore()
     store.put(f"plans/{PLAN}/1", object_of({"activations": ACTIVATIONS}))
-    assert len(read_rank(store, PLAN, 1, WORKERS).layers) == 3
+    assert len(read_rank(store, PLAN, 1, WORKERS, SYSTEM_CLOCK).layers) == 3
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_an_object_that_contradicts_itself_is_refused(data: bytes) -> None:
     store = MemoryStore()
     store.put(f"plans/{PLAN}/1", data)
     with pytest.raises(WireError):
-        read_rank(store, PLAN, 1, WORKERS)
+        read_rank(store, PLAN, 1, WORKERS, SYSTEM_CLOCK)
 
 
 def test_layers_that_do_not_follow_each_other_are_refused() -> None:
@@ -284,7 +285,7 @@ def test_layers_that_do_not_follow_each_other_are_refused() -> None:
     about = SAID | {"activations": ACTIVATIONS}
     store.put(f"plans/{PLAN}/1", pack_segments([segments[1], segments[0], segments[2]], about))
     with pytest.raises(WireError):
-        read_rank(store, PLAN, 1, WORKERS)
+        read_rank(store, PLAN, 1, WORKERS, SYSTEM_CLOCK)
 
 
 def test_damaged_owners_are_refused() -> None:
@@ -322,10 +323,10 @@ def test_parts_of_two_partitions_never_meet() -> None:
     assert found.plan in plans
     store.put(f"plans/{plans[0]}/1", store.get(f"plans/{plans[1]}/1"))
     store.put(f"plans/{plans[0]}/owners", store.get(f"plans/{plans[1]}/owners"))
-    for read in (lambda: read_rank(store, plans[0], 1, WORKERS), lambda: read_owners(store, plans[0])):
+    for read in (lambda: read_rank(store, plans[0], 1, WORKERS, SYSTEM_CLOCK), lambda: read_owners(store, plans[0])):
         with pytest.raises(PlanError, match=f"plans/{plans[0]}/.* is of plan '{plans[1]}'"):
             read()
-    read_rank(store, plans[0], 0, WORKERS)
+    read_rank(store, plans[0], 0, WORKERS, SYSTEM_CLOCK)
 
 
 def test_custom_partitions_are_told_apart_by_content() -> None:
@@ -351,8 +352,8 @@ def test_the_first_layer_is_there_before_the_last_has_arrived(monkeypatch: pytes
     write_plan(store, PLAN, NETWORK, PARTITION)
     size = len(store.get(f"plans/{PLAN}/0"))
     monkeypatch.setattr(fsdcore.messages.segments, "FRONT_BYTES", size - 100)
-    with closing(open_rank(store, PLAN, 0, WORKERS, lambda part: part)) as plan:
+    with closing(open_rank(store, PLAN, 0, WORKERS, lambda part: part, SYSTEM_CLOCK)) as plan:
         first = plan.layers[0]
         store.goes_on.set()
-        assert same(first, read_rank(store, PLAN, 0, WORKERS).layers[0])
+        assert same(first, read_rank(store, PLAN, 0, WORKERS, SYSTEM_CLOCK).layers[0])
         assert plan.layers[len(plan) - 1].activation == NETWORK.layers[-1].activation

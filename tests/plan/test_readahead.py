@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import FsdError
 from fsdcore.plan.readahead import ReadAhead
 
@@ -19,7 +20,7 @@ def test_an_item_is_there_before_the_last_is_read() -> None:
         assert goes_on.wait(20)
         yield 11
 
-    ahead = ReadAhead(source(), 2)
+    ahead = ReadAhead(source(), 2, SYSTEM_CLOCK)
     assert ahead[0] == 10
     goes_on.set()
     assert [ahead[1], ahead[0], len(ahead)] == [11, 10, 2]
@@ -31,7 +32,7 @@ def test_an_error_is_raised_where_its_item_is_asked_for() -> None:
         yield 1
         raise KeyError("lost")
 
-    ahead = ReadAhead(source(), 3)
+    ahead = ReadAhead(source(), 3, SYSTEM_CLOCK)
     assert ahead[0] == 1
     for _ in range(2):
         with pytest.raises(KeyError, match="lost"):
@@ -40,7 +41,7 @@ def test_an_error_is_raised_where_its_item_is_asked_for() -> None:
 
 
 def test_too_few_items_are_an_error_and_not_a_wait() -> None:
-    ahead = ReadAhead(iter([1]), 2)
+    ahead = ReadAhead(iter([1]), 2, SYSTEM_CLOCK)
     with pytest.raises(FsdError, match="2 items were to be read, there were 1"):
         _ = ahead[1]
     with pytest.raises(IndexError):
@@ -56,7 +57,7 @@ def test_closing_stops_the_reading() -> None:
             read.append(number)
             yield number
 
-    ahead = ReadAhead(source(), 1_000_000)
+    ahead = ReadAhead(source(), 1_000_000, SYSTEM_CLOCK)
     assert ahead[0] == 0
     ahead.close()
     assert len(read) < 1_000_000

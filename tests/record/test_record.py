@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fsdcore.clock import SYSTEM_CLOCK, SystemClock
 from fsdcore.errors import FormatError
 from fsdcore.record.file import read_record
 from fsdcore.record.record import (
@@ -28,7 +29,7 @@ from tests.conftest import SessionMaker
 
 
 def test_counts_go_to_the_present_layer() -> None:
-    recorder = Recorder(2)
+    recorder = Recorder(SYSTEM_CLOCK, 2)
     recorder.add("invocations", 3)
     recorder.set_layers(2)
     recorder.layer = 2
@@ -43,7 +44,7 @@ def test_counts_go_to_the_present_layer() -> None:
 
 
 def test_counts_of_many_threads_all_arrive() -> None:
-    recorder = Recorder(0)
+    recorder = Recorder(SYSTEM_CLOCK, 0)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: recorder.add("puts"), range(2_000)))
     assert total_counters([recorder.finish(0)])["puts"] == 2_000
@@ -55,7 +56,7 @@ def test_time_is_counted_where_it_began_even_if_the_block_fails() -> None:
             recorder.layer = 2
             raise KeyError
 
-    recorder = Recorder(0, 2)
+    recorder = Recorder(SYSTEM_CLOCK, 0, 2)
     recorder.layer = 1
     with pytest.raises(KeyError):
         fail(recorder)
@@ -63,13 +64,21 @@ def test_time_is_counted_where_it_began_even_if_the_block_fails() -> None:
     assert seconds[0] == seconds[2] == 0.0
 
 
-def test_an_interrupted_look_at_the_clocks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Three readings a look; in the first, a second passes between the two clocks.
-    now = iter([10.0, 11.5, 12.0, *(12.0 + step / 1e6 for step in range(20))])
-    monkeypatch.setattr("fsdcore.record.recorder.time.perf_counter", lambda: next(now))
-    monkeypatch.setattr("fsdcore.record.recorder.time.time", lambda: 1000.0 + next(now))
-    recorder = Recorder(0, traced=True)
-    monkeypatch.undo()
+class _Interrupted(SystemClock):
+    """Three readings a look; in the first, a second passes between the two clocks."""
+
+    def __init__(self) -> None:
+        self._readings = iter([10.0, 11.5, 12.0, *(12.0 + step / 1e6 for step in range(20))])
+
+    def now(self) -> float:
+        return next(self._readings)
+
+    def wall(self) -> float:
+        return 1000.0 + next(self._readings)
+
+
+def test_an_interrupted_look_at_the_clocks_does_not_count() -> None:
+    recorder = Recorder(_Interrupted(), 0, traced=True)
     recorder.trace("load", (0, 1), 13.0, 14.0)
     record = recorder.finish(0)
     assert record.started == pytest.approx(1012.0, abs=1e-3)
@@ -79,7 +88,7 @@ def test_an_interrupted_look_at_the_clocks_does_not_count(monkeypatch: pytest.Mo
 def test_layers_and_totals_add_up() -> None:
     records = []
     for rank in range(3):
-        recorder = Recorder(rank, 2)
+        recorder = Recorder(SYSTEM_CLOCK, rank, 2)
         for recorder.layer in range(3):
             recorder.add("frames", rank + recorder.layer)
             with recorder.timed("send"):
@@ -92,7 +101,7 @@ def test_layers_and_totals_add_up() -> None:
 
 
 def test_messages_and_waits_are_counted_by_peer() -> None:
-    recorder = Recorder(1, 2, workers=4)
+    recorder = Recorder(SYSTEM_CLOCK, 1, 2, workers=4)
     recorder.layer = 2
     recorder.sent(3, 100)
     recorder.sent(3, 11)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fsd_local import LocalBackend, LocalSettings
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing
 from fsdcore.errors import ChannelError, FsdError, StoreError, WorkerFailedError
 from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Refuse, Reorder
 from fsdcore.testing import FaultyBackend, random_inputs, random_network
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.testing.faults import WorkerCrash
 from tests.conftest import SessionMaker
 
@@ -22,9 +22,9 @@ FRAMES = [b"%d" % number for number in range(9)]
 CHANNELS = ["queue", "object"]
 
 
-def ends(*faults: Fault, settings: LocalSettings | None = None) -> tuple[Channel, Channel]:
+def ends(*faults: Fault, settings: LocalSettings | None = None, clock: Clock = SYSTEM_CLOCK) -> tuple[Channel, Channel]:
     """The endpoints of ranks 0 and 1 over a queue with `faults`."""
-    backend = FaultyBackend(LocalBackend(settings), *faults)
+    backend = FaultyBackend(LocalBackend(settings, clock), *faults)
     return backend.open_channel("queue", Address(RUN, 0, 2)), backend.open_channel("queue", Address(RUN, 1, 2))
 
 
@@ -35,7 +35,7 @@ def send(channel: Channel, frames: Sequence[bytes]) -> None:
 def receipts(channel: Channel, count: int) -> Iterator[list[bytes]]:
     """What each of `count` receives brings, acknowledged."""
     for _ in range(count):
-        received = channel.receive(Deadline.after(0.0))
+        received = channel.receive(Deadline.after(0.0, SYSTEM_CLOCK))
         channel.acknowledge(received)
         yield [item.data for item in received]
 
@@ -77,7 +77,7 @@ def test_a_dropped_frame_comes_again_by_redelivery_alone() -> None:
     send(source, FRAMES)
     lost = FRAMES[2:5]
     assert next(receipts(target, 1)) == [data for data in FRAMES if data not in lost]
-    deadline, again = Deadline.after(20.0), list[bytes]()
+    deadline, again = Deadline.after(20.0, SYSTEM_CLOCK), list[bytes]()
     while len(again) < len(lost) and not deadline.passed():
         received = target.receive(deadline)
         target.acknowledge(received)
@@ -100,7 +100,7 @@ def test_a_refusal_at_any_rank_comes_once_in_all() -> None:
     failures = 0
     for channel in (*channels, *channels):
         try:
-            channel.receive(Deadline.after(0.0))
+            channel.receive(Deadline.after(0.0, SYSTEM_CLOCK))
         except ChannelError:
             failures += 1
     assert failures == 1
@@ -181,12 +181,11 @@ def test_the_same_session_is_right_again_after_the_fault(
 
 
 def test_a_delay_on_the_way_keeps_each_frame_and_not_its_sender() -> None:
-    source, target = ends(Delay(seconds=0.2))
-    start = time.monotonic()
+    clock = VirtualClock()
+    source, target = ends(Delay(seconds=0.2), clock=clock)
     send(source, FRAMES)
-    sent = time.monotonic()
-    assert target.receive(Deadline.after(0.0)) == []
-    received = target.receive(Deadline.after(20.0))
-    assert time.monotonic() - start >= 0.2
-    assert sent - start < 0.2
+    assert clock.now() == 0.0
+    assert target.receive(Deadline.after(0.1, clock)) == []
+    received = target.receive(Deadline.after(20.0, clock))
+    assert clock.now() == 0.2
     assert [item.data for item in received] == FRAMES

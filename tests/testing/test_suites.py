@@ -14,12 +14,13 @@ from fsd_local.queue import LocalQueueChannel, QueueService
 from fsd_local.stores import MemoryStore
 from fsdcore.clock import Deadline
 from fsdcore.contracts.backend import Backend
-from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
+from fsdcore.contracts.channel import Address, Outgoing, Received
 from fsdcore.contracts.compute import Exit, Invocation
 from fsdcore.contracts.store import Store
 from fsdcore.errors import FsdError, KeyMissingError, PreconditionError
 from fsdcore.testing import ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.threads import ThreadCompute
 from fsdcore.worker.worker import run_worker
 
@@ -111,16 +112,13 @@ class _Crossed(LocalQueueChannel):
         super().__init__(service, dataclasses.replace(address, lane=0))
 
 
-def opener_of(kind: type[LocalQueueChannel]) -> Opener:
-    service = QueueService(LocalSettings(max_frame_bytes=8192).limits(), visibility_timeout=0.1)
-    return lambda address: kind(service, address)
-
-
 class _Suite(ChannelTests):
-    """Does not wait long for what does not come."""
+    clock = VirtualClock()
 
-    def collect(self, channel: Channel, count: int, seconds: float = 1.0) -> list[Received]:
-        return super().collect(channel, count, seconds)
+
+def opener_of(kind: type[LocalQueueChannel]) -> Opener:
+    service = QueueService(LocalSettings(max_frame_bytes=8192).limits(), visibility_timeout=0.1, clock=_Suite.clock)
+    return lambda address: kind(service, address)
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,15 @@ WORKERS = 5
 
 def on_every_rank(work: Callable[[Collectives, int], Any], channel: str = "queue", limit: int = 1 << 20) -> list[Any]:
     """What `work` returns at each rank, over a channel that shuffles."""
-    backend, run = LocalBackend(LocalSettings(shuffle_seed=1)), new_run_id()
+    backend, run = LocalBackend(LocalSettings(shuffle_seed=1)), new_run_id(SYSTEM_CLOCK)
 
     def rank_work(rank: int) -> Any:
         address = Address(run, rank, WORKERS)
-        mailbox = Mailbox(run, rank, WORKERS, batches=1, layers=1)
-        patience = Patience(20.0, SYSTEM_CLOCK.now() + 60.0)
-        messenger = Messenger(backend.open_channel(channel, address), address, mailbox, Recorder(rank), patience)
+        mailbox = Mailbox(SYSTEM_CLOCK, run, rank, WORKERS, batches=1, layers=1)
+        patience = Patience(20.0, SYSTEM_CLOCK.now() + 60.0, SYSTEM_CLOCK)
+        messenger = Messenger(
+            backend.open_channel(channel, address), address, mailbox, Recorder(SYSTEM_CLOCK, rank), patience
+        )
         try:
             return work(Collectives(messenger, address, limit), rank)
         finally:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import fsdcore.worker.handoff
 from fsd_local.stores import MemoryStore
 from fsdcore.arrays import Int32s
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.store import CountingStore
 from fsdcore.errors import DeadlineError, KeyMissingError, WireError
 from fsdcore.kernels.base import SAMPLES_TOGETHER, SparseRows, Strip
@@ -270,7 +271,7 @@ def test_one_of_many_claims_a_rank() -> None:
 
 def test_the_end_of_a_run_comes_back() -> None:
     store = MemoryStore()
-    records = [Recorder(rank, 2).finish(1_000 + rank) for rank in range(3)]
+    records = [Recorder(SYSTEM_CLOCK, rank, 2).finish(1_000 + rank) for rank in range(3)]
     write_done(store, RUN, records)
     assert read_done(store, RUN) == records
 

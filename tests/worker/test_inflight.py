@@ -13,7 +13,7 @@ import fsdcore.client.batching
 from fsd_local import LocalSettings
 from fsd_local.stores import MemoryStore
 from fsdcore.client.run import Done, Request, execute
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Outgoing, Slot
 from fsdcore.contracts.compute import new_run_id
@@ -55,7 +55,7 @@ class _Post(Messenger):
 def _batch(number: int, layers: int, log: list[tuple[int, int]]) -> Steps:
     for layer in range(layers):
         log.append((number, layer))
-        yield Awaited(Slot(DATA, number, layer), 1, Deadline.after(10.0))
+        yield Awaited(Slot(DATA, number, layer), 1, Deadline.after(10.0, SYSTEM_CLOCK))
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 9])
@@ -150,13 +150,13 @@ def test_misdelivery_leaves_batches_in_flight_exact(
 
 
 def test_the_object_channel_looks_for_each_batch_by_itself() -> None:
-    store, run = MemoryStore(), new_run_id()
+    store, run = MemoryStore(), new_run_id(SYSTEM_CLOCK)
     source, target = (ObjectChannel(store, Address(run, rank, 2)) for rank in range(2))
     for batch in range(2):
         target.expect(Slot(DATA, batch, 2), [0])
     (frame,) = build_frames(run, Slot(DATA, 1, 2), 0, 1, make_body(b"of batch 1"), 1 << 20)
     source.send([Outgoing(1, frame)])
-    assert [item.data for item in target.receive(Deadline.after(10.0))] == [frame]
+    assert [item.data for item in target.receive(Deadline.after(10.0, SYSTEM_CLOCK))] == [frame]
 
 
 @pytest.mark.parametrize("channel", ["queue", "object"])

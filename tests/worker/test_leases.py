@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,10 +11,10 @@ import msgspec
 import pytest
 
 from fsd_local.stores import MemoryStore
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.store import Store
 from fsdcore.errors import AbortedError, DeadlineError, RunError, StoreError, WireError
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.leases import (
     BEAT_SECONDS,
     LEASE_SECONDS,
@@ -30,14 +29,14 @@ from fsdcore.worker.leases import (
 
 
 def lane(
-    store: Store, clock: ManualClock, lanes: int = 1, patience: float = 0.0, told: list[str] | None = None
+    store: Store, clock: VirtualClock, lanes: int = 1, patience: float = 0.0, told: list[str] | None = None
 ) -> Lease:
     said = told if told is not None else []
     return take_lane(store, "queue", lanes, 900.0, Deadline.after(patience, clock), said.append)
 
 
-def _look_after(clock: ManualClock, watch: Watch) -> None:
-    clock.advance(watch.interval)
+def _look_after(clock: VirtualClock, watch: Watch) -> None:
+    clock.sleep(watch.interval)
     watch.check()
 
 
@@ -51,7 +50,7 @@ def left(store: Store, run: str) -> list[str]:
 
 
 def test_each_lane_is_held_by_one_run() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     leases = [lane(store, clock, lanes=3) for _ in range(3)]
     assert sorted(held.lane or 0 for held in leases) == [0, 1, 2]
     assert len({held.run for held in leases}) == 3
@@ -60,7 +59,7 @@ def test_each_lane_is_held_by_one_run() -> None:
 
 
 def test_a_lane_given_back_is_free_and_its_next_run_has_a_larger_id() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     runs = []
     for _ in range(5):
         held = lane(store, clock)
@@ -73,28 +72,28 @@ def test_a_lane_given_back_is_free_and_its_next_run_has_a_larger_id() -> None:
 
 
 def test_a_lane_whose_holder_is_dead_is_free_when_its_lease_is_over() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     lost = lane(store, clock)
-    clock.advance(LEASE_SECONDS - 1.0)
+    clock.sleep(LEASE_SECONDS - 1.0)
     with pytest.raises(DeadlineError):
         lane(store, clock)
-    clock.advance(1.0)
+    clock.sleep(1.0)
     assert lane(store, clock).run > lost.run
 
 
 def test_a_lane_whose_holder_is_alive_stays_taken() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     held = lane(store, clock)
     for _ in range(20):
-        clock.advance(BEAT_SECONDS)
+        clock.sleep(BEAT_SECONDS)
         held.beat()
     with pytest.raises(DeadlineError):
         lane(store, clock)
 
 
 def test_a_dead_holder_whose_clock_was_ahead_is_seen_by_its_silence() -> None:
-    store, clock = MemoryStore(), ManualClock()
-    ahead = ManualClock(10_000.0)
+    store, clock = MemoryStore(), VirtualClock()
+    ahead = VirtualClock(10_000.0)
     take_lane(store, "queue", 1, 900.0, Deadline.after(0.0, ahead), lambda _: None)
     told: list[str] = []
     lane(store, clock, patience=60.0, told=told)
@@ -103,20 +102,20 @@ def test_a_dead_holder_whose_clock_was_ahead_is_seen_by_its_silence() -> None:
 
 
 def test_a_lane_is_free_as_soon_as_its_run_has_ended() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     held = lane(store, clock)
     store.put(f"runs/{held.run}/end/done", b"")
     assert lane(store, clock).run > held.run
     # Its client may be bringing in the outputs still.
     remove_dead(store, "", clock)
     assert left(store, held.run)
-    clock.advance(LEASE_SECONDS)
+    clock.sleep(LEASE_SECONDS)
     remove_dead(store, "", clock)
     assert not left(store, held.run)
 
 
 def test_who_waits_is_told_for_whom_at_once_and_once() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     held = lane(store, clock)
     told: list[str] = []
     assert lane(store, clock, patience=60.0, told=told).lane == 0
@@ -127,7 +126,7 @@ def test_who_waits_is_told_for_whom_at_once_and_once() -> None:
 
 
 def test_of_many_that_try_at_once_one_gets_the_lane() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
 
     def attempt(_: int) -> bool:
         try:
@@ -141,16 +140,16 @@ def test_of_many_that_try_at_once_one_gets_the_lane() -> None:
 
 
 def test_a_damaged_lease_is_said_to_be_so() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     store.put(lane(store, clock).key, b"no lease")
     with pytest.raises(WireError, match="is damaged"):
         lane(store, clock)
 
 
 def test_what_a_dead_run_left_is_removed_by_the_next_and_what_a_live_one_has_is_not() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     dead, dead_lane = take_lease(store, 900.0, clock), lane(store, clock)
-    clock.advance(LEASE_SECONDS)
+    clock.sleep(LEASE_SECONDS)
     alive, mine = take_lease(store, 900.0, clock), take_lease(store, 900.0, clock)
     for lease in (dead, dead_lane, alive, mine):
         store.put(f"runs/{lease.run}/inputs/0", b"")
@@ -160,7 +159,7 @@ def test_what_a_dead_run_left_is_removed_by_the_next_and_what_a_live_one_has_is_
 
 
 def test_what_an_ended_run_could_not_remove_is_removed_by_the_next() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     lease = lane(store, clock)
     store.put(f"runs/{lease.run}/inputs/0", b"")
     lease.end()
@@ -171,12 +170,12 @@ def test_what_an_ended_run_could_not_remove_is_removed_by_the_next() -> None:
 
 def test_nothing_is_left_of_a_lease_without_a_lane() -> None:
     store = MemoryStore()
-    take_lease(store, 900.0).release()
+    take_lease(store, 900.0, SYSTEM_CLOCK).release()
     assert store.list("") == []
 
 
 def test_a_beat_does_not_bring_back_a_run_that_is_over() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     for end in (Lease.end, Lease.release):
         lease = take_lease(store, 900.0, clock)
         watch = Watch(store, lease.key, clock)
@@ -187,18 +186,18 @@ def test_a_beat_does_not_bring_back_a_run_that_is_over() -> None:
 
 
 def test_a_worker_ends_when_its_run_is_over() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     lease = take_lease(store, 900.0, clock)
     watch = Watch(store, lease.key, clock)
     watch.check()
     lease.end()
-    clock.advance(watch.interval)
+    clock.sleep(watch.interval)
     with pytest.raises(AbortedError, match="stopped"):
         watch.check()
 
 
 def test_a_worker_ends_before_anybody_else_may_take_the_lane_of_a_dead_client() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     lease = lane(store, clock)
     watch = Watch(store, lease.key, clock)
     with pytest.raises(RunError, match="has not renewed its lease"):
@@ -207,11 +206,11 @@ def test_a_worker_ends_before_anybody_else_may_take_the_lane_of_a_dead_client() 
 
 
 def test_a_worker_goes_on_while_the_client_lives_whatever_the_clocks_say() -> None:
-    store, clock = MemoryStore(), ManualClock()
-    lease = take_lease(store, 900.0, ManualClock(5_000.0))
+    store, clock = MemoryStore(), VirtualClock()
+    lease = take_lease(store, 900.0, VirtualClock(5_000.0))
     watch = Watch(store, lease.key, clock)
     for _ in range(50):
-        clock.advance(BEAT_SECONDS)
+        clock.sleep(BEAT_SECONDS)
         lease.clock.sleep(BEAT_SECONDS)
         lease.beat()
         watch.check()
@@ -234,57 +233,52 @@ class Refusing(MemoryStore):
 
 
 def test_a_store_that_refuses_a_look_or_a_beat_ends_nothing() -> None:
-    store, clock = Refusing(), ManualClock()
+    store, clock = Refusing(), VirtualClock()
     watch = Watch(store, take_lease(store, 900.0, clock).key, clock)
     store.refuses = True
-    clock.advance(watch.interval)
+    clock.sleep(watch.interval)
     watch.check()
 
 
 def test_a_run_without_a_lease_is_watched_by_nobody() -> None:
-    clock = ManualClock()
+    clock = VirtualClock()
     watch = Watch(MemoryStore(), "", clock)
-    clock.advance(1e6)
+    clock.sleep(1e6)
     watch.check()
     assert not watch.is_over()
 
 
-def test_a_heartbeat_beats_and_says_when_that_came_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsdcore.worker.leases.BEAT_SECONDS", 0.001)
-    store, clock = MemoryStore(), ManualClock()
+def test_a_heartbeat_beats_and_says_when_that_came_too_late() -> None:
+    store, clock = Refusing(), VirtualClock()
     lease = take_lease(store, 900.0, clock)
-    before, beaten = lease.terms, threading.Event()
-
-    def put(*given: Any) -> None:
-        MemoryStore.put(store, *given)
-        beaten.set()
-
-    monkeypatch.setattr(store, "put", put)
-    clock.advance(1.0)
     with Heartbeat(lease) as heartbeat:
-        assert beaten.wait(10.0)
+        clock.sleep(10 * LEASE_SECONDS)
         heartbeat.check()
-        clock.advance(LEASE_SECONDS)
+        assert clock.now() < msgspec.json.decode(store.get(lease.key))["expires"]
+        store.refuses = True
+        clock.sleep(LEASE_SECONDS - BEAT_SECONDS)
+        heartbeat.check()
+        clock.sleep(2 * BEAT_SECONDS)
         with pytest.raises(RunError, match="could not be renewed"):
-            _until_it_raises(heartbeat.check)
-    assert msgspec.json.decode(store.get(lease.key))["expires"] > before.expires
+            heartbeat.check()
 
 
 def test_whatever_ends_a_heartbeat_is_told_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsdcore.worker.leases.BEAT_SECONDS", 0.001)
-    store = MemoryStore()
-    lease = take_lease(store, 900.0)
+    store, clock = MemoryStore(), VirtualClock()
+    lease = take_lease(store, 900.0, clock)
 
     def broken(*given: Any) -> None:
         raise KeyError("a stranger's store")
 
     monkeypatch.setattr(store, "put", broken)
-    with Heartbeat(lease) as heartbeat, pytest.raises(KeyError, match="a stranger's store"):
-        _until_it_raises(heartbeat.check)
+    with Heartbeat(lease) as heartbeat:
+        clock.sleep(2 * BEAT_SECONDS)
+        with pytest.raises(KeyError, match="a stranger's store"):
+            heartbeat.check()
 
 
 def test_objects_beside_the_leases_are_left_alone() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     others = [f"{LEASES}readme", f"{LEASES}lanes/queue/readme", f"{LEASES}lanes/queue/0/x/y", f"{LEASES}lanes/x/1"]
     for key in others:
         store.put(key, b"not a lease")
@@ -300,7 +294,7 @@ def test_objects_beside_the_leases_are_left_alone() -> None:
     [{"run": "zz"}, {"run": "f" * 17}, {"expires": 1e300}, {"since": -1.0}, {"state": "unheard of"}, {"run": None}],
 )
 def test_a_damaged_lease_is_refused_and_says_what_to_delete(change: dict[str, object]) -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     lease = lane(store, clock)
     store.put(lease.key, msgspec.json.encode(msgspec.to_builtins(lease.terms) | change))
     with pytest.raises(WireError, match=f"{lease.key} is damaged: .*; delete it"):
@@ -308,20 +302,20 @@ def test_a_damaged_lease_is_refused_and_says_what_to_delete(change: dict[str, ob
 
 
 def test_a_damaged_lease_keeps_no_other_dead_run() -> None:
-    store, clock = MemoryStore(), ManualClock()
+    store, clock = MemoryStore(), VirtualClock()
     leases = [take_lease(store, 900.0, clock) for _ in range(3)]
     for lease in leases:
         store.put(f"runs/{lease.run}/inputs/0", b"")
     damaged = min(leases, key=lambda lease: lease.key)
     store.put(damaged.key, b"no lease")
-    clock.advance(LEASE_SECONDS)
+    clock.sleep(LEASE_SECONDS)
     remove_dead(store, "", clock)
     assert store.list("runs/") == [f"runs/{damaged.run}/inputs/0"]
 
 
 @pytest.mark.parametrize("damage", [True, False])
 def test_a_worker_that_cannot_see_its_lease_ends_in_time_and_says_why(damage: bool) -> None:
-    store, clock = Refusing(), ManualClock()
+    store, clock = Refusing(), VirtualClock()
     lease = take_lease(store, 900.0, clock)
     watch = Watch(store, lease.key, clock)
     if damage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fsd_local.stores import MemoryStore
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.store import CountingStore
 from fsdcore.kernels import make_kernel
 from fsdcore.kernels.base import PreparedLayer
@@ -32,7 +33,7 @@ class Reads:
     def of(self, cache: PlanCache, rank: int, kernel: str = "scipy") -> tuple[RankPlan[PreparedLayer], int]:
         """What the cache gives once all its layers have been used, and how many requests it took."""
         before = self.count
-        with cache.opened(self.store, "plan", rank, 2, make_kernel(kernel)) as plan:
+        with cache.opened(self.store, "plan", rank, 2, make_kernel(kernel), SYSTEM_CLOCK) as plan:
             for number in range(len(plan)):
                 assert plan.layers[number].rows > 0
         return plan, self.count - before
@@ -64,7 +65,7 @@ def test_what_is_over_the_bound_is_not_kept(reads: Reads) -> None:
 
 
 def test_the_part_used_last_is_kept(reads: Reads) -> None:
-    size = read_rank(reads.store, "plan", 0, 2).memory_bytes
+    size = read_rank(reads.store, "plan", 0, 2, SYSTEM_CLOCK).memory_bytes
     cache = PlanCache(2 * size + 1)
     for rank in (0, 1):
         reads.of(cache, rank)
@@ -73,6 +74,6 @@ def test_the_part_used_last_is_kept(reads: Reads) -> None:
 
 def test_a_part_whose_use_failed_is_not_kept(reads: Reads) -> None:
     cache = PlanCache(LARGE)
-    with pytest.raises(KeyError), cache.opened(reads.store, "plan", 0, 2, make_kernel("scipy")):
+    with pytest.raises(KeyError), cache.opened(reads.store, "plan", 0, 2, make_kernel("scipy"), SYSTEM_CLOCK):
         raise KeyError
     assert reads.of(cache, 0)[1] > 0

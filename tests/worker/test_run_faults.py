@@ -15,6 +15,7 @@ from fsdcore.faults import Crash, Delay, Drop, Duplicate, Fault, Refuse, Reorder
 from fsdcore.messages.frames import DATA, Body, build_frames
 from fsdcore.network.network import Network
 from fsdcore.testing import random_inputs, random_network
+from fsdcore.testing.clock import VirtualClock
 from tests.conftest import SessionMaker
 
 QUICK = LocalSettings(visibility_timeout=0.1)
@@ -89,7 +90,7 @@ def test_a_worker_that_dies_stops_its_peers(make_session: SessionMaker, network:
 def test_a_message_that_never_comes_is_a_deadline_naming_rank_layer_and_peer(
     make_session: SessionMaker, network: Network
 ) -> None:
-    session = make_session(workers=2, deadline_seconds=0.3)
+    session = make_session(clock=VirtualClock(), workers=2, deadline_seconds=0.3)
     session.backend.compute.invoke = _without(session, rank=1)  # type: ignore[method-assign]
     with pytest.raises(DeadlineError, match=r"rank 0.*layer 2, peer 1: nothing came from rank 1"):
         session.load(network).run(random_inputs(12, 20))
@@ -106,10 +107,12 @@ def _without(session: Session, rank: int):  # type: ignore[no-untyped-def]
 
 
 def test_a_run_that_takes_too_long_ends(make_session: SessionMaker, network: Network) -> None:
-    session = make_session(workers=2, run_seconds=0.3, deadline_seconds=60.0)
+    clock = VirtualClock()
+    session = make_session(clock=clock, workers=2, run_seconds=60.0, deadline_seconds=600.0)
     session.backend.compute.invoke = _without(session, rank=1)  # type: ignore[method-assign]
     with pytest.raises(RunError):
         session.load(network).run(random_inputs(12, 20))
+    assert 60.0 <= clock.now() <= 61.0
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"{}"])

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from fsd_local import LocalBackend
+from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.channel import Address
 from fsdcore.contracts.compute import Compute, Invocation, new_run_id
 from fsdcore.contracts.settings import RunSettings
@@ -41,7 +42,7 @@ def backend() -> LocalBackend:
 def invocation(
     backend: LocalBackend, workers: int = 1, deadline_seconds: float = 5.0, lease: Lease | None = None
 ) -> Invocation:
-    run = lease.run if lease else new_run_id()
+    run = lease.run if lease else new_run_id(SYSTEM_CLOCK)
     write_inputs(backend.store, run, 0, INPUTS)
     return Invocation(
         run=run,
@@ -92,7 +93,7 @@ def test_rank_0_that_begins_after_the_end_of_its_run_starts_and_leaves_nothing(
 
 def ended(backend: LocalBackend) -> Lease:
     """The lease of a run that is over."""
-    lease = take_lease(backend.store, 30.0)
+    lease = take_lease(backend.store, 30.0, SYSTEM_CLOCK)
     lease.release()
     return lease
 
@@ -110,7 +111,7 @@ def test_a_worker_alone_stops_when_its_run_is_over_and_leaves_nothing(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fsdcore.worker.leases._SHORTEST_LOOK", 0.0)
-    lease = take_lease(backend.store, 30.0)
+    lease = take_lease(backend.store, 30.0, SYSTEM_CLOCK)
 
     def end_and_read(*given: Any) -> Any:
         lease.end()
@@ -125,7 +126,7 @@ def test_a_worker_alone_stops_when_its_run_is_over_and_leaves_nothing(
 def test_a_run_that_is_over_as_its_last_worker_ends_leaves_nothing(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = take_lease(backend.store, 30.0)
+    lease = take_lease(backend.store, 30.0, SYSTEM_CLOCK)
 
     def end_and_write(*given: Any) -> None:
         lease.end()
@@ -169,7 +170,7 @@ def test_a_worker_that_is_stopped_while_its_run_is_removed_leaves_nothing(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_plan(backend.store, "plan", NETWORK, make_partition(NETWORK, 2, "block"))
-    lease = take_lease(backend.store, 30.0)
+    lease = take_lease(backend.store, 30.0, SYSTEM_CLOCK)
     order = invocation(backend, 2, lease=lease)
     channel = backend.open_channel("queue", Address(order.run, 0, 2))
     notice = AbortNotice(error="KeyboardInterrupt", message="the run was stopped")

@@ -20,7 +20,7 @@ from fsdcore.errors import DeadlineError
 from fsdcore.messages.frames import DATA
 from fsdcore.messages.object_channel import ObjectChannel
 from fsdcore.testing import random_inputs, random_network
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from fsdcore.worker.leases import take_lane
 from fsdcore.worker.plan_cache import PlanCache
 from fsdcore.worker.worker import run_worker
@@ -113,7 +113,7 @@ def looks(latency: float, clock: Clock) -> int:
 
 
 def test_the_slower_a_store_the_less_it_is_asked() -> None:
-    assert looks(0.05, ManualClock()) < 30 < looks(0.0, ManualClock())
+    assert looks(0.05, VirtualClock()) < 30 < looks(0.0, VirtualClock())
 
 
 def test_channels_of_one_pool_share_their_lanes(timed: Any) -> None:
@@ -125,6 +125,6 @@ def test_channels_of_one_pool_share_their_lanes(timed: Any) -> None:
     backend.channel_capabilities = lambda kind: pooled
     session = Session(backend, RunSettings(workers=2, channel="object", run_seconds=0.2))
     model = session.load(NETWORK)
-    take_lane(backend.store, "pool", 1, 900.0, Deadline.after(0.0), print)
+    take_lane(backend.store, "pool", 1, 900.0, Deadline.after(0.0, SYSTEM_CLOCK), print)
     with pytest.raises(DeadlineError, match="all 1 lanes of the pool channel are taken"):
         model.run(INPUTS)

@@ -143,7 +143,7 @@ class GcpBackend(Backend):
         from fsdcore.clock import Deadline
 
         if "_compute" in self.__dict__:
-            self._compute.join(Deadline.after(seconds))
+            self._compute.join(Deadline.after(seconds, SYSTEM_CLOCK))
 
     def open_channel(self, kind: str, address: Address) -> Channel:
         """``queue`` pulls and ``stream`` holds a streaming pull, over the same topics; ``object`` uses the store."""

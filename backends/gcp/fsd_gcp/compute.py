@@ -56,7 +56,7 @@ class _Start:
     """
 
     def __init__(self, invocation: Invocation, settling: float) -> None:
-        self.invocation, self.end = invocation, Deadline.after(invocation.run_seconds)
+        self.invocation, self.end = invocation, Deadline.after(invocation.run_seconds, SYSTEM_CLOCK)
         self.sent = False
         self._settling = settling
         self._passing: Deadline | None = None
@@ -80,7 +80,7 @@ class _Start:
         if found.may_pass if isinstance(found, Answer) else may_pass(found):
             self._passing = self._passing or self.end.sooner(self.invocation.settings.deadline_seconds)
             return self._passing
-        return Deadline.after(0.0)
+        return Deadline.after(0.0, SYSTEM_CLOCK)
 
 
 class GcpCompute(Compute):
@@ -119,7 +119,7 @@ class GcpCompute(Compute):
         """As of the base; what may pass is tried again later, and told by `exits` if it lasts."""
         start = _Start(invocation, self._settling)
         seconds = min(invocation.settings.deadline_seconds, invocation.run_seconds)
-        found = self._try(start, invocation, Deadline.after(max(_LEAST_SECONDS, seconds)))
+        found = self._try(start, invocation, Deadline.after(max(_LEAST_SECONDS, seconds), SYSTEM_CLOCK))
         if isinstance(found, FsdError) and start.until(found).passed():
             raise found.at(run=invocation.run, rank=invocation.rank)
         self._watch_aside(start, found)

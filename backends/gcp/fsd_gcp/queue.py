@@ -23,7 +23,7 @@ from google.pubsub_v1.types import AcknowledgeRequest, ModifyAckDeadlineRequest,
 
 from fsd_gcp.calls.errors import TopicMissingError, translation
 from fsd_gcp.deployment import Deployment
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.errors import ChannelError, FsdError
@@ -167,7 +167,7 @@ class PubsubChannel(Channel):
         if self._pull is not None:
             self._pull.cancel()
             self._pull = None
-        deadline = Deadline.after(_CLOSE_SECONDS)
+        deadline = Deadline.after(_CLOSE_SECONDS, SYSTEM_CLOCK)
         for call in self._acknowledging:
             self._await(call, deadline)
         self._acknowledging.clear()

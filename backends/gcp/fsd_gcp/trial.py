@@ -16,7 +16,7 @@ from google.auth.exceptions import GoogleAuthError
 
 from fsd_gcp.calls.asking import Lack, Trial, ask
 from fsd_gcp.calls.errors import one_line
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import AccessDeniedError, FsdError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def tried(backend: GcpBackend, first: int, seconds: float) -> Trial:
 
     With the first place, an object is written, read and deleted, and the function called.
     """
-    deployment, deadline = backend.deployment, Deadline.after(seconds)
+    deployment, deadline = backend.deployment, Deadline.after(seconds, SYSTEM_CLOCK)
     places = deployment.endpoints()[first:]
     asked = [] if first else [_Asked(f"bucket {deployment.bucket}", _store), _Asked(_function(deployment), _start)]
     asked += [_Asked(_short(deployment.subscription(*place)), _queue_at(*place)) for place in places]

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from fsd_local.queue import LocalQueueChannel, QueueService
 from fsd_local.stores import DirectoryStore, MemoryStore
+from fsdcore.clock import SYSTEM_CLOCK, Clock
 from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.channel import Address, Channel
 from fsdcore.contracts.compute import Compute
@@ -81,12 +82,12 @@ class LocalBackend(Backend):
     summary = "threads of this process, queues in memory, objects in memory or in a directory"
     settings_type = LocalSettings
 
-    def __init__(self, settings: Any = None) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Any = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(settings, clock)
         self._store: Store = DirectoryStore(self.settings.path) if self.settings.path else MemoryStore()
         self._compute = ThreadCompute(self)
         self._queues = QueueService(
-            self.settings.limits(), self.settings.visibility_timeout, self.settings.shuffle_seed
+            self.settings.limits(), self.settings.visibility_timeout, clock, self.settings.shuffle_seed
         )
 
     @property

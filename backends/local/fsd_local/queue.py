@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fsdcore.clock import SYSTEM_CLOCK, Clock, Deadline
+from fsdcore.clock import Clock, Deadline
 from fsdcore.contracts.channel import Address, Channel, Outgoing, Received
 from fsdcore.contracts.limits import ChannelCapabilities
 from fsdcore.messages.packing import check_publish
@@ -28,7 +28,7 @@ class Queue:
         self._visible: deque[bytes] = deque()
         self._hidden: dict[int, _Hidden] = {}
         self._tokens = itertools.count()
-        self._changed = threading.Condition()
+        self._changed = clock.condition()
 
     def put(self, frames: Sequence[bytes]) -> None:
         """Add frames."""
@@ -68,11 +68,6 @@ class Queue:
         self._hidden[token] = _Hidden(data, self._clock.now() + self._visibility_timeout)
         return Received(data, token)
 
-    def wake(self) -> None:
-        """Have every `get` that waits look at its clock again."""
-        with self._changed:
-            self._changed.notify_all()
-
     def acknowledge(self, received: Sequence[Received]) -> None:
         """Forget these deliveries."""
         with self._changed:
@@ -104,8 +99,8 @@ class QueueService:
         self,
         limits: ChannelCapabilities,
         visibility_timeout: float,
+        clock: Clock,
         shuffle_seed: int = -1,
-        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.limits = limits
         self._visibility_timeout, self._shuffle_seed, self._clock = visibility_timeout, shuffle_seed, clock
@@ -120,13 +115,6 @@ class QueueService:
                 shuffle = random.Random(f"{seed} {lane} {rank}") if seed >= 0 else None
                 self._queues[lane, rank] = Queue(self._visibility_timeout, shuffle, self._clock)
             return self._queues[lane, rank]
-
-    def wake(self) -> None:
-        """Have every receive that waits look at its clock again: for clocks that are moved by hand."""
-        with self._lock:
-            queues = list(self._queues.values())
-        for queue in queues:
-            queue.wake()
 
 
 class LocalQueueChannel(Channel):

@@ -26,7 +26,7 @@ from fsd_emulators.gcp.instances import QUEUE_SECONDS, Answer, Instance, NoInsta
 from fsd_emulators.gcp.management import Management
 from fsd_emulators.gcp.service import Service
 from fsd_emulators.web import OWN_HEADERS, WebServer, cut_off, kept_headers, whole_body
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.errors import ServerError
 from fsdcore.faults import Crash, Disconnect, Duplicate, Fault, Faults, Refuse
 
@@ -157,7 +157,7 @@ class _Server(WebServer):
     def _asked(self, pool: Pool, request: BaseRequest, path: str, body: bytes, fault: Fault | None) -> Answer:
         headers = kept_headers(request.headers, OWN_HEADERS)
         # The time to start an instance is the request's.
-        deadline = Deadline.after(pool.revision.timeout)
+        deadline = Deadline.after(pool.revision.timeout, SYSTEM_CLOCK)
         try:
             with pool.instance(self.control.queue_seconds) as instance, _crashing(instance, fault):
                 return instance.ask(request.method, path, headers, body, deadline)

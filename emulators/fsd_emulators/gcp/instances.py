@@ -154,7 +154,7 @@ class Pool:
 
         `NoInstanceError` if there is none to be had, `ServerError` if it does not start.
         """
-        instance = self._reserve(Deadline.after(queue_seconds))
+        instance = self._reserve(Deadline.after(queue_seconds, SYSTEM_CLOCK))
         try:
             if not instance.ready:
                 self._on_start()

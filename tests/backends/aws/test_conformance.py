@@ -92,20 +92,20 @@ class _OpenedTests(ChannelTests):
 
 class _QueueTests(_OpenedTests):
     def test_what_is_purged_does_not_come(self, opener: Opener) -> None:
-        run = new_run_id()
+        run = new_run_id(SYSTEM_CLOCK)
         source, target = opener(Address(run, 0, 2)), opener(Address(run, 1, 2))
         source.send([Outgoing(1, self.frame(run, 0, 1, 1, b"old"))])
-        arrived = Deadline.after(10.0)
+        arrived = Deadline.after(10.0, SYSTEM_CLOCK)
         while not (received := target.receive(arrived)):
             assert not arrived.passed()
         target.release(received)
         target.purge()
-        assert target.receive(Deadline.after(1.0)) == []
+        assert target.receive(Deadline.after(1.0, SYSTEM_CLOCK)) == []
 
     def test_a_receive_waits_about_as_long_as_it_may(self, opener: Opener) -> None:
-        target = opener(Address(new_run_id(), 1, 2))
+        target = opener(Address(new_run_id(SYSTEM_CLOCK), 1, 2))
         start = time.monotonic()
-        assert target.receive(Deadline.after(0.2)) == []
+        assert target.receive(Deadline.after(0.2, SYSTEM_CLOCK)) == []
         assert time.monotonic() - start >= 0.2
 
 
@@ -158,6 +158,6 @@ class TestServices(BackendTests):
         self.test_runs_agree_with_the_oracle_on_every_channel(backend, 5)
         deployment = backend.deployment
         for rank in range(5):
-            channel = SnsChannel(clients, deployment, Address(new_run_id(), rank, 5))
-            assert channel.receive(Deadline.after(0.0)) == []
+            channel = SnsChannel(clients, deployment, Address(new_run_id(SYSTEM_CLOCK), rank, 5))
+            assert channel.receive(Deadline.after(0.0, SYSTEM_CLOCK)) == []
             channel.close()

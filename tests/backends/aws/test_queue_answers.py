@@ -13,7 +13,7 @@ from fsd_aws.queue import SnsChannel, SqsChannel
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Outgoing, Received
 from fsdcore.errors import ChannelError, CredentialsError
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from tests.backends.aws.stubs import StubbedClients, make_deployment
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/fsd-fsd--0-1"
@@ -47,7 +47,7 @@ def deployment() -> Deployment:
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubbedClients]:
-    clock = ManualClock()
+    clock = VirtualClock()
     monkeypatch.setattr(attempts, "SYSTEM_CLOCK", clock)
     monkeypatch.setattr(queue, "SYSTEM_CLOCK", clock)
     made = StubbedClients()
@@ -129,7 +129,7 @@ def test_a_throttled_receive_is_made_again_until_its_deadline(clients: StubbedCl
     frame = {"frame": {"DataType": "Binary", "BinaryValue": b"data"}}
     told = [{"Body": "-", "MessageAttributes": frame, "ReceiptHandle": "b"}]
     clients.answers("sqs", "receive_message", {"Messages": told})
-    assert channel.receive(Deadline.after(30.0, ManualClock())) == [Received(b"data", "b")]
+    assert channel.receive(Deadline.after(30.0, VirtualClock())) == [Received(b"data", "b")]
 
 
 def test_a_send_straight_to_the_queue_has_no_target(clients: StubbedClients, deployment: Deployment) -> None:
@@ -144,11 +144,11 @@ def test_a_send_straight_to_the_queue_has_no_target(clients: StubbedClients, dep
 def test_a_long_wait_is_several_polls_of_whole_seconds(clients: StubbedClients, channel: SnsChannel) -> None:
     counted: list[str] = []
     channel.observe(counted.append)
-    clock = ManualClock()
+    clock = VirtualClock()
     deadline = Deadline(clock.now() + 40.5, clock)
     asked = {"QueueUrl": URL, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["frame"]}
     client = clients.client("sqs")
-    client.meta.events.register("before-parameter-build.sqs.ReceiveMessage", lambda **_: clock.advance(20.0))
+    client.meta.events.register("before-parameter-build.sqs.ReceiveMessage", lambda **_: clock.sleep(20.0))
     for seconds in (20, 20, 1):
         clients.answers("sqs", "receive_message", {}, **asked, WaitTimeSeconds=seconds)
     assert channel.receive(deadline) == []
@@ -166,7 +166,7 @@ def test_messages_that_carry_no_frame_are_deleted_and_counted(clients: StubbedCl
     clients.answers("sqs", "receive_message", {"Messages": told})
     gone = [{"Id": "0", "ReceiptHandle": "a"}]
     clients.answers("sqs", "delete_message_batch", DONE, QueueUrl=URL, Entries=gone)
-    assert channel.receive(Deadline.after(0.0, ManualClock())) == [Received(b"data", "b")]
+    assert channel.receive(Deadline.after(0.0, VirtualClock())) == [Received(b"data", "b")]
     channel.close()
     assert counted == ["dropped"]
 

@@ -16,7 +16,7 @@ from fsd_aws import store as module
 from fsd_aws.errors import BucketMissingError
 from fsd_aws.store import S3Store
 from fsdcore.errors import AccessDeniedError, CredentialsError, FsdError, KeyMissingError, PreconditionError, StoreError
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from tests.backends.aws.stubs import StubbedClients
 
 BUCKET = "fsd-demo-123456789012-eu-west-1"
@@ -24,7 +24,7 @@ BUCKET = "fsd-demo-123456789012-eu-west-1"
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubbedClients]:
-    monkeypatch.setattr(module, "SYSTEM_CLOCK", ManualClock())
+    monkeypatch.setattr(module, "SYSTEM_CLOCK", VirtualClock())
     made = StubbedClients()
     yield made
     made.check()

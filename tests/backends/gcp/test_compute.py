@@ -101,7 +101,7 @@ def compute(
 
 
 def ended(started: GcpCompute) -> Sequence[Exit]:
-    started.join(Deadline.after(20.0))
+    started.join(Deadline.after(20.0, SYSTEM_CLOCK))
     return started.exits(RUN)
 
 
@@ -208,7 +208,7 @@ def test_a_worker_whose_connection_broke_is_waited_for_until_its_run_is_over(ser
     tokens = IdentityTokens(service.url, "", AnonymousCredentials)
     started = GcpCompute(service.url, tokens, limits, begun, lambda _, error: told.append(error))
     started.invoke(invocation())
-    started.join(Deadline.after(1.0))
+    started.join(Deadline.after(1.0, SYSTEM_CLOCK))
     assert started.exits(RUN) == ()
     over.set()
     assert list(ended(started)) == [Exit(2, None)]
@@ -345,7 +345,7 @@ def test_every_start_that_is_given_up_is_told(serve: Callable[..., Service], sta
     told: list[tuple[int, str]] = []
     started = compute(serve(status).url, lost=lambda lost, error: told.append((lost.rank, error)))
     started.invoke(invocation(run_seconds=0.5))
-    started.join(Deadline.after(20.0))
+    started.join(Deadline.after(20.0, SYSTEM_CLOCK))
     assert [rank for rank, _ in told] == [2]
     assert reason in told[0][1]
 

@@ -19,7 +19,7 @@ from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.contracts.compute import Invocation
 from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import ConfigError, WireError
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from tests.backends.gcp.stubs import as_json, serving
 
 SETTINGS = GcpSettings(name="demo", region="europe-west4", storage_endpoint="http://127.0.0.1:1")
@@ -111,19 +111,19 @@ def test_a_wrong_clock_leaves_a_short_function_most_of_its_time() -> None:
 
 def test_clients_that_lay_idle_are_made_anew(pubsub: PubsubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     clients = Clients(Endpoints("http://127.0.0.1:1", pubsub.target, "http://127.0.0.1:1"), "some-project")
-    clock = ManualClock()
+    clock = VirtualClock()
     monkeypatch.setattr(clients_module, "SYSTEM_CLOCK", clock)
     first = clients.publisher
     clients.lie_idle()
-    clock.advance(30.0)
+    clock.sleep(30.0)
     clients.wake()
     assert clients.publisher is first
-    clock.advance(3_600.0)
+    clock.sleep(3_600.0)
     # Not idle, but long at work.
     clients.wake()
     assert clients.publisher is first
     clients.lie_idle()
-    clock.advance(90.0)
+    clock.sleep(90.0)
     clients.wake()
     assert clients.publisher is not first
     assert list(clients.publisher.list_topics(project="projects/some-project", timeout=20.0)) == []
@@ -133,14 +133,14 @@ def test_clients_that_lay_idle_are_made_anew(pubsub: PubsubServer, monkeypatch: 
 def test_connections_to_the_store_that_lay_idle_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = as_json(404, {"error": {"message": "none"}})
     with serving(lambda _: missing) as stub:
-        clients, clock = Clients(Endpoints(stub.url, "127.0.0.1:1", stub.url), "some-project"), ManualClock()
+        clients, clock = Clients(Endpoints(stub.url, "127.0.0.1:1", stub.url), "some-project"), VirtualClock()
         monkeypatch.setattr(clients_module, "SYSTEM_CLOCK", clock)
         seen = []
         for idle in (30.0, 90.0, 0.0):
             assert clients.storage.lookup_bucket("b", timeout=20.0) is None
             seen.append(stub.connections)
             clients.lie_idle()
-            clock.advance(idle)
+            clock.sleep(idle)
             clients.wake()
         assert seen == [1, 1, 2]
         clients.close()

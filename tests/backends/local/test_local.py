@@ -17,6 +17,7 @@ from fsdcore.contracts.store import Store
 from fsdcore.errors import ConfigError, StoreError
 from fsdcore.testing import BackendTests, ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
+from fsdcore.testing.clock import VirtualClock
 
 
 class TestMemoryStore(StoreTests):
@@ -64,14 +65,16 @@ class TestDirectoryStore(StoreTests):
 class TestQueueChannel(ChannelTests):
     @pytest.fixture
     def opener(self) -> Opener:
-        backend = LocalBackend(LocalSettings(visibility_timeout=0.2, shuffle_seed=1))
+        self.clock = VirtualClock()
+        backend = LocalBackend(LocalSettings(visibility_timeout=0.2, shuffle_seed=1), self.clock)
         return lambda address: backend.open_channel("queue", address)
 
 
 class TestObjectChannel(ChannelTests):
     @pytest.fixture
     def opener(self) -> Opener:
-        backend = LocalBackend()
+        self.clock = VirtualClock()
+        backend = LocalBackend(clock=self.clock)
         return lambda address: backend.open_channel("object", address)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from fsd_local import LocalSettings
@@ -11,7 +9,7 @@ from fsd_local.queue import LocalQueueChannel, QueueService
 from fsdcore.clock import Deadline
 from fsdcore.contracts.channel import Address, Outgoing
 from fsdcore.errors import FrameTooLargeError
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 
 RUN = "0" * 16
 FRAMES = [b"%02d" % number for number in range(12)]
@@ -21,9 +19,8 @@ class Deployment:
     """A service on a clock that stands still."""
 
     def __init__(self, seed: int = -1) -> None:
-        self.clock = ManualClock()
-        self.service = QueueService(LocalSettings().limits(), 30.0, seed, self.clock)
-        self.clock.on_advance(self.service.wake)
+        self.clock = VirtualClock()
+        self.service = QueueService(LocalSettings().limits(), 30.0, self.clock, seed)
 
     def end(self, rank: int, lane: int = 0, run: str = RUN) -> LocalQueueChannel:
         return LocalQueueChannel(self.service, Address(run, rank, 2, lane))
@@ -31,6 +28,17 @@ class Deployment:
     def take(self, rank: int = 1, lane: int = 0) -> list[bytes]:
         """What is there, left unacknowledged."""
         return [item.data for item in self.end(rank, lane).receive(Deadline.after(0.0, self.clock))]
+
+    def receive_meanwhile(self) -> list[tuple[float, list[bytes]]]:
+        """Wait for a minute in a thread; when the wait has ended, and what came."""
+        ended: list[tuple[float, list[bytes]]] = []
+
+        def receive() -> None:
+            received = self.end(1).receive(Deadline.after(60.0, self.clock))
+            ended.append((self.clock.now(), [item.data for item in received]))
+
+        self.clock.start(receive, "receives")
+        return ended
 
 
 def outgoing(*frames: bytes, target: int = 1) -> list[Outgoing]:
@@ -41,9 +49,9 @@ def test_a_frame_is_hidden_for_its_timeout_to_the_second() -> None:
     deployment = Deployment()
     deployment.end(0).send(outgoing(b"frame"))
     assert deployment.take() == [b"frame"]
-    deployment.clock.advance(29.9)
+    deployment.clock.sleep(29.9)
     assert deployment.take() == []
-    deployment.clock.advance(0.1)
+    deployment.clock.sleep(0.1)
     assert deployment.take() == [b"frame"]
 
 
@@ -51,10 +59,10 @@ def test_a_late_acknowledgement_is_of_its_own_delivery_only() -> None:
     deployment = Deployment()
     deployment.end(0).send(outgoing(b"frame"))
     first = deployment.end(1).receive(Deadline.after(0.0, deployment.clock))
-    deployment.clock.advance(30.0)
+    deployment.clock.sleep(30.0)
     assert deployment.take() == [b"frame"]
     deployment.end(1).acknowledge(first)
-    deployment.clock.advance(30.0)
+    deployment.clock.sleep(30.0)
     assert deployment.take() == [b"frame"]
 
 
@@ -89,24 +97,24 @@ def test_purge_forgets_what_waits_and_what_is_hidden() -> None:
     deployment.take()
     deployment.end(0).send(outgoing(*FRAMES[10:]))
     assert deployment.end(1).purge() == 12
-    deployment.clock.advance(60.0)
+    deployment.clock.sleep(60.0)
     assert deployment.take() == []
 
 
 def test_a_waiting_receive_is_woken_by_a_send() -> None:
     deployment = Deployment()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(deployment.end(1).receive, Deadline.after(60.0, deployment.clock))
-        deployment.end(0).send(outgoing(b"frame"))
-        assert [item.data for item in waiting.result(20.0)] == [b"frame"]
+    ended = deployment.receive_meanwhile()
+    deployment.clock.sleep(10.0)
+    deployment.end(0).send(outgoing(b"frame"))
+    deployment.clock.sleep(100.0)
+    assert ended == [(10.0, [b"frame"])]
 
 
 def test_a_waiting_receive_ends_when_the_clock_passes_its_deadline() -> None:
     deployment = Deployment()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(deployment.end(1).receive, Deadline(60.0, deployment.clock))
-        deployment.clock.advance(60.0)
-        assert waiting.result(20.0) == []
+    ended = deployment.receive_meanwhile()
+    deployment.clock.sleep(100.0)
+    assert ended == [(60.0, [])]
 
 
 def test_a_breach_by_one_frame_of_many_sends_none_of_them() -> None:

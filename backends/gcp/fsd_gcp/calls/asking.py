@@ -95,7 +95,7 @@ def is_denied(error: FsdError) -> bool:
 
 def ask(url: str, headers: Mapping[str, str], seconds: float) -> Answer:
     """Send an empty request and wait for the answer, which may take `seconds`. Errors as of `send`."""
-    deadline = Deadline.after(seconds)
+    deadline = Deadline.after(seconds, SYSTEM_CLOCK)
     connection = send(urllib.parse.urlsplit(url), headers, b"", seconds)
     wait_up_to(connection, max(deadline.remaining(), 0.001))
     return read(connection)

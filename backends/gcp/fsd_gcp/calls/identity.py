@@ -109,7 +109,7 @@ class IdentityTokens:
         """
         try:
             with self._held(seconds):
-                return self._fresh(Deadline.after(min(seconds, _LONGEST)))
+                return self._fresh(Deadline.after(min(seconds, _LONGEST), SYSTEM_CLOCK))
         except (AccessDeniedError, DeploymentMissingError) as error:
             if not self._in_worker:
                 raise

@@ -80,7 +80,7 @@ def claim_on_function(client: FunctionServiceClient, deployment: Deployment) -> 
 
 def _settled(client: FunctionServiceClient, name: str, observer: Observer) -> Function | None:
     """The function once nobody is changing it: an earlier call that was stopped may have left work under way."""
-    deadline = Deadline.after(_LONGEST)
+    deadline = Deadline.after(_LONGEST, SYSTEM_CLOCK)
     while (found := find_function(client, name)) is not None and found.state.name in ("DEPLOYING", "DELETING"):
         if deadline.passed():
             raise DeploymentError(f"{name.rpartition('/')[2]} is {found.state.name.lower()} without end")
@@ -162,7 +162,7 @@ def _uploaded(
 
 def _follow(operation: Any, task: str, observer: Observer) -> None:
     """Wait for the end of an operation, telling of its stages; raises what it ends with."""
-    deadline = Deadline.after(_LONGEST)
+    deadline = Deadline.after(_LONGEST, SYSTEM_CLOCK)
     while not operation.done():
         if deadline.passed():
             raise DeploymentError(f"{task}: not done after {_LONGEST:g} s; look at it in the console, and run again")

@@ -14,7 +14,7 @@ from fsd_aws.deploy.policies import deployer_policy, runner_policy
 from fsd_aws.deploy.templates import Template
 from fsd_aws.deployment import Deployment
 from fsd_emulators.aws import LocalAws
-from fsdcore.clock import Deadline
+from fsdcore.clock import SYSTEM_CLOCK, Deadline
 from fsdcore.contracts.channel import Address, Outgoing
 from fsdcore.deploy import Package
 from fsdcore.errors import DeploymentError
@@ -88,7 +88,7 @@ def test_each_user_can_do_what_the_policy_is_for(user: UserMaker) -> None:
     for kind in ("queue", "sqs"):
         one, two = (runner.open_channel(kind, Address("r", rank, 4)) for rank in (0, 3))
         one.send([Outgoing(3, bytes(HEADER_BYTES + 10))])
-        received = two.receive(Deadline.after(20))
+        received = two.receive(Deadline.after(20, SYSTEM_CLOCK))
         assert len(received) == 1
         two.acknowledge(received)
     assert deployer.provisioner().destroy().left == ()

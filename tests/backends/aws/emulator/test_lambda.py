@@ -18,7 +18,7 @@ from tests.backends.aws.emulator.conftest import ROLE, RUNTIME, Maker, zipped
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = Deadline.after(60)
+    deadline = Deadline.after(60, SYSTEM_CLOCK)
     while not condition():
         assert not deadline.passed()
         SYSTEM_CLOCK.sleep(0.02)

@@ -9,7 +9,7 @@ from fsd_emulators.gcp.management import Management
 from fsd_gcp.deploy.settling import Settling, is_of_new_account, is_of_new_builder
 from fsdcore.clock import SYSTEM_CLOCK
 from fsdcore.errors import AccessDeniedError, FsdError
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from tests.backends.gcp.deploy.conftest import BackendMaker
 from tests.backends.gcp.deploy.test_callers import Heard
 
@@ -51,7 +51,7 @@ def test_which_refusals_new_accounts_and_their_builds_meet() -> None:
 
 
 def test_it_ends_after_two_minutes() -> None:
-    clock, heard, begun = ManualClock(), Heard(), list[float]()
+    clock, heard, begun = VirtualClock(), Heard(), list[float]()
     settling = Settling(OURS, observer=heard, clock=clock)
 
     def refused() -> None:
@@ -65,12 +65,12 @@ def test_it_ends_after_two_minutes() -> None:
 
 
 def test_what_takes_long_is_repeated_if_it_was_begun_while_something_was_new() -> None:
-    clock, news = ManualClock(), list[bool]()
+    clock, news = VirtualClock(), list[bool]()
     settling = Settling(OURS, clock=clock)
     settling.began()
 
     def build() -> None:
-        clock.advance(100.0)
+        clock.sleep(100.0)
         raise exceptions.InvalidArgument("denied")
 
     def passes(error: exceptions.GoogleAPICallError, new: bool) -> bool:
@@ -84,7 +84,7 @@ def test_what_takes_long_is_repeated_if_it_was_begun_while_something_was_new() -
 
 
 def test_nothing_is_new_before_anything_was_made() -> None:
-    clock = ManualClock()
+    clock = VirtualClock()
     settling = Settling(OURS, clock=clock)
 
     def refused() -> None:

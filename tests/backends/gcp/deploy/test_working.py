@@ -31,7 +31,7 @@ from fsdcore.errors import (
 )
 from fsdcore.faults import Refuse
 from fsdcore.record.observer import SILENT
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 from tests.backends.gcp.deploy.conftest import BackendMaker
 from tests.backends.gcp.stubs import CUT, SILENCE, Reply, Stub, by_worker
 
@@ -95,7 +95,7 @@ def granted(seconds: float) -> str:
 
 def lasting(of: GcpBackend | Stub, token: Callable[[float], str] = granted) -> str:
     """What is said of a lack that lasts."""
-    deployment, clock = of.deployment if isinstance(of, GcpBackend) else at(of), ManualClock()
+    deployment, clock = of.deployment if isinstance(of, GcpBackend) else at(of), VirtualClock()
     with pytest.raises(DeploymentError, match="after 10 minutes there is still lacking: ") as caught:
         await_working(deployment, token, True, SILENT, clock)
     assert 590.0 <= clock.now() <= 600.0
@@ -184,7 +184,7 @@ class Tokens:
 
 @pytest.mark.parametrize("kind", [ComputeError, AccessDeniedError, DeploymentMissingError])
 def test_an_identity_that_is_not_lent_yet_is_waited_for(stub: Stub, kind: type[FsdError]) -> None:
-    error, clock = kind("the service said no"), ManualClock()
+    error, clock = kind("the service said no"), VirtualClock()
     tokens, listens = Tokens(error, error, "t"), Listens()
     assert await_working(at(stub), tokens, True, listens, clock) == []
     assert (tokens.asked, len(stub.asked)) == (3, 1)
@@ -195,7 +195,7 @@ def test_an_identity_that_is_not_lent_yet_is_waited_for(stub: Stub, kind: type[F
 
 @pytest.mark.parametrize("error", [CredentialsError("revoked"), ConfigError("no proxy"), NoWayError("no way")])
 def test_what_no_time_mends_ends_the_wait_at_once(stub: Stub, error: FsdError) -> None:
-    clock = ManualClock()
+    clock = VirtualClock()
     with pytest.raises(type(error), match=error.message):
         await_working(at(stub), Tokens(error), True, SILENT, clock)
     assert clock.now() == 0.0
@@ -204,7 +204,7 @@ def test_what_no_time_mends_ends_the_wait_at_once(stub: Stub, error: FsdError) -
 @pytest.mark.parametrize("passing", [CUT, Reply(502, b"<html>bad"), Reply(200, b"<html>in"), Reply(302), Reply(404)])
 def test_whatever_may_pass_is_waited_for(stub: Stub, passing: Reply) -> None:
     stub.answers = lambda _: passing if len(stub.asked) < 3 else well()
-    assert await_working(at(stub), granted, True, SILENT, ManualClock()) == []
+    assert await_working(at(stub), granted, True, SILENT, VirtualClock()) == []
     assert len(stub.asked) == 3
 
 
@@ -212,7 +212,7 @@ def test_what_is_lacking_now_is_told_as_it_changes(stub: Stub) -> None:
     replies = [Reply(403, b"not you"), Reply(403, b"not you"), well(0, Lack("a/role", "it", "no")), well()]
     stub.answers = lambda _: replies[len(stub.asked) - 1]
     listens = Listens()
-    assert await_working(at(stub), granted, True, listens, ManualClock()) == []
+    assert await_working(at(stub), granted, True, listens, VirtualClock()) == []
     assert listens.notices == [
         f"waiting, since there is still lacking: {what}"
         for what in ("roles/run.invoker on function fsd-demo (HTTP 403: not you)", "a/role on it (no)")
@@ -224,7 +224,7 @@ def test_what_is_lacking_now_is_told_as_it_changes(stub: Stub) -> None:
 def test_who_deploys_and_may_perhaps_not_run_is_waited_for_and_no_error(
     stub: Stub, lends: bool, may_be_caller: bool, seconds: float
 ) -> None:
-    stub.answers, clock = lambda _: Reply(403, b"no"), ManualClock()
+    stub.answers, clock = lambda _: Reply(403, b"no"), VirtualClock()
     tokens = Tokens("t" if lends else AccessDeniedError("no"))
     notes = await_working(at(stub), tokens, False, SILENT, clock, may_be_caller=may_be_caller)
     assert notes == [f"not tried, since whoever deploys may not run ({'HTTP 403: ' if lends else ''}no)"]
@@ -232,7 +232,7 @@ def test_who_deploys_and_may_perhaps_not_run_is_waited_for_and_no_error(
 
 
 def test_a_member_of_a_group_whose_role_comes_late_is_no_note(stub: Stub) -> None:
-    tokens, clock = Tokens(*[AccessDeniedError("not yet")] * 20, "t"), ManualClock()
+    tokens, clock = Tokens(*[AccessDeniedError("not yet")] * 20, "t"), VirtualClock()
     assert await_working(at(stub), tokens, False, SILENT, clock, may_be_caller=True) == []
     assert clock.now() > 200.0
 
@@ -249,7 +249,7 @@ def test_the_wait_is_over_in_time_where_nobody_answers(stub: Stub, monkeypatch: 
 
 def test_a_function_of_little_time_tries_some_places_at_a_time(stub: Stub) -> None:
     stub.answers = lambda asked: well(min(40, int(asked.headers[TRIAL]) + 16))
-    assert await_working(at(stub, workers=40), granted, True, SILENT, ManualClock()) == []
+    assert await_working(at(stub, workers=40), granted, True, SILENT, VirtualClock()) == []
     assert [asked.headers[TRIAL] for asked in stub.asked] == ["0", "16", "32"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsd_emulators.gcp.broker import Broker, Delivery, Outstanding, ServiceError, Subscription
-from fsdcore.testing.clock import ManualClock
+from fsdcore.testing.clock import VirtualClock
 
 TOPIC = "projects/p/topics/t"
 MEGABYTE = 1_000_000
@@ -18,7 +18,7 @@ class Service:
     """A topic with one subscription."""
 
     def __init__(self, seed: int = -1) -> None:
-        self.clock = ManualClock()
+        self.clock = VirtualClock()
         self.broker = Broker(seed, self.clock)
         self.broker.create_topic(types.Topic.pb(types.Topic(name=TOPIC)))
         self.subscription = self.subscribe("s")
@@ -49,9 +49,9 @@ def test_a_message_is_held_for_its_deadline_to_the_second() -> None:
     service = Service()
     service.publish(b"x")
     assert service.take_data() == [b"x"]
-    service.clock.advance(9.9)
+    service.clock.sleep(9.9)
     assert service.take_data() == []
-    service.clock.advance(0.1)
+    service.clock.sleep(0.1)
     assert service.take_data() == [b"x"]
 
 
@@ -61,7 +61,7 @@ def test_attempts_are_counted() -> None:
     attempts = []
     for _ in range(3):
         attempts += [delivery.attempts for delivery in service.take()]
-        service.clock.advance(10.0)
+        service.clock.sleep(10.0)
     assert attempts == [1, 2, 3]
 
 
@@ -69,11 +69,11 @@ def test_an_extension_holds_it_longer() -> None:
     service = Service()
     service.publish(b"x")
     held = service.take()
-    service.clock.advance(9.0)
+    service.clock.sleep(9.0)
     service.subscription.extend(ids(held), 30.0)
-    service.clock.advance(29.9)
+    service.clock.sleep(29.9)
     assert service.take_data() == []
-    service.clock.advance(0.1)
+    service.clock.sleep(0.1)
     assert service.take_data() == [b"x"]
 
 
@@ -81,7 +81,7 @@ def test_a_late_acknowledgement_is_passed_over() -> None:
     service = Service()
     service.publish(b"x")
     held = service.take()
-    service.clock.advance(10.0)
+    service.clock.sleep(10.0)
     service.subscription.acknowledge(ids(held))
     assert service.take_data() == [b"x"]
 
@@ -90,7 +90,7 @@ def test_a_late_extension_is_passed_over() -> None:
     service = Service()
     service.publish(b"x")
     held = service.take()
-    service.clock.advance(10.0)
+    service.clock.sleep(10.0)
     service.subscription.extend(ids(held), 600.0)
     assert service.take_data() == [b"x"]
 
@@ -100,7 +100,7 @@ def test_a_delayed_message_comes_when_its_time_has_come() -> None:
     service.publish(b"late", delay=5.0)
     service.publish(b"x")
     assert service.take_data() == [b"x"]
-    service.clock.advance(5.0)
+    service.clock.sleep(5.0)
     assert service.take_data() == [b"late"]
 
 
@@ -119,7 +119,7 @@ def test_what_a_receiver_holds_is_counted_until_it_lets_go() -> None:
     service.subscription.acknowledge(ids(taken)[:1])
     service.subscription.extend(ids(taken)[1:2], 0)
     assert holder.messages == 1
-    service.clock.advance(10.0)
+    service.clock.sleep(10.0)
     service.subscription.bring_back()
     assert (holder.messages, holder.size) == (0, 0)
 
@@ -129,7 +129,7 @@ def test_the_next_thing_to_come_is_known() -> None:
     service.publish(b"x")
     service.take()
     service.publish(b"late", delay=4.0)
-    service.clock.advance(1.0)
+    service.clock.sleep(1.0)
     assert service.subscription.bring_back() == pytest.approx(3.0)
 
 
@@ -138,7 +138,7 @@ def test_a_purge_before_a_time_leaves_what_is_younger() -> None:
     service.publish(b"held", b"old")
     held = service.take(1)
     service.publish(b"late", delay=1.0)
-    service.clock.advance(2.0)
+    service.clock.sleep(2.0)
     service.publish(b"young")
     service.subscription.purge_before(int(1e9))
     service.subscription.extend(ids(held), 0)
@@ -190,7 +190,7 @@ def test_no_message_is_lost_before_it_is_acknowledged(steps: list[tuple[str, int
         elif verb == "take":
             held |= {delivery.ack_id: delivery.message.data for delivery in service.take(number)}
         elif verb == "wait":
-            service.clock.advance(float(number))
+            service.clock.sleep(float(number))
         elif held:
             ack_id, data = held.popitem()
             before = len(service.subscription)
@@ -199,5 +199,5 @@ def test_no_message_is_lost_before_it_is_acknowledged(steps: list[tuple[str, int
             else:
                 service.subscription.extend([ack_id], 0)
             acknowledged |= {data} if len(service.subscription) < before else set()
-    service.clock.advance(20.0)
+    service.clock.sleep(20.0)
     assert set(service.take_data()) == published - acknowledged

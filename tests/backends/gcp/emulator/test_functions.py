@@ -98,7 +98,7 @@ def ask(url: str, headers: dict[str, str] | None = None, **order: Any) -> reques
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = Deadline.after(30.0)
+    deadline = Deadline.after(30.0, SYSTEM_CLOCK)
     while not condition():
         assert not deadline.passed(), "it did not come about"
         SYSTEM_CLOCK.sleep(0.01)
