@@ -22,14 +22,13 @@ from fsdcore.decoding import Refusal, converted, from_json
 from fsdcore.errors import InputError, KeyMissingError, PlanError, WireError
 from fsdcore.messages.segments import Arrays, SegmentReader, compress_segment, pack_arrays, pack_segments, unpack_arrays
 from fsdcore.network.activations import Activation
-from fsdcore.network.network import Network
-from fsdcore.partition.base import Partition
 from fsdcore.plan.plan import LayerPart, RankPart, from_arrays, layer_arrays
 from fsdcore.plan.readahead import ReadAhead
 from fsdcore.record.observer import SILENT, Observer
 
 if TYPE_CHECKING:
-    from fsdcore.partition.base import Owners
+    from fsdcore.network.network import Network
+    from fsdcore.partition.base import Owners, Partition
 
 _Layer = TypeVar("_Layer")
 
@@ -277,6 +276,8 @@ def keep(store: Store, plan: str, partition: Partition) -> None:
 
 def find_kept(store: Store, plan: str, network: Network, workers: int, method: str, seed: int) -> Partition | None:
     """The partition that was kept for the plan, None if none was; `PlanError` or `WireError` if it is damaged."""
+    from fsdcore.partition.base import Partition
+
     try:
         reader = SegmentReader(store, f"plans/{plan}/partition")
     except KeyMissingError:

@@ -14,6 +14,7 @@ import typer
 from fsdcore.cli import main
 from fsdcore.cli.app import app
 from fsdcore.cli.commands import check_apart
+from fsdcore.contracts.settings import RunSettings, kinds
 from fsdcore.errors import InputError
 from fsdcore.network.formats import load_network
 from fsdcore.partition import make_partition, save_partition
@@ -162,7 +163,7 @@ USAGE = [
     (("run", "n", "x", "--workers", "abc"), "'--workers'"),
     (("run", "n", "x", "--workers"), "--workers"),
     (("run", "n", "x", "y"), "y"),
-    (("partition", "n", "--workers", "0"), "'--workers'"),
+    (("demo", "--workers", "0"), "'--workers'"),
     (("--nonsense",), "there is no option '--nonsense'"),
     (("config", "shwo"), "there is no command 'shwo'; did you mean 'show'?"),
     (("generate", "radixnet"), "missing option"),
@@ -193,3 +194,9 @@ def test_flags_show_no_value(capsys: pytest.CaptureFixture[str]) -> None:
     for path, _ in commands(typer.main.get_command(app)):
         assert main([*path, "--help"]) == 0
         assert "<bool>" not in capsys.readouterr().out
+
+
+def test_every_setting_of_a_run_is_an_option_of_fsd_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert [key for key in kinds(RunSettings) if f"--{key.replace('_', '-')}" not in said] == []
