@@ -121,12 +121,12 @@ def test_a_service_that_is_not_enabled_is_no_want_of_rights(
     """It may be disabled after the deploy has looked."""
     backend, enable = make_backend(), f"the API {POLICIES} is not enabled; run: gcloud services enable"
     monkeypatch.setattr(project, "APIS", ("run.googleapis.com",))
-    new_project.disabled.add(POLICIES)
+    new_project.disabled_apis.add(POLICIES)
     with pytest.raises(ConfigError, match=enable):
         backend.provisioner().deploy(1)
-    new_project.disabled.clear()
+    new_project.disabled_apis.clear()
     backend.provisioner().deploy(1)
-    new_project.disabled.add(POLICIES)
+    new_project.disabled_apis.add(POLICIES)
     with pytest.raises(ConfigError, match=enable):
         list(backend.checks(1))
     # The account stays till its roles can be taken from it, and the rest goes.
@@ -134,7 +134,7 @@ def test_a_service_that_is_not_enabled_is_no_want_of_rights(
     (left,) = removal.left
     assert left.startswith(f"service account {BUILDER}: {enable}")
     assert "function fsd-demo" in removal.removed
-    new_project.disabled.clear()
+    new_project.disabled_apis.clear()
     assert backend.provisioner().destroy().removed == (f"service account {BUILDER}",)
     assert new_project.bindings(f"projects/{PROJECT}") == {}
 
