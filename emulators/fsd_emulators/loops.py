@@ -41,6 +41,8 @@ class LoopThread:
         thread, self._thread = self._thread, None
         if thread is None:
             return
+        # Connections that were closed end in the loop's next turn.
+        self.run(asyncio.sleep(0))
         self._loop.call_soon_threadsafe(self._loop.stop)
         thread.join()
         self._loop.close()
