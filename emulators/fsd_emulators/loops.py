@@ -41,6 +41,17 @@ class LoopThread:
         thread, self._thread = self._thread, None
         if thread is None:
             return
+        self.run(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         thread.join()
         self._loop.close()
+
+
+async def _end_tasks() -> None:
+    """End what is still under way, such as connections that were not yet a server's when it was closed."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    # What was closed has ended in the loop's next turn.
+    await asyncio.sleep(0)

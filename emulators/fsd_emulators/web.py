@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -98,7 +99,8 @@ def forward(
         request.method,
         URL(url + request.raw_path, encoded=True),
         headers=sent,
-        data=body or None,
+        # Large bytes as they are would have aiohttp warn that they hold up the loop.
+        data=io.BytesIO(body) if body and isinstance(body, bytes) else body or None,
         skip_auto_headers=_NOT_ADDED,
         allow_redirects=False,
     )
