@@ -10,6 +10,7 @@ from fsdcore.contracts.backend import Backend
 from fsdcore.contracts.store import Store
 from fsdcore.testing import BackendTests, ChannelTests, ComputeTests, StoreTests
 from fsdcore.testing.channels import Opener
+from fsdcore.testing.clock import VirtualClock
 
 
 class TestStore(StoreTests):
@@ -22,7 +23,8 @@ class TestStore(StoreTests):
 class TestChannel(ChannelTests):
     @pytest.fixture
     def opener(self, tmp_path: Path, kind: str) -> Opener:
-        backend = FilesystemBackend(FilesystemSettings(str(tmp_path), visibility_timeout=0.2))
+        self.clock = VirtualClock()
+        backend = FilesystemBackend(FilesystemSettings(str(tmp_path), visibility_timeout=0.2), self.clock)
         return lambda address: backend.open_channel(kind, address)
 
 

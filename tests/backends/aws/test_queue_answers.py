@@ -10,7 +10,7 @@ from fsd_aws import errors as attempts
 from fsd_aws import queue
 from fsd_aws.deployment import Deployment
 from fsd_aws.queue import SnsChannel, SqsChannel
-from fsdcore.clock import Deadline
+from fsdcore.clock import Deadline, SystemClock
 from fsdcore.contracts.channel import Address, Outgoing, Received
 from fsdcore.errors import ChannelError, CredentialsError
 from fsdcore.testing.clock import VirtualClock
@@ -40,6 +40,19 @@ def refused(*ids: str, blame: bool = False) -> dict[str, object]:
     return {"Successful": [], "Failed": failed}
 
 
+class _Skipping(SystemClock):
+    """Pauses take no time, in whatever thread: the backend deletes in one of its own."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+
+    def now(self) -> float:
+        return super().now() + self._skipped
+
+    def sleep(self, seconds: float) -> None:
+        self._skipped += seconds
+
+
 @pytest.fixture
 def deployment() -> Deployment:
     return make_deployment()
@@ -47,7 +60,7 @@ def deployment() -> Deployment:
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubbedClients]:
-    clock = VirtualClock()
+    clock = _Skipping()
     monkeypatch.setattr(attempts, "SYSTEM_CLOCK", clock)
     monkeypatch.setattr(queue, "SYSTEM_CLOCK", clock)
     made = StubbedClients()
