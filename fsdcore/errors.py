@@ -190,7 +190,3 @@ class WorkerFailedError(RunError):
 
 class AbortedError(RunError):
     """A peer failed and told this worker to stop. Never the first cause of a failed run."""
-
-
-class RunCancelledError(RunError):
-    """The user stopped the run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 import struct
@@ -22,6 +23,7 @@ Answerer: TypeAlias = Callable[[BaseRequest], Awaitable[StreamResponse]]
 
 _BACKLOG = 1_024
 _CLOSE_SECONDS = 0.1
+_ACCEPTING_TURNS = 4
 # Of one connection, and not of what is sent over it.
 HOP_HEADERS = frozenset(
     {"connection", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -51,6 +53,17 @@ async def serve(answer: Answerer, at: socket.socket, *, ends_with_caller: bool =
     await runner.setup()
     await SockSite(runner, at).start()
     return runner
+
+
+async def close(runner: ServerRunner) -> None:
+    """End a server with all its connections, those too that were being accepted."""
+    server = runner.server
+    await runner.cleanup()
+    # Accepting takes the loop this many turns.
+    for _ in range(_ACCEPTING_TURNS):
+        await asyncio.sleep(0)
+    if server is not None:
+        await server.shutdown(_CLOSE_SECONDS)
 
 
 async def whole_body(request: BaseRequest) -> bytes:
@@ -137,7 +150,7 @@ class WebServer:
 
     async def finish(self) -> None:
         """What `end` does on the loop."""
-        await self._runner.cleanup()
+        await close(self._runner)
 
     async def answer(self, request: BaseRequest) -> StreamResponse:
         """The answer to a request."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsdcore.arrays import Float32s
 from fsdcore.cli.commands import check_apart, group, register, run_options
 from fsdcore.cli.deploy import Assignments, BackendName, ConfigFile, Name
 from fsdcore.cli.output import check_output, say, say_all, size, table, watching
@@ -18,6 +17,7 @@ from fsdcore.contracts.settings import RunSettings
 from fsdcore.errors import InputError
 
 if TYPE_CHECKING:
+    from fsdcore.arrays import Float32s
     from fsdcore.network.network import Network
 
 imports = group("Read networks from other formats.")

@@ -91,14 +91,14 @@ def test_for_another_python_nothing_is_compiled_and_that_is_told(folder: Path) -
 
 def test_what_the_backend_does_without_is_left_out(package: Package, folder: Path) -> None:
     recipe = dataclasses.replace(
-        RECIPE, excluded=("fsd_local/directory_store.py",), unneeded=lambda path: path == PurePosixPath("six.py")
+        RECIPE, excluded=("fsd_local/stores.py",), unneeded=lambda path: path == PurePosixPath("six.py")
     )
     smaller = build_package(recipe, folder)
     assert smaller.path != package.path
     found = names(smaller)
     assert "six.py" not in found
-    assert "fsd_local/directory_store.py" in names(package)
-    assert "fsd_local/directory_store.py" not in found
+    assert "fsd_local/stores.py" in names(package)
+    assert "fsd_local/stores.py" not in found
 
 
 def test_what_cannot_be_had_is_one_line(tmp_path: Path) -> None:

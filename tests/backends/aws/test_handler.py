@@ -96,7 +96,7 @@ def test_anything_else_is_refused_in_one_line(started: list[dict[str, Any]], eve
 
 def test_more_workers_than_the_deployment_has_are_refused(started: list[dict[str, Any]]) -> None:
     with pytest.raises(WireError, match="rank 3 of 5 workers; the deployment has 4"):
-        handler.handle(EVENT | {"workers": 5}, Context())
+        handler.handle(EVENT | {"settings": EVENT["settings"] | {"workers": 5}}, Context())
     assert started == []
 
 

@@ -32,7 +32,7 @@ from fsd_gcp.deploy.resources import make_bucket, subscription_of
 from fsd_gcp.deployment import VARIABLE, Deployment
 from fsd_gcp.settings import GcpSettings
 
-FOLDER = Path(fsd_gcp.__path__[0]) / "terraform"
+FOLDER = Path(fsd_gcp.__path__[0]).parent / "terraform"
 DIGEST = "0A" * 32
 SETTINGS = GcpSettings(name="demo", region="europe-west4", python="3.12", lanes=2, cpu="2", ack_deadline=30, run_days=3)
 DEPLOYMENT = Deployment.of(SETTINGS, project="p", workers=3)
