@@ -21,6 +21,9 @@ def test_every_service_listens_on_this_machine_alone_until_it_is_stopped(tmp_pat
         addresses = [urlsplit(address if "//" in address else f"//{address}") for address in local.services.values()]
         assert {address.hostname for address in addresses} == {"127.0.0.1"}
         assert all(tcp_ready(address.port or 0)() for address in addresses)
+        # Once a request is answered, the connections of before have been taken in and ended.
+        for url in (local.storage.url, local.functions.url):
+            requests.get(url, timeout=20.0)
     assert not any(tcp_ready(address.port or 0)() for address in addresses)
     local.stop()
 
